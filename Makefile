@@ -1,0 +1,39 @@
+# make lab: a running, deployed and verified lab. make test: everything that must pass. Both install what they need.
+.DELETE_ON_ERROR:
+.PHONY: help setup lab test lint unit bench clean distclean
+
+LEMONSTAND := .venv/bin/lemonstand
+LAB ?= lab
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+setup: ## Debian packages (as root) and the virtual environment
+	@scripts/setup
+
+lab: setup ## a lab: up, deployed, verified
+	$(LEMONSTAND) lab up --name $(LAB)
+	$(LEMONSTAND) apply --lab $(LAB)
+	$(LEMONSTAND) summary --lab $(LAB)
+
+lint: setup ## ruff, mypy, yamllint, ansible-lint, syntax
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/yamllint --strict .
+	.venv/bin/ansible-lint -q
+	.venv/bin/ansible-playbook -i inventories/lab --syntax-check playbooks/site.yml
+
+unit: setup ## tests that need no host
+	.venv/bin/pytest -q tests/unit tests/contract
+
+test: setup lint ## all of it, with a lab of its own
+	.venv/bin/pytest -q tests/unit tests/contract tests/lab
+
+clean: ## away with all labs, networks and changed kernel settings; caches stay
+	@if [ -x $(LEMONSTAND) ]; then $(LEMONSTAND) lab down --all; fi
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .ansible
+
+distclean: clean ## caches and the virtual environment too
+	@if [ -x $(LEMONSTAND) ]; then $(LEMONSTAND) lab forget; fi
+	rm -rf .venv
+	@echo "these Debian packages stay: $$(sed -n 's/^packages="\(.*\)"/\1/p' scripts/setup)"

@@ -1,0 +1,336 @@
+"""Filters that turn the inventory, the flows and the timers into what roles are handed. Pure functions: nothing is read or run here."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+ZONES = ("internet", "dmz", "auth", "store", "management")
+GROUPS = ("edges", "frontends", "auths", "stores", "relays")
+LISTS = {"controllers": "lemonstand_controllers", "resolvers": "lemonstand_dns_resolvers", "ntp": "lemonstand_ntp_servers"}
+KNOWN = [
+    "site_name",
+    "zones",
+    "interfaces",
+    "mail_domains",
+    "public_name",
+    "mx_name",
+    "internal_domain",
+    "public_ipv4",
+    "controllers",
+    "ntp_servers",
+    "dns_resolvers",
+    "tls_profile",
+    "timer_profile",
+    "users",
+    "user_passwords",
+    "devices_per_user",
+    "message_size_limit",
+    "pki_dir",
+    "public_certificate",
+    "flows_extra",
+    "flows_disabled",
+    "foreign_variables",
+    "clock_is_ours",
+    "roles",
+    "late_roles",
+]
+REQUIRED = ["site_name", "zones", "mail_domains", "public_name", "mx_name", "internal_domain", "users", "pki_dir"]
+TLS_PROFILES = ("both", "seed-strict", "modern")
+ADDRESS = re.compile(r"[a-z0-9][a-z0-9._+-]*@[a-z0-9][a-z0-9.-]*\Z")
+
+Host = Mapping[str, Any]
+Hosts = Mapping[str, Host]
+
+
+def active_flows(
+    flows: Iterable[Mapping[str, Any]], profile: str, extra: Iterable[Mapping[str, Any]], disabled: Iterable[str]
+) -> list[dict[str, Any]]:
+    """The flows a site uses: the shipped ones, less the disabled, plus its own, where their condition holds.
+
+    Raises:
+        AnsibleFilterError: an unknown name, endpoint or condition, with the flow's name and the remedy.
+    """
+    shipped = list(flows)
+    off = set(disabled)
+    names = {flow["name"] for flow in shipped}
+    for name in off - names:
+        raise AnsibleFilterError(f"lemonstand_flows_disabled: there is no flow '{name}'{_near(name, names)}")
+    conditions: dict[str, bool] = {"always": True, "implicit_tls": profile != "seed-strict"}
+    result = []
+    for flow in [*(flow for flow in shipped if flow["name"] not in off), *extra]:
+        for side in ("from", "to"):
+            if flow.get(side) not in (*ZONES, *GROUPS, *LISTS):
+                raise AnsibleFilterError(
+                    f"flow '{flow.get('name')}': unknown endpoint '{flow.get(side)}' in '{side}'"
+                    + _near(str(flow.get(side)), (*ZONES, *GROUPS, *LISTS))
+                )
+        when = flow.get("when", "always")
+        if when not in conditions:
+            raise AnsibleFilterError(f"flow '{flow['name']}': unknown condition '{when}'; use one of {', '.join(conditions)}")
+        if conditions[when]:
+            result.append(dict(flow))
+    return result
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    match = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def _members(groups: Mapping[str, list[str]], group: str) -> list[str]:
+    return list(groups.get(group, []))
+
+
+def _addresses(host: Host, zones: Iterable[str] | None = None) -> list[str]:
+    """A host's addresses outside the management zone, or in some zones, both families."""
+    found = []
+    for zone, leg in (host.get("lemonstand_interfaces") or {}).items():
+        if zone in zones if zones is not None else zone != "management":
+            found += [str(leg[key]) for key in ("ipv4", "ipv6") if leg.get(key)]
+    return found
+
+
+def _resolve(endpoint: str, groups: Mapping[str, list[str]], hosts: Hosts, own: Host) -> list[str] | None:
+    """Addresses and networks of an endpoint; None means any."""
+    if endpoint == "internet":
+        return None
+    if endpoint in ZONES:
+        return [str(network) for network in (own["lemonstand_zones"].get(endpoint) or {}).values() if network]
+    if endpoint in LISTS:
+        return [str(address) for address in own.get(LISTS[endpoint]) or []]
+    return [address for name in _members(groups, endpoint) for address in _addresses(hosts[name])]
+
+
+def _split(addresses: list[str] | None) -> dict[str, list[str] | None]:
+    if addresses is None:
+        return {"ipv4": None, "ipv6": None}
+    versions: dict[str, list[str] | None] = {"ipv4": [], "ipv6": []}
+    for address in addresses:
+        part = versions["ipv6" if ":" in address else "ipv4"]
+        if part is not None and address not in part:
+            part.append(address)
+    return versions
+
+
+def _is(endpoint: str, name: str, groups: Mapping[str, list[str]], hosts: Hosts) -> bool:
+    """Whether a host is (in) an endpoint. Edges stand in every zone, but are meant only where they are named or by management."""
+    if endpoint in GROUPS:
+        return name in _members(groups, endpoint)
+    if endpoint == "management":
+        return "management" in (hosts[name].get("lemonstand_interfaces") or {})
+    return endpoint in (hosts[name].get("lemonstand_interfaces") or {}) and name not in _members(groups, "edges")
+
+
+def host_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list[str]], hosts: Hosts) -> dict[str, list[dict[str, Any]]]:
+    """What one host's packet filter lets through on its own account.
+
+    Returns:
+        ``{"input": rules, "output": rules}``; a rule has name, reason, protocol, ports, ipv4 and ipv6 (lists of the other side,
+        None is any) and device (None is any).
+    """
+    own = hosts[name]
+    legs = own.get("lemonstand_interfaces") or {}
+    rules: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
+    for flow in flows:
+        common = {"name": flow["name"], "reason": flow["reason"], "protocol": flow["protocol"], "ports": list(flow["ports"])}
+        if _is(flow["to"], name, groups, hosts):
+            device = legs["management"]["device"] if flow["to"] == "management" else None
+            rules["input"].append({**common, "device": device, **_split(_resolve(flow["from"], groups, hosts, own))})
+        if _is(flow["from"], name, groups, hosts):
+            rules["output"].append({**common, "device": None, **_split(_resolve(flow["to"], groups, hosts, own))})
+    return rules
+
+
+def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list[str]], hosts: Hosts) -> dict[str, Any]:
+    """What an edge lets through between zones, and what it translates.
+
+    Returns:
+        ``forward``: rules with source4/6, destination4/6 (None is any), source_zones, destination_zones (device names);
+        ``publish``: ``{protocol, ports, ipv4: [addresses]}``; ``zones``: ``{zone: device}``.
+    """
+    own = hosts[name]
+    legs = own.get("lemonstand_interfaces") or {}
+    devices = {zone: leg["device"] for zone, leg in legs.items() if zone != "management"}
+    networks = {zone: [ipaddress.ip_network(net) for net in (nets or {}).values() if net] for zone, nets in own["lemonstand_zones"].items()}
+
+    def device_of(addresses: list[str] | None) -> list[str]:
+        if addresses is None:
+            return [devices["internet"]]
+        found = set()
+        for text in addresses:
+            address = ipaddress.ip_interface(text).ip
+            inside = [zone for zone, nets in networks.items() if zone in devices and any(address in net for net in nets)]
+            found.add(devices[inside[0] if inside else "internet"])
+        return sorted(found)
+
+    forward, publish = [], []
+    for flow in flows:
+        if "management" in (flow["from"], flow["to"]) or "edges" in (flow["from"], flow["to"]) or flow["from"] == "controllers":
+            continue
+        source, target = _resolve(flow["from"], groups, hosts, own), _resolve(flow["to"], groups, hosts, own)
+        if flow["to"] in LISTS:
+            # The list is the asking hosts' own: an edge may use other servers.
+            asking = _members(groups, flow["from"]) if flow["from"] in GROUPS else []
+            target = sorted({str(a) for host in asking for a in hosts[host].get(LISTS[flow["to"]]) or []})
+        if source == [] or target == []:
+            continue
+        froms, tos = device_of(source), device_of(target)
+        if froms == tos:
+            continue
+        sources, targets = _split(source), _split(target)
+        forward.append(
+            {
+                "name": flow["name"], "reason": flow["reason"], "protocol": flow["protocol"], "ports": list(flow["ports"]),
+                "from_devices": froms, "to_devices": tos, "source4": sources["ipv4"], "source6": sources["ipv6"],
+                "target4": targets["ipv4"], "target6": targets["ipv6"],
+            }
+        )  # fmt: skip
+        if flow.get("publish"):
+            publish.append(
+                {"name": flow["name"], "protocol": flow["protocol"], "ports": list(flow["ports"]), "ipv4": targets["ipv4"] or []}
+            )
+    return {"forward": forward, "publish": publish, "devices": devices}
+
+
+def host_names(groups: Mapping[str, list[str]], hosts: Hosts, domain: str) -> list[dict[str, Any]]:
+    """Lines of a hosts file: every site host's inner name at its addresses (an edge: at those in inner zones)."""
+    lines = []
+    for group in GROUPS:
+        for name in _members(groups, group):
+            zones = (
+                [z for z in (hosts[name].get("lemonstand_interfaces") or {}) if z not in ("management", "internet")]
+                if group == "edges"
+                else None
+            )
+            lines += [{"address": address, "names": [f"{name}.{domain}", name]} for address in _addresses(hosts[name], zones)]
+    return lines
+
+
+def addresses_of(names: Iterable[str], hosts: Hosts) -> list[str]:
+    """All addresses of some hosts outside the management zone."""
+    return [address for name in names for address in _addresses(hosts[name])]
+
+
+def broken_timers(timers: Mapping[str, Any], relations: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Relations that don't hold in a profile, as sentences with the control."""
+    compare: dict[str, Callable[[float, float], bool]] = {
+        ">=": lambda a, b: a >= b, ">": lambda a, b: a > b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
+    }  # fmt: skip
+    faults = []
+    for relation in relations:
+        left, right = timers[relation["left"]], relation["right"]
+        value = timers[right] if isinstance(right, str) else right
+        if not compare[relation["op"]](left, value):
+            faults.append(f"{relation['left']} = {left} must be {relation['op']} {right}: {relation['reason']} ({relation['control']})")
+    return faults
+
+
+def site_faults(hosts: Hosts, groups: Mapping[str, list[str]], timers: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a site's inventory, one sentence a fault with the remedy. The essentials only; `lemonstand check` knows more."""
+    faults = [f"the group '{group}' has no host; add a host to it in hosts.yml" for group in GROUPS[1:] if not _members(groups, group)]
+    members = [name for group in GROUPS for name in _members(groups, group)]
+    faults += [
+        f"host {name} is in several groups of {', '.join(GROUPS)}; give each its own host"
+        for name in sorted(set(members))
+        if members.count(name) > 1
+    ]
+    if not members:
+        return faults
+    shared = hosts[members[0]]
+    for name in sorted({key for member in members for key in hosts[member] if str(key).startswith("lemonstand_")}):
+        if name.removeprefix("lemonstand_") not in KNOWN and name not in (shared.get("lemonstand_foreign_variables") or []):
+            faults.append(f"unknown variable '{name}'{_near(name, ['lemonstand_' + known for known in KNOWN])}")
+    missing = [f"lemonstand_{name}" for name in REQUIRED if not shared.get(f"lemonstand_{name}")]
+    faults += [f"{name} is not set; set it in group_vars/all" for name in missing]
+    if missing:
+        return faults
+    if shared.get("lemonstand_tls_profile", "both") not in TLS_PROFILES:
+        faults.append(f"lemonstand_tls_profile '{shared['lemonstand_tls_profile']}' is none of {', '.join(TLS_PROFILES)}")
+    profile = shared.get("lemonstand_timer_profile", "default")
+    if profile not in timers["profiles"]:
+        faults.append(f"lemonstand_timer_profile: no timer profile '{profile}'{_near(str(profile), timers['profiles'])}")
+    else:
+        faults += [f"lemonstand_timer_profile: {fault}" for fault in broken_timers(timers["profiles"][profile], timers["relations"])]
+    faults += _address_faults(members, groups, hosts)
+    return faults + _user_faults(shared, groups)
+
+
+def _address_faults(members: list[str], groups: Mapping[str, list[str]], hosts: Hosts) -> list[str]:
+    faults = []
+    taken: dict[str, str] = {}
+    for name in members:
+        zones = hosts[name].get("lemonstand_zones") or {}
+        legs = hosts[name].get("lemonstand_interfaces") or {}
+        home = {"frontends": "dmz", "relays": "dmz", "auths": "auth", "stores": "store"}
+        for group, zone in home.items():
+            if name in _members(groups, group) and zone not in legs:
+                faults.append(f"host {name} has no leg in the zone '{zone}'; add it to lemonstand_interfaces")
+            if name in _members(groups, group) and set(legs) - {zone, "management"}:
+                faults.append(f"host {name} stands in {' and '.join(sorted(set(legs) - {'management'}))}; only an edge may join zones")
+        for zone, leg in legs.items():
+            if zone not in ZONES:
+                faults.append(f"host {name}: lemonstand_interfaces names the unknown zone '{zone}'{_near(zone, ZONES)}")
+                continue
+            if zone != "internet" and not zones.get(zone):
+                faults.append(f"the zone '{zone}' has no network; add '{zone}' to lemonstand_zones")
+                continue
+            for family in ("ipv4", "ipv6"):
+                address, network = leg.get(family), (zones.get(zone) or {}).get(family)
+                if address and network and ipaddress.ip_address(address) not in ipaddress.ip_network(network):
+                    faults.append(
+                        f"host {name}: {address} lies outside the zone '{zone}' ({network}); mend lemonstand_interfaces or lemonstand_zones"
+                    )
+                if address and taken.setdefault(str(address), name) != name:
+                    faults.append(f"host {name}: {address} belongs to {taken[str(address)]} already")
+    return faults
+
+
+def _user_faults(shared: Host, groups: Mapping[str, list[str]]) -> list[str]:
+    faults = []
+    domains = shared["lemonstand_mail_domains"]
+    passwords = shared.get("lemonstand_user_passwords") or {}
+    seen: set[str] = set()
+    for user in shared["lemonstand_users"]:
+        name = str(user.get("name", ""))
+        for address in [name, *(user.get("aliases") or [])]:
+            if not ADDRESS.match(address):
+                faults.append(f"lemonstand_users: '{address}' is no mail address in lower case")
+            elif address.split("@")[1] not in domains:
+                faults.append(f"lemonstand_users: {address} is in none of lemonstand_mail_domains ({', '.join(domains)})")
+            if address in seen:
+                faults.append(f"lemonstand_users: {address} is there twice")
+            seen.add(address)
+        if not user.get("password_hash") and not passwords.get(name):
+            faults.append(
+                f"lemonstand_users: {name} has neither password_hash nor an entry in lemonstand_user_passwords (put it into a vault)"
+            )
+        stores = _members(groups, "stores")
+        if user.get("store") and user["store"] not in stores:
+            faults.append(
+                f"lemonstand_users: {name} lives on '{user['store']}', which is not in the group 'stores'{_near(user['store'], stores)}"
+            )
+        elif not user.get("store") and len(stores) > 1:
+            faults.append(f"lemonstand_users: {name} names no store, and there are {len(stores)}")
+    return faults
+
+
+class FilterModule:
+    """Announces the filters to Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Names and functions."""
+        return {
+            "lemonstand_active_flows": active_flows,
+            "lemonstand_host_rules": host_rules,
+            "lemonstand_edge_rules": edge_rules,
+            "lemonstand_host_names": host_names,
+            "lemonstand_addresses_of": addresses_of,
+            "lemonstand_broken_timers": broken_timers,
+            "lemonstand_site_faults": site_faults,
+        }

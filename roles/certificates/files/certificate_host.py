@@ -1,0 +1,169 @@
+"""Keys and certificates on one host: make keys, ask for signatures, put certificates in place.
+
+Runs on the host from standard input (`python3 -`) with nothing but the standard library and the `openssl` command, and leaves
+nothing of itself there. `prepare` makes the keys that are missing and hands back a signing request for each; `install` writes
+what the controller signed. A key that was made here is never printed.
+"""
+
+import base64
+import grp
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+PKI = Path("/etc/lemonstand/pki")
+
+
+class HostError(Exception):
+    """Something an operator has to mend; the text says what and where."""
+
+
+def openssl(*arguments: str, data: str | None = None) -> str:
+    """Run openssl and return what it printed; its complaint becomes the error's text."""
+    done = subprocess.run(["openssl", *arguments], input=data, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise HostError(f"openssl {arguments[0]} failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def group_id(name: str | None) -> int:
+    """Return the number of a group; root's for none."""
+    if not name:
+        return 0
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise HostError(f"group {name} does not exist on this host; make it before its key is made, or drop `group`") from None
+
+
+def key_mode(group: str | None) -> int:
+    """Return the mode of a private key: root alone, or root and one group."""
+    return 0o640 if group else 0o600
+
+
+def write(path: Path, text: str, mode: int, gid: int = 0) -> None:
+    """Put a file in place in one step, with its final owner and mode from the first byte on."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            os.fchown(stream.fileno(), 0, gid)
+            os.fchmod(stream.fileno(), mode)
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> str | None:
+    """Return a file's text, or None if there is none."""
+    try:
+        return path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+
+
+def settle(path: Path, mode: int, group: str | None, check: bool, changed: list[str]) -> None:
+    """Give an existing file its owner, group and mode."""
+    state = path.stat()
+    try:
+        gid = group_id(group)
+    except HostError:
+        if not check:
+            raise
+        changed.append(f"group of {path}")
+        return
+    if (state.st_uid, state.st_gid, state.st_mode & 0o7777) != (0, gid, mode):
+        changed.append(f"owner or mode of {path}")
+        if not check:
+            os.chown(path, 0, gid)
+            path.chmod(mode)
+
+
+def prepare(order: dict[str, Any]) -> dict[str, Any]:
+    """Make missing keys; return each request's certificate as it is now and a signing request for its key."""
+    check: bool = order["check"]
+    changed: list[str] = []
+    answer: dict[str, dict[str, str | None]] = {}
+    if not PKI.is_dir():
+        changed.append(f"directory {PKI}")
+        if not check:
+            PKI.mkdir(mode=0o755, parents=True)
+            PKI.parent.chmod(0o755)
+            PKI.chmod(0o755)
+    for request in order["requests"]:
+        name, group = request["name"], request.get("group")
+        key, certificate = PKI / f"{name}.key", PKI / f"{name}.crt"
+        if not key.exists():
+            changed.append(f"key {key}")
+            if not check:
+                pem = openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+                write(key, pem, key_mode(group), group_id(group))
+        else:
+            settle(key, key_mode(group), group, check, changed)
+        csr = None
+        if key.exists():
+            # The subject is decoration: the controller takes every name from the play (RFC 5280 4.2.1.6: identity is the SAN).
+            csr = openssl("req", "-new", "-key", str(key), "-subj", f"/CN={name}")
+        answer[name] = {"csr": csr, "certificate": read(certificate)}
+    return {"changed": changed, "requests": answer}
+
+
+def belongs_together(certificate: str, key: str) -> bool:
+    """Tell whether an operator's certificate is the one for an operator's key."""
+    return openssl("x509", "-noout", "-pubkey", data=certificate) == openssl("pkey", "-pubout", data=key)
+
+
+def install(order: dict[str, Any]) -> dict[str, Any]:
+    """Write certificates, CA certificates and what the operator supplied, where they differ."""
+    check: bool = order["check"]
+    changed: list[str] = []
+    groups = {request["name"]: request.get("group") for request in order["requests"]}
+    wanted: list[tuple[Path, str, int, str | None]] = []
+    for name, pem in order["certificates"].items():
+        wanted.append((PKI / f"{name}.crt", pem, 0o644, None))
+    for name, pem in order["cas"].items():
+        wanted.append((PKI / f"ca-{name}.crt", pem, 0o644, None))
+    for name, pair in json.loads(order["files_json"]).items():
+        certificate, key = pair["certificate"].rstrip() + "\n", pair["key"].rstrip() + "\n"
+        if not check and not belongs_together(certificate, key):
+            raise HostError(f"certificate and key given for {name} do not belong together; see certificates_files.{name}")
+        # The key first: a reload between the two writes then fails loudly instead of serving a certificate without its key.
+        wanted.append((PKI / f"{name}.key", key, key_mode(groups.get(name)), groups.get(name)))
+        wanted.append((PKI / f"{name}.crt", certificate, 0o644, None))
+    for path, text, mode, group in wanted:
+        if read(path) != text:
+            changed.append(str(path))
+            if not check:
+                write(path, text, mode, group_id(group))
+        else:
+            settle(path, mode, group, check, changed)
+    return {"changed": changed}
+
+
+def main(order: dict[str, Any]) -> int:
+    """Do one order and print the answer as JSON."""
+    os.umask(0o077)
+    try:
+        answer = prepare(order) if order["mode"] == "prepare" else install(order)
+    except FileNotFoundError as problem:
+        # A check run comes before the first install: openssl may not be here yet.
+        if not (order["check"] and problem.filename == "openssl"):
+            raise
+        answer = {"changed": ["everything: openssl is not installed yet"], "requests": {}}
+    except HostError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    print(json.dumps(answer))
+    return 0
+
+
+def main_encoded(order: str) -> int:
+    """Entry point of the role, which appends a call with the order as base64 of JSON to this text."""
+    return main(json.loads(base64.b64decode(order)))

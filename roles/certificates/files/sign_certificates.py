@@ -1,0 +1,283 @@
+"""Sign, on the controller, the certificates one host needs from the private CAs kept there.
+
+Reads an order as JSON from standard input and prints the certificates as JSON. Names, usage and CA come from the play alone: of
+a signing request only the public key and the proof that its owner holds the private key are used. A CA is made when it is first
+named. Needs the `cryptography` package, which ansible-core brings. Several hosts may ask at once; a lock keeps them in line.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+# Clocks of controller and hosts differ a little; a certificate is valid from this long ago.
+BACKDATE = datetime.timedelta(minutes=5)
+
+
+class SignError(Exception):
+    """Something an operator has to mend; the text says what and where."""
+
+
+class Authority:
+    """One private CA: its certificate and the key that signs."""
+
+    def __init__(self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        self.name = name
+        self.certificate = certificate
+        self.key = key
+
+    @property
+    def pem(self) -> str:
+        """Return the CA certificate as PEM."""
+        return to_pem(self.certificate)
+
+
+def to_pem(certificate: x509.Certificate) -> str:
+    """Return a certificate as PEM text."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def public_bytes(key: Any) -> bytes:
+    """Return a public key in its one canonical form, for comparison."""
+    data: bytes = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return data
+
+
+def now() -> datetime.datetime:
+    """Return the time in UTC, whole seconds, as certificates hold it."""
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+
+
+def write(path: Path, data: bytes, mode: int) -> None:
+    """Put a file in place in one step."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    with os.fdopen(handle, "wb") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    Path(temporary).replace(path)
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock: hosts are served in parallel and two of them may name a new CA at the same moment."""
+    with (directory / ".lock").open("w", encoding="ascii") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def make_authority(folder: Path, order: dict[str, Any]) -> Authority:
+    """Make a CA: for leaves only (path length 0), allowed to sign certificates and revocation lists (RFC 5280 4.2.1.3, 4.2.1.9)."""
+    name = folder.name
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{order['ca_label']} {name} CA")])
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now() - BACKDATE)
+        .not_valid_after(now() + datetime.timedelta(days=order["ca_days"]))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(key_usage(authority=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+    )
+    suffixes = order["ca_name_constraints"].get(name, [])
+    if suffixes:
+        permitted = [x509.DNSName(suffix) for suffix in suffixes]
+        builder = builder.add_extension(x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None), critical=True)
+    certificate = builder.sign(key, hashes.SHA256())
+    folder.mkdir(mode=0o700, exist_ok=True)
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write(folder / "ca.key", private, 0o600)
+    write(folder / "ca.crt", to_pem(certificate).encode("ascii"), 0o644)
+    return Authority(name, certificate, key)
+
+
+def load_authority(folder: Path) -> Authority | None:
+    """Load a CA, or None if there is none yet; refuse one whose parts do not fit or whose time is up."""
+    certificate_file, key_file = folder / "ca.crt", folder / "ca.key"
+    if not certificate_file.exists():
+        return None
+    if not key_file.exists():
+        raise SignError(f"{certificate_file} is there but {key_file} is not; restore the key, or move the CA away to have a new one made")
+    certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+    key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or public_bytes(key.public_key()) != public_bytes(certificate.public_key()):
+        raise SignError(f"{key_file} is not the elliptic-curve key of {certificate_file}")
+    if certificate.not_valid_after_utc <= now():
+        raise SignError(f"{certificate_file} ended {certificate.not_valid_after_utc:%Y-%m-%d}; move the CA away to have a new one made")
+    return Authority(folder.name, certificate, key)
+
+
+def key_usage(*, authority: bool) -> x509.KeyUsage:
+    """Return the key usage of a CA or of a leaf."""
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def why_reissue(
+    pem: str | None,
+    csr: x509.CertificateSigningRequest,
+    request: dict[str, Any],
+    ca: Authority,
+    renew_days: int,
+) -> str | None:
+    """Say why the host's certificate has to be replaced, or None to keep it."""
+    if not pem:
+        return "there is none"
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
+        certificate.verify_directly_issued_by(ca.certificate)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+        usages = list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+        return "it is not of this CA"
+    # A CA near its own end can't give more; signing again would not help.
+    enough = min(now() + datetime.timedelta(days=renew_days), ca.certificate.not_valid_after_utc)
+    reasons = {
+        "it is for another key": public_bytes(certificate.public_key()) != public_bytes(csr.public_key()),
+        "its names differ": sorted(names) != sorted(set(request["names"])),
+        "its usage differs": usages != [USAGES[request["usage"]]],
+        f"it ends {certificate.not_valid_after_utc:%Y-%m-%d}": certificate.not_valid_after_utc < enough,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def sign(csr: x509.CertificateSigningRequest, request: dict[str, Any], ca: Authority, days: int) -> x509.Certificate:
+    """Sign a leaf for exactly one use. Names come from the play, the key from the request."""
+    key = csr.public_key()
+    if not csr.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise SignError(f"the signing request for {request['name']} has no valid signature by an elliptic-curve key")
+    names = sorted(set(request["names"]))
+    authority_id = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request["names"][0][:64])]))
+        .issuer_name(ca.certificate.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(max(now() - BACKDATE, ca.certificate.not_valid_before_utc))
+        .not_valid_after(min(now() + datetime.timedelta(days=days), ca.certificate.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(key_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([USAGES[request["usage"]]]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id), critical=False)
+        .sign(ca.key, hashes.SHA256())
+    )
+
+
+def check_order(order: dict[str, Any]) -> None:
+    """Refuse what would make a bad file name or a bad certificate."""
+    names = [request["name"] for request in order["requests"]]
+    for name in [*names, *[request["ca"] for request in order["requests"]], *order["trusted_cas"]]:
+        if not SAFE_NAME.fullmatch(name):
+            raise SignError(f"{name!r} can't be the name of a certificate or CA; use a-z, 0-9, dot, dash, underscore")
+    if len(names) != len(set(names)):
+        raise SignError(f"two requests have the same name: {', '.join(names)}; see certificates_requests")
+    for request in order["requests"]:
+        if not request["names"] or request["usage"] not in USAGES:
+            raise SignError(f"request {request['name']} needs at least one name and a usage of {' or '.join(USAGES)}")
+
+
+def work(order: dict[str, Any]) -> dict[str, Any]:
+    """Do the order; with `check` say what would be done and touch nothing."""
+    check_order(order)
+    check: bool = order["check"]
+    directory = Path(order["directory"]).expanduser()
+    changed: list[str] = []
+    if not check:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        if not check:
+            stack.enter_context(locked(directory))
+        authorities: dict[str, Authority] = {}
+        for name in dict.fromkeys([*[request["ca"] for request in order["requests"]], *order["trusted_cas"]]):
+            authority = load_authority(directory / name)
+            if authority is None:
+                changed.append(f"CA {name} in {directory}")
+                if not check:
+                    authority = make_authority(directory / name, order)
+            if authority is not None:
+                authorities[name] = authority
+        certificates: dict[str, str] = {}
+        for request in order["requests"]:
+            prepared = order["prepared"].get(request["name"], {})
+            ca = authorities.get(request["ca"])
+            if ca is None or not prepared.get("csr"):
+                if not check:
+                    raise SignError(f"the host sent no signing request for {request['name']}")
+                changed.append(f"certificate {request['name']}: there is none")
+                continue
+            csr = x509.load_pem_x509_csr(prepared["csr"].encode("ascii"))
+            reason = why_reissue(prepared.get("certificate"), csr, request, ca, order["renew_days"])
+            if reason is None:
+                certificates[request["name"]] = prepared["certificate"]
+                continue
+            changed.append(f"certificate {request['name']}: {reason}")
+            if not check:
+                certificate = sign(csr, request, ca, order["days"])
+                certificates[request["name"]] = to_pem(certificate)
+                record(directory / ca.name, order["host"], request, certificate)
+    cas = {name: authorities[name].pem for name in order["trusted_cas"] if name in authorities}
+    return {"changed": changed, "certificates": certificates, "cas": cas}
+
+
+def record(folder: Path, host: str, request: dict[str, Any], certificate: x509.Certificate) -> None:
+    """Keep a line on every certificate a CA has signed: what an audit or a revocation list starts from."""
+    line = {
+        "signed": now().isoformat(),
+        "host": host,
+        "name": request["name"],
+        "usage": request["usage"],
+        "names": sorted(set(request["names"])),
+        "serial": f"{certificate.serial_number:x}",
+        "ends": certificate.not_valid_after_utc.isoformat(),
+    }
+    with (folder / "issued.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
+def main() -> int:
+    """Read the order from standard input, print the answer."""
+    os.umask(0o077)
+    try:
+        print(json.dumps(work(json.load(sys.stdin))))
+    except SignError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,359 @@
+"""Ticket issuer: an OAuth 2.0 token endpoint for an isolated credential host.
+
+One question: "is this the user's password?" (resource owner password credentials grant, RFC 6749 section 4.3), asked by a frontend
+that has shown its certificate (mutual TLS client authentication, RFC 8705 section 2). One answer: a JWT (RFC 7519), signed with
+RS256, that is good for one user at one audience for about a minute, together with the name of the user's mail store. There is no
+call that lists, searches or reads anything, and nothing is remembered between two questions.
+
+Passwords are tried by an LDAP simple bind as the user; the issuer has no account in the directory. It runs on Debian's packages
+(gunicorn, Flask, Authlib, ldap3), which are imported only where they are used, so that the rest can be tested without them.
+"""
+
+# ruff: noqa: PLC0415 - see above
+
+import dataclasses
+import functools
+import json
+import logging
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+log = logging.getLogger("ticket_issuer")
+
+# Longer than any real name or password, shorter than what would keep a hash function busy.
+LONGEST_LOGIN = 254
+LONGEST_PASSWORD = 512
+LONGEST_FORM = 8192
+
+_LOGIN = re.compile(r"[a-z0-9][a-z0-9._%+=-]*@[a-z0-9-]+(\.[a-z0-9-]+)*")
+_LOGGABLE = re.compile(r"[^A-Za-z0-9.:/@+_=-]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the operator decides. The keys of the settings file are the names of these fields."""
+
+    issuer: str
+    audience: str
+    frontends: tuple[str, ...]
+    directory_base_dn: str
+    scope: str = "mail"
+    lifetime_seconds: int = 60
+    clock_leeway_seconds: int = 5
+    directory_url: str = "ldap://127.0.0.1:389"
+    directory_timeout_seconds: int = 3
+    refusal_milliseconds: int = 500
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
+        """Build settings from a settings file's content; an unknown or missing key is an error."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = set(values) - known
+        if unknown:
+            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+        return cls(**{**values, "frontends": tuple(name.lower() for name in values["frontends"])})
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Settings":
+        """Read the settings file."""
+        return cls.from_mapping(json.loads(path.read_text(encoding="utf-8")))
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """A user who has proved who he is."""
+
+    login: str
+    store: str
+
+    def get_user_id(self) -> str:
+        """Name the user (Authlib asks for it)."""
+        return self.login
+
+
+class DirectoryUnavailable(Exception):
+    """The directory gave no answer either way, so neither may we."""
+
+
+class Directory(Protocol):
+    """Whoever can tell whether a password is right."""
+
+    def check(self, login: str, password: str) -> Person | None:
+        """Return the user if the password is his, None if not; raise DirectoryUnavailable if that can't be told now."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SigningKey:
+    """The private key that signs tickets, and the id its public half goes by."""
+
+    pem: bytes = dataclasses.field(repr=False)
+    kid: str
+
+    @functools.cached_property
+    def loaded(self) -> Any:
+        """The key as Authlib takes it. Loading checks the primes, which takes longer than all the rest of an answer: once is enough."""
+        from authlib.jose import RSAKey
+
+        return RSAKey.import_key(self.pem)
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> "SigningKey":
+        """Load a key; its id is the start of its fingerprint, as ticket_keys.py computes it."""
+        import hashlib
+
+        from cryptography.hazmat.primitives import serialization
+
+        public = serialization.load_pem_private_key(pem, password=None).public_key()
+        der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return cls(pem=pem, kid=hashlib.sha256(der).hexdigest()[:16])
+
+
+def normalise_login(raw: str) -> str | None:
+    """Return a login name in the one form it has here, or None if it can't be one."""
+    login = raw.strip().lower()
+    if len(login) > LONGEST_LOGIN or not _LOGIN.fullmatch(login):
+        return None
+    return login
+
+
+def person_dn(login: str, base_dn: str) -> str:
+    """Return the distinguished name of a user's entry, the login name escaped as RFC 4514 section 2.4 has it."""
+    escaped = re.sub(r'([\\",+;<>=])', r"\\\1", login)
+    return f"uid={escaped},ou=people,{base_dn}"
+
+
+def loggable(value: str | None) -> str:
+    """Return a value that somebody else chose, fit for one field of one log line."""
+    return _LOGGABLE.sub("?", value or "")[:80] or "-"
+
+
+def certificate_names(certificate: Mapping[str, Any] | None) -> frozenset[str]:
+    """Return the DNS names of a peer certificate (as `ssl.SSLSocket.getpeercert` gives it). The subject does not count."""
+    if not certificate:
+        return frozenset()
+    return frozenset(value.lower() for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS")
+
+
+def authenticated_client(client_id: str | None, names: Iterable[str], frontends: Iterable[str]) -> str | None:
+    """Return the frontend that asks, or None.
+
+    RFC 8705 section 2: the request names its client_id, and the certificate has to be that client's; ours is the one whose SAN
+    (tls_client_auth_san_dns) is the id itself. The certificate's chain was checked by TLS before.
+    """
+    if not client_id:
+        return None
+    wanted = client_id.lower()
+    return wanted if wanted in frozenset(frontends) and wanted in frozenset(names) else None
+
+
+def ticket_claims(person: Person, settings: Settings, now: float) -> dict[str, str | int]:
+    """Return the claims of a ticket (RFC 7519 section 4.1).
+
+    `iat` and `nbf` are dated back a little for stores whose clock is behind; the end is counted from the true time.
+    """
+    issued = int(now) - settings.clock_leeway_seconds
+    return {
+        "iss": settings.issuer,
+        "sub": person.login,
+        "aud": settings.audience,
+        "scope": settings.scope,
+        "iat": issued,
+        "nbf": issued,
+        "exp": int(now) + settings.lifetime_seconds,
+        "jti": secrets.token_hex(16),
+    }
+
+
+def sign_ticket(claims: Mapping[str, str | int], key: SigningKey) -> str:
+    """Return the signed ticket. The header says typ=JWT: Dovecot 2.3 takes nothing else (RFC 7519 section 5.1)."""
+    from authlib.jose import JsonWebToken
+
+    token: bytes = JsonWebToken(["RS256"]).encode({"alg": "RS256", "typ": "JWT", "kid": key.kid}, dict(claims), key.loaded)
+    return token.decode("ascii")
+
+
+class LdapDirectory:
+    """Tries passwords by an LDAP simple bind as the user (RFC 4513 section 5.1.3) and reads his store as himself."""
+
+    # Result codes that mean "not with this name and password" (RFC 4511 appendix A); all others mean "ask later".
+    REFUSED = frozenset({32, 34, 48, 49, 50, 53})
+
+    def __init__(self, url: str, base_dn: str, timeout: int) -> None:
+        self._url = url
+        self._base_dn = base_dn
+        self._timeout = timeout
+
+    def check(self, login: str, password: str) -> Person | None:
+        """Return the user if the directory takes the password for his."""
+        import ldap3
+        from ldap3.core.exceptions import LDAPException
+
+        dn = person_dn(login, self._base_dn)
+        try:
+            server = ldap3.Server(self._url, get_info=ldap3.NONE, connect_timeout=self._timeout)
+            connection = ldap3.Connection(server, user=dn, password=password, receive_timeout=self._timeout, read_only=True)
+            try:
+                if connection.bind():
+                    return self._read(connection, dn, login)
+                if connection.result["result"] in self.REFUSED:
+                    return None
+                raise DirectoryUnavailable(f"bind: {connection.result['description']}")
+            finally:
+                connection.unbind()
+        except (LDAPException, OSError) as problem:
+            raise DirectoryUnavailable(f"{type(problem).__name__}") from problem
+
+    @staticmethod
+    def _read(connection: Any, dn: str, login: str) -> Person:
+        """Read the store's name from the user's own entry."""
+        if not connection.search(dn, "(objectClass=inetOrgPerson)", search_scope="BASE", attributes=["mailHost"]):
+            raise DirectoryUnavailable("own entry not readable")
+        values = connection.response[0]["raw_attributes"].get("mailHost") or []
+        if not values:
+            raise DirectoryUnavailable("entry without a store")
+        return Person(login=login, store=values[0].decode("ascii").lower())
+
+
+def hold_until(moment: float) -> None:
+    """Wait until the monotonic clock shows a moment."""
+    remaining = moment - time.monotonic()
+    if remaining > 0:
+        time.sleep(remaining)
+
+
+def create_app(
+    settings: Settings | None = None,
+    directory: Directory | None = None,
+    key: SigningKey | None = None,
+    clock: Callable[[], float] = time.time,
+) -> "Flask":
+    """Build the WSGI application; without arguments from the files the unit names."""
+    from authlib.integrations.flask_oauth2 import AuthorizationServer
+    from authlib.oauth2 import OAuth2Error
+    from authlib.oauth2.rfc6749 import ClientMixin, InvalidClientError, InvalidGrantError, InvalidScopeError, grants
+    from flask import Flask, g, request
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    conf = settings or Settings.from_file(Path(os.environ["TICKET_ISSUER_SETTINGS"]))
+    users = directory or LdapDirectory(conf.directory_url, conf.directory_base_dn, conf.directory_timeout_seconds)
+    signing_key = key or SigningKey.from_pem(Path(os.environ["TICKET_ISSUER_SIGNING_KEY"]).read_bytes())
+
+    class TemporarilyUnavailable(OAuth2Error):  # type: ignore[misc,unused-ignore]
+        """We can't tell now. RFC 6749 has no such error at the token endpoint; the status is what frontends go by."""
+
+        error = "temporarily_unavailable"
+        status_code = 503
+
+    class Frontend(ClientMixin):  # type: ignore[misc,unused-ignore]
+        """A frontend as an OAuth client (RFC 6749 section 2): one grant, one scope, one way to prove itself."""
+
+        def __init__(self, client_id: str) -> None:
+            self.client_id = client_id
+
+        def get_client_id(self) -> str:
+            return self.client_id
+
+        def get_allowed_scope(self, scope: str | None) -> str:
+            return conf.scope
+
+        def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
+            return method == "tls_client_auth" and endpoint == "token"
+
+        def check_grant_type(self, grant_type: str) -> bool:
+            return grant_type == "password"
+
+    class PasswordGrant(grants.ResourceOwnerPasswordCredentialsGrant):  # type: ignore[misc,unused-ignore]
+        """RFC 6749 section 4.3, with the directory as the judge."""
+
+        TOKEN_ENDPOINT_AUTH_METHODS: ClassVar[list[str]] = ["tls_client_auth"]
+
+        def authenticate_user(self, username: str, password: str) -> Person:
+            if (self.request.payload.scope or conf.scope).split() != [conf.scope]:
+                raise InvalidScopeError()
+            login = normalise_login(username)
+            # Somebody may have typed his password where his name belongs: what can't be a name is not logged.
+            g.login = login or "-not-a-name-"
+            if login is None or not password or len(password) > LONGEST_PASSWORD:
+                raise InvalidGrantError()
+            try:
+                person = users.check(login, password)
+            except DirectoryUnavailable as problem:
+                g.reason = str(problem)
+                raise TemporarilyUnavailable() from problem
+            if person is None:
+                raise InvalidGrantError()
+            g.store = person.store
+            return person
+
+        def validate_requested_scope(self) -> None:
+            """Done above, before the password is tried."""
+
+    def authenticate_frontend(query_client: Callable[[str], Frontend | None], oauth_request: Any) -> Frontend:
+        """RFC 8705 section 2.1: the certificate TLS has verified, and the name it carries."""
+        peer = request.environ.get("gunicorn.socket")
+        names = certificate_names(peer.getpeercert() if hasattr(peer, "getpeercert") else None)
+        client_id = authenticated_client(oauth_request.form.get("client_id"), names, conf.frontends)
+        g.frontend = client_id or "unknown:" + ",".join(sorted(names))
+        client = query_client(client_id) if client_id else None
+        if client is None:
+            raise InvalidClientError(status_code=401)
+        return client
+
+    def make_ticket(*, user: Person, **_: Any) -> dict[str, str | int]:
+        """The answer of RFC 6749 section 5.1, with the store's name beside the ticket."""
+        claims = ticket_claims(user, conf, clock())
+        g.ticket = claims["jti"]
+        return {
+            "access_token": sign_ticket(claims, signing_key),
+            "token_type": "Bearer",
+            "expires_in": conf.lifetime_seconds,
+            "scope": conf.scope,
+            "store": user.store,
+        }
+
+    app = Flask("ticket_issuer", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LONGEST_FORM
+    server = AuthorizationServer(
+        app,
+        query_client=lambda client_id: Frontend(client_id) if client_id in conf.frontends else None,
+        save_token=lambda token, oauth_request: None,
+    )
+    server.register_client_auth_method("tls_client_auth", authenticate_frontend)
+    server.register_token_generator("default", make_ticket)
+    server.register_grant(PasswordGrant)
+
+    def token() -> "Response":
+        """Answer one question and write one line about it."""
+        started = time.monotonic()
+        response: Response = server.create_token_response()
+        answer = response.get_json(silent=True) or {}
+        verdict = "granted" if response.status_code == 200 else str(answer.get("error"))
+        log.info(
+            "decision=%s status=%d user=%s frontend=%s client=%s service=%s session=%s store=%s ticket=%s%s",
+            verdict,
+            response.status_code,
+            loggable(g.get("login")),
+            loggable(g.get("frontend")),
+            loggable(request.headers.get("X-Client-IP")),
+            loggable(request.headers.get("X-Client-Service")),
+            loggable(request.headers.get("X-Client-Session")),
+            loggable(g.get("store")),
+            loggable(g.get("ticket")),
+            f" reason={g.reason!r}" if "reason" in g else "",
+        )
+        if verdict == "invalid_grant":
+            # An unknown user is refused quicker than a wrong password is hashed: give both the same time.
+            hold_until(started + conf.refusal_milliseconds / 1000)
+        return response
+
+    app.add_url_rule("/token", view_func=token, methods=["POST"])
+    return app

@@ -1,0 +1,289 @@
+"""Labs: real Debian hosts with systemd in containers, on wires of their own. The only place that knows podman and network namespaces."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lemonstand.errors import LemonstandError
+from lemonstand.lab import images, machine, network
+from lemonstand.lab.shell import run
+from lemonstand.lab.topology import CONTROLLER_OCTET, MACHINES, Topology
+from lemonstand.paths import data_dir, lab_dir, state_dir
+
+Say = Callable[[str], None]
+DEFAULT_NAME = "lab"
+DEFAULT_PREFIX = "10.83"
+BOOT_SECONDS = 90
+LIMIT = 32768
+
+
+def environment(name: str) -> dict[str, str]:
+    """The variables by which the lab inventory finds this lab."""
+    state = _read(name)
+    return {"LEMONSTAND_LAB_DIR": str(lab_dir(name)), "LEMONSTAND_LAB_PREFIX": state.get("prefix", DEFAULT_PREFIX)}
+
+
+def up(name: str = DEFAULT_NAME, prefix: str | None = None, progress: Say = print) -> None:
+    """Brings a lab up; finishes one that was interrupted, leaves a running one alone.
+
+    Args:
+        name: the lab's name.
+        prefix: first two octets of its private network; default: that of the last time, else 10.83.
+        progress: told what is going on, a line at a time.
+
+    Raises:
+        LemonstandError: the machine can't carry it, or a tool failed; running it again finishes the work.
+    """
+    known = _read(name)
+    topology = Topology(name, prefix or known.get("prefix", DEFAULT_PREFIX))
+    if known.get("up") and known.get("prefix") == topology.prefix and known.get("key") == images.content_key() and _all_running(topology):
+        progress(f"lab '{name}' is up already")
+        return
+    with _lock(name):
+        if known:
+            _tear_down(topology)
+        machine.check(topology, other_prefixes={other: data["prefix"] for other, data in _labs().items() if other != name})
+        folder = lab_dir(name)
+        log = folder / "logs" / "lab-up.log"
+        for part in ("logs", "ssh", "secrets", "pki", "hosts"):
+            (folder / part).mkdir(mode=0o700, exist_ok=True)
+        log.write_text("", encoding="ascii")
+        progress(f"full log: {log}")
+        base = images.prepare(progress, log)
+        for line in base.drift:
+            progress(f"package differs from the lock: {line}")
+        _write(name, {"prefix": topology.prefix, "key": images.content_key(), "up": False})
+        machine.raise_settings()
+        _seed(topology, folder)
+        network.build(topology)
+        started = time.monotonic()
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(_start, topology, m.name, base, log) for m in MACHINES]:
+                progress(f"{done.result():<10} up after {time.monotonic() - started:5.1f} s")
+        _write(name, {"prefix": topology.prefix, "key": images.content_key(), "up": True})
+
+
+def down(name: str = DEFAULT_NAME, progress: Say = print) -> None:
+    """Removes a lab with its secrets, and the machine's raised settings with the last one. Safe to repeat."""
+    topology = Topology(name, _read(name).get("prefix", DEFAULT_PREFIX))
+    if os.geteuid() != 0:
+        raise LemonstandError("removing a lab needs root", "this user", "run it with sudo")
+    _tear_down(topology)
+    shutil.rmtree(lab_dir(name), ignore_errors=True)
+    if not _labs():
+        machine.restore_settings()
+    progress(f"lab '{name}' is gone")
+
+
+def status(name: str = DEFAULT_NAME) -> list[dict[str, Any]]:
+    """One entry a host: name, state of the container, state of systemd, addresses, memory in bytes."""
+    topology = Topology(name, _read(name).get("prefix", DEFAULT_PREFIX))
+    rows = []
+    for item in MACHINES:
+        container = topology.container(item.name)
+        state = _inspect(container, "{{.State.Status}}") or "absent"
+        systemd = ""
+        memory = 0
+        if state == "running":
+            systemd = run(["podman", "exec", container, "systemctl", "is-system-running"], check=False).stdout.strip()
+            memory = _memory(container)
+        addresses = [f(leg.zone, leg.octets[0]) for leg in item.legs for f in (topology.address4, topology.address6)]
+        rows.append({"host": item.name, "state": state, "systemd": systemd, "addresses": addresses, "memory": memory})
+    return rows
+
+
+def ssh(name: str, host: str, argv: list[str]) -> int:
+    """Opens a shell on a host, or runs a command there; returns its exit status."""
+    Topology(name).machine(host)
+    _require(name)
+    return subprocess.run(["ssh", "-F", str(lab_dir(name) / "ssh" / "config"), host, *argv], check=False).returncode
+
+
+def logs(name: str, host: str | None = None) -> int:
+    """Prints a host's journal, or without a host where the logs of the lab lie."""
+    if host is None:
+        for path in sorted(lab_dir(name).glob("**/*.log")):
+            print(path)
+        return 0
+    return ssh(name, host, ["journalctl", "--no-pager", "-n", "200"])
+
+
+def names() -> list[str]:
+    """The names of all labs on this machine."""
+    return sorted(_labs())
+
+
+def _require(name: str) -> None:
+    if not _read(name).get("up"):
+        raise LemonstandError(f"no lab '{name}' is up", str(lab_dir(name)), f"lemonstand lab up --name {name}")
+
+
+def _labs() -> dict[str, dict[str, Any]]:
+    return {path.parent.name: json.loads(path.read_text(encoding="ascii")) for path in (state_dir() / "labs").glob("*/lab.json")}
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = lab_dir(name, create=False) / "lab.json"
+    state: dict[str, Any] = json.loads(path.read_text(encoding="ascii")) if path.exists() else {}
+    return state
+
+
+def _write(name: str, state: dict[str, Any]) -> None:
+    path = lab_dir(name) / "lab.json"
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(state), encoding="ascii")
+    temporary.replace(path)
+
+
+@contextmanager
+def _lock(name: str) -> Iterator[None]:
+    path = state_dir() / f"{name}.lock"
+    with path.open("w", encoding="ascii") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LemonstandError(f"another process is working on the lab '{name}'", str(path), "wait for it, or stop it") from None
+        yield
+
+
+def _inspect(container: str, template: str) -> str:
+    return run(["podman", "container", "inspect", "--format", template, container], check=False).stdout.strip()
+
+
+def _all_running(topology: Topology) -> bool:
+    states = run(
+        ["podman", "ps", "--filter", f"label=lemonstand.lab={topology.name}", "--format", "{{.Names}}"], check=False
+    ).stdout.split()
+    return {topology.container(m.name) for m in MACHINES} <= set(states)
+
+
+def _tear_down(topology: Topology) -> None:
+    containers = run(["podman", "ps", "-aq", "--filter", f"label=lemonstand.lab={topology.name}"]).stdout.split()
+    if containers:
+        run(["podman", "rm", "--force", "--time", "2", "--volumes", *containers])
+    network.remove(topology)
+    shutil.rmtree(_control_directory(topology.name), ignore_errors=True)
+
+
+def _control_directory(name: str) -> Path:
+    """Where SSH keeps its shared connections: a short path, since a socket's may not pass 108 bytes."""
+    return Path("/run", f"lemonstand-{name}")
+
+
+def _seed(topology: Topology, folder: Path) -> None:
+    """Keys and passwords of this lab, made once and kept until it goes down; they never touch the work tree."""
+    key = folder / "ssh" / "id_ed25519"
+    if not key.exists():
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lemonstand-{topology.name}", "-f", key])
+    controller = topology.address4("management", CONTROLLER_OCTET)
+    public = key.with_suffix(".pub").read_text(encoding="ascii")
+    known, blocks = [], []
+    for item in MACHINES:
+        seed = folder / "hosts" / item.name
+        seed.mkdir(mode=0o755, exist_ok=True)
+        host_key = seed / "ssh_host_ed25519_key"
+        if not host_key.exists():
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", item.name, "-f", host_key])
+        (seed / "authorized_keys").write_text(f'from="{controller}" {public}', encoding="ascii")
+        address = topology.management(item.name)
+        known.append(f"{item.name},{address} {host_key.with_suffix('.pub').read_text(encoding='ascii').strip()}")
+        blocks.append(f"Host {item.name} {address}\n  HostName {address}\n")
+    (folder / "ssh" / "known_hosts").write_text("\n".join(known) + "\n", encoding="ascii")
+    _control_directory(topology.name).mkdir(mode=0o700, exist_ok=True)
+    blocks.append(
+        f"Host *\n  User root\n  IdentityFile {key}\n  IdentitiesOnly yes\n  BatchMode yes\n"
+        f"  UserKnownHostsFile {folder}/ssh/known_hosts\n  StrictHostKeyChecking yes\n"
+        f"  ProxyCommand ip netns exec {topology.controller} nc %h %p\n  ConnectTimeout 10\n"
+        f"  ControlMaster auto\n  ControlPersist 300\n  ControlPath {_control_directory(topology.name)}/%C\n  LogLevel ERROR\n"
+    )
+    (folder / "ssh" / "config").write_text("".join(blocks), encoding="ascii")
+    passwords = folder / "secrets" / "passwords.yml"
+    known_passwords: dict[str, str] = yaml.safe_load(passwords.read_text(encoding="utf-8")) if passwords.exists() else {}
+    for user in _demo_users():
+        known_passwords.setdefault(user, secrets.token_urlsafe(12))
+    passwords.touch(mode=0o600)
+    passwords.write_text(yaml.safe_dump(known_passwords), encoding="utf-8")
+
+
+def _demo_users() -> list[str]:
+    users: list[str] = []
+    for path in sorted(data_dir("inventories").glob("lab/group_vars/all/*.yml")):
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        users += [user["name"] for user in data.get("lemonstand_users", [])]
+    return users
+
+
+def _start(topology: Topology, host: str, base: images.Base, log: Path) -> str:
+    container = topology.container(host)
+    version_1 = machine.cgroup_v1()
+    run(
+        [
+            "podman", *(["--runtime", "runc"] if version_1 else []), "run", "--detach", "--name", container, "--hostname", host,
+            "--label", f"lemonstand.lab={topology.name}", "--network", f"ns:/run/netns/{container}",
+            "--systemd=always", *_limits(), "--pids-limit", "16384",
+            "--cap-add", "NET_ADMIN,NET_RAW,SYS_ADMIN", "--security-opt", "unmask=/proc/sys", "--no-hosts", "--log-driver", "none",
+            "--volume", f"{lab_dir(topology.name)}/hosts/{host}:{images.SEED_MOUNT}:ro",
+            "--volume", f"{base.packages}:{images.PACKAGE_MOUNT}:ro",
+            base.image, "/sbin/init", *(["SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"] if version_1 else []),
+        ],
+        log=log,
+    )  # fmt: skip
+    deadline = time.monotonic() + BOOT_SECONDS
+    state = ""
+    while time.monotonic() < deadline:
+        state = run(["podman", "exec", container, "systemctl", "is-system-running"], check=False).stdout.strip()
+        if state in {"running", "degraded"}:
+            break
+        time.sleep(0.5)
+    if state != "running":
+        failed = run(
+            ["podman", "exec", container, "systemctl", "list-units", "--failed", "--plain", "--no-legend"], check=False, log=log
+        ).stdout
+        raise LemonstandError(
+            f"systemd on {host} is '{state or 'silent'}' after {BOOT_SECONDS} s; failed units: {failed.strip() or 'none'}",
+            f"podman exec {container} systemctl --failed",
+            "look at the control groups of this machine, then run `lemonstand lab up` again",
+        )
+    run(["podman", "exec", container, "apt-get", "-q", "update"], log=log)
+    return host
+
+
+def _limits() -> list[str]:
+    """Open files and processes as high as this machine allows: asking for more than the hard limit would fail without CAP_SYS_RESOURCE."""
+    options = []
+    for word, kind in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        hard = resource.getrlimit(kind)[1]
+        limit = LIMIT if hard == resource.RLIM_INFINITY else min(hard, LIMIT)
+        options += ["--ulimit", f"{word}={limit}:{limit}"]
+    return options
+
+
+def _memory(container: str) -> int:
+    """Resident bytes of a container's processes, shared pages counted in full (a bound from above)."""
+    done = run(
+        [
+            "podman",
+            "exec",
+            container,
+            "sh",
+            "-c",
+            "cat /sys/fs/cgroup/memory/memory.usage_in_bytes /sys/fs/cgroup/memory.current 2>/dev/null",
+        ],
+        check=False,
+    )
+    words = done.stdout.split()
+    return int(words[0]) if words else 0

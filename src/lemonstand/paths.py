@@ -1,0 +1,68 @@
+"""Where things lie: data that ships with lemonstand, the cache, and state on the controller (docs/decisions/0001)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lemonstand.errors import LemonstandError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def data_dir(name: str) -> Path:
+    """A shipped file or directory, in a checkout as well as in an installed wheel.
+
+    Args:
+        name: `roles`, `playbooks`, `inventories`, `templates` or `ansible.cfg`.
+
+    Raises:
+        LemonstandError: this copy of lemonstand lacks it.
+    """
+    checkout = _PACKAGE.parent.parent
+    # A checkout is told by its build file, so a stray `roles/` beside site-packages is never taken for ours.
+    places = [checkout / name] if (checkout / "pyproject.toml").is_file() and _PACKAGE.parent.name == "src" else []
+    places.append(_PACKAGE / "_data" / name)
+    for place in places:
+        if place.exists():
+            return place
+    raise LemonstandError(f"this copy of lemonstand lacks '{name}'", str(places[0]), "install lemonstand again, or use a complete checkout")
+
+
+def cache_dir() -> Path:
+    """What can be made again (images, packages): `$LEMONSTAND_CACHE`, else below `$XDG_CACHE_HOME` or `~/.cache`."""
+    own = os.environ.get("LEMONSTAND_CACHE")
+    return _private(Path(own) if own else _xdg("XDG_CACHE_HOME", ".cache") / "lemonstand")
+
+
+def state_dir() -> Path:
+    """What must be kept (labs, runs): `$LEMONSTAND_STATE`, else below `$XDG_STATE_HOME` or `~/.local/state`."""
+    own = os.environ.get("LEMONSTAND_STATE")
+    return _private(Path(own) if own else _xdg("XDG_STATE_HOME", ".local/state") / "lemonstand")
+
+
+def lab_dir(name: str, *, create: bool = True) -> Path:
+    """The directory of one lab: keys, passwords, logs, runs.
+
+    Args:
+        name: the lab's name.
+        create: make it (mode 0700) if it isn't there.
+    """
+    path = state_dir() / "labs" / name
+    return _private(path) if create else path
+
+
+def site_dir(name: str) -> Path:
+    """The directory of one real site: its runs and its evidence (made with mode 0700)."""
+    return _private(state_dir() / "sites" / name)
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    value = os.environ.get(variable, "")
+    return Path(value) if value.startswith("/") else Path.home() / fallback
+
+
+def _private(path: Path) -> Path:
+    path = path.absolute()
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,73 @@
+"""Flows: who may talk to whom, why, and for which control. The only source of reachability (`playbooks/flows.yml`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+
+from lemonstand.errors import LemonstandError
+from lemonstand.paths import data_dir
+
+ZONES = ("internet", "dmz", "auth", "store", "management")
+GROUPS = ("edges", "frontends", "auths", "stores", "relays")
+SERVICES = ("controllers", "resolvers", "ntp")
+"""Endpoints that are lists of addresses in the inventory, not hosts."""
+ENDPOINTS = (*ZONES, *GROUPS, *SERVICES)
+
+Port = Annotated[StrictInt, Field(ge=1, le=65535)]
+
+
+class Flow(BaseModel):
+    """One allowed path."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    source: str = Field(alias="from")
+    destination: str = Field(alias="to")
+    protocol: Literal["tcp", "udp"]
+    ports: tuple[Port, ...] = Field(min_length=1)
+    publish: StrictBool = False
+    when: Literal["always", "implicit_tls"] = "always"
+    reason: str = Field(min_length=1)
+    controls: tuple[str, ...] = ()
+
+    def holds(self, tls_profile: str) -> bool:
+        """Whether the flow is used under a TLS profile (`implicit_tls`: all but `seed-strict`, which knows STARTTLS only)."""
+        return self.when == "always" or tls_profile != "seed-strict"
+
+
+class Flows(BaseModel):
+    """All flows that ship, by unique name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    flows: tuple[Flow, ...]
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all flows."""
+        return tuple(flow.name for flow in self.flows)
+
+
+def load_flows(path: Path | None = None) -> Flows:
+    """Reads `flows.yml`.
+
+    Args:
+        path: another file; default: the shipped one.
+
+    Raises:
+        LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand, not of the site.
+    """
+    path = path or data_dir("playbooks") / "flows.yml"
+    try:
+        flows = Flows.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise LemonstandError(f"flows can't be read: {error}", str(path), "restore the file from the release") from None
+    names = flows.names()
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise LemonstandError(f"flows share a name: {', '.join(twice)}", str(path), "give each flow a name of its own")
+    return flows

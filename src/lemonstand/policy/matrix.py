@@ -1,0 +1,135 @@
+"""Which connections a site's flows allow, worked out from the model alone: what reachability checks compare the network with.
+
+Shares no code with the rules' templates (`playbooks/filter_plugins`), so that one mistake can't hide in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Literal
+
+from lemonstand.policy.flows import GROUPS, Flow
+
+if TYPE_CHECKING:  # the site model builds on this package; only its types are needed here
+    from lemonstand.site.model import Host, Site
+
+OUTSIDE = "internet"
+MANAGEMENT = "management"
+CONTROLLER = "controller"
+"""The name of the source that stands for whoever runs lemonstand."""
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One question of the matrix: may `source` open a connection to this port of this address?
+
+    Args:
+        source: a host's inventory name, or `controller`.
+        destination: the inventory name of the host that is meant to answer.
+        address: the address that is dialled; the published one where the edge translates.
+        port: the destination port.
+    """
+
+    source: str
+    destination: str
+    address: Address
+    protocol: Literal["tcp", "udp"]
+    port: int
+
+
+def expected_matrix(site: Site) -> dict[Cell, str | None]:
+    """Every question with its answer: the name of the flow that allows it, or None where it must be dropped.
+
+    The questions: each host of the inventory and the controller as a source; each other site host, at each of its addresses, as a
+    destination; hosts outside ask at the published address as well; each port any flow names. An answer "allowed" says what filters
+    must let through. Whether something listens there, and whether there is a route, the flow can't know.
+
+    Args:
+        site: a valid site.
+    """
+    ports = sorted({(flow.protocol, port) for flow in (*site.flows.flows, *site.active_flows) for port in flow.ports})
+    matrix: dict[Cell, str | None] = {}
+    for source in (CONTROLLER, *site.hosts):
+        for destination, zone, address in _targets(site, source):
+            for protocol, port in ports:
+                cell = Cell(source, destination, address, protocol, port)
+                # The published address stands for several hosts: the one a flow leads to answers.
+                matrix[cell] = matrix.get(cell) or _allowing(site, cell, zone)
+    return matrix
+
+
+def _targets(site: Site, source: str) -> Iterator[tuple[str, str | None, Address]]:
+    """Where a source may knock: (host, zone or None for the published address, address)."""
+    outer = source in site.hosts and _is_outer(site.hosts[source])
+    for name, host in site.hosts.items():
+        if name == source:
+            continue
+        for zone, leg in host.interfaces.items():
+            for address in leg.addresses:
+                if zone == OUTSIDE and address == site.settings.public_ipv4 and outer:
+                    continue  # asked below: what is published there is not the edge
+                yield name, zone, address
+    if outer and site.settings.public_ipv4 is not None:
+        for name, host in site.hosts.items():
+            if not _is_outer(host) and name != source:
+                yield name, None, site.settings.public_ipv4
+
+
+def _allowing(site: Site, cell: Cell, zone: str | None) -> str | None:
+    for flow in site.active_flows:
+        if flow.protocol != cell.protocol or cell.port not in flow.ports:
+            continue
+        if zone is None:
+            allowed = flow.publish and flow.source == OUTSIDE and flow.destination in site.hosts[cell.destination].groups
+        else:
+            allowed = _is_source(site, flow, cell.source) and _is_destination(site, flow, cell, zone)
+        if allowed:
+            return flow.name
+    return None
+
+
+def _is_source(site: Site, flow: Flow, source: str) -> bool:
+    if source == CONTROLLER or flow.source == "controllers":
+        return source == CONTROLLER and flow.source == "controllers"
+    host = site.hosts[source]
+    if flow.source in GROUPS:
+        return flow.source in host.groups
+    if flow.source == OUTSIDE:
+        return _is_outer(host)
+    # An edge stands in every zone to join it, not to live there.
+    return flow.source in host.interfaces and "edges" not in host.groups
+
+
+def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
+    host = site.hosts[cell.destination]
+    if flow.destination == MANAGEMENT:
+        return zone == MANAGEMENT
+    if zone == MANAGEMENT:
+        return False  # no flow but those to `management` may use that zone
+    if flow.destination in GROUPS:
+        # Private IPv4 addresses are not known outside: there only the published address counts.
+        hidden = flow.source == OUTSIDE and cell.address.version == 4
+        return flow.destination in host.groups and not hidden
+    if flow.destination == OUTSIDE:
+        return _is_outer(host)
+    if flow.destination in ("resolvers", "ntp"):
+        settings = site.hosts[cell.source].settings
+        listed = settings.dns_resolvers if flow.destination == "resolvers" else settings.ntp_servers
+        return cell.address in listed
+    return zone == flow.destination and "edges" not in host.groups
+
+
+def _is_outer(host: Host) -> bool:
+    return not host.role_groups
+
+
+def allowed_between(matrix: Mapping[Cell, str | None], source: str, destination: str) -> dict[tuple[str, str, int], str]:
+    """The allowed cells of a pair of hosts, for reading: {(address, protocol, port): flow}."""
+    return {
+        (str(cell.address), cell.protocol, cell.port): flow
+        for cell, flow in matrix.items()
+        if flow is not None and (cell.source, cell.destination) == (source, destination)
+    }

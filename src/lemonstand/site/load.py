@@ -1,0 +1,181 @@
+"""Loads a site: reads the inventory in a process of its own, judges every variable, then the rules between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lemonstand.errors import InputError, InputErrors, LemonstandError
+from lemonstand.paths import data_dir
+from lemonstand.policy import Flows, Timers, load_flows, load_timers
+from lemonstand.site.fields import check_fields, place_of, suggest
+from lemonstand.site.model import PREFIX, Host, HostSettings, Site, SiteSettings, variables
+from lemonstand.site.raw import RawHost, RawSite
+from lemonstand.site.roles import check_role_variable, role_of
+from lemonstand.site.rules import RULES, Draft
+
+READ_SECONDS = 60
+VAULT_HINT = "name the file with the vault's password in ANSIBLE_VAULT_PASSWORD_FILE"
+
+
+def load_site(inventory: Path, env: Mapping[str, str] | None = None) -> Site:
+    """Loads and validates a site.
+
+    Args:
+        inventory: its directory or hosts file.
+        env: variables for lookups in the inventory beside the process's own (the lab's, say).
+
+    Raises:
+        InputErrors: everything that is wrong with it.
+        LemonstandError: the shipped data can't be read.
+    """
+    if not inventory.exists():
+        raise InputErrors([InputError("there is no inventory", str(inventory), "name its directory with --site")])
+    return build(inventory, read_inventory(inventory, env), load_flows(), load_timers())
+
+
+def read_inventory(inventory: Path, env: Mapping[str, str] | None = None) -> RawSite:
+    """What Ansible reads out of an inventory (see `load_site` for the arguments)."""
+    settings = {
+        "ANSIBLE_CONFIG": str(data_dir("ansible.cfg")),
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",  # a file Ansible can't parse is else passed over with a warning
+        "ANSIBLE_DEPRECATION_WARNINGS": "false",
+        **(env or {}),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "lemonstand.site.reader", str(inventory), str(data_dir("playbooks"))],
+            check=False, capture_output=True, text=True, timeout=READ_SECONDS, env={**os.environ, **settings},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise LemonstandError(f"no end after {READ_SECONDS} s of reading", str(inventory), "look for a lookup that waits") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise LemonstandError(f"the inventory can't be read: {last}", str(inventory), "see if `ansible-inventory --list -i` on it works")
+    return RawSite.from_plain(json.loads(done.stdout))
+
+
+def build(inventory: Path, raw: RawSite, flows: Flows, timers: Timers) -> Site:
+    """Judges what was read.
+
+    Args:
+        inventory: where it came from.
+        raw: the inventory's content.
+        flows: the shipped flows.
+        timers: the shipped timer profiles.
+
+    Raises:
+        InputErrors: everything that is wrong with it.
+    """
+    faults: list[LemonstandError] = [InputError(*problem) for problem in raw.problems]
+    if not raw.hosts:
+        if not faults:
+            faults.append(InputError("the inventory has no hosts", raw.folder, "list them in hosts.yml; inventories/example shows how"))
+        raise InputErrors(faults)
+    faults += _unread_files(raw)
+    faults += _unique(_check_names(raw))
+    shared = _shared_host(raw)
+    faults += _unique(_disagreements(raw, shared))
+    settings, wrong = check_fields(SiteSettings, shared, raw.folder)
+    faults += wrong
+    hosts: dict[str, dict[str, Any]] = {}
+    per_host: list[InputError] = []
+    for name, host in raw.hosts.items():
+        hosts[name], wrong = check_fields(HostSettings, host, raw.folder)
+        per_host += wrong
+    faults += _unique(iter(per_host))
+    draft = Draft(raw, shared, settings, hosts, flows, timers)
+    for rule in RULES:
+        faults += rule(draft)
+    if faults:
+        raise InputErrors(faults)
+    return Site(
+        inventory=inventory,
+        settings=SiteSettings.model_construct(**settings),
+        hosts={
+            name: Host.model_construct(name=name, groups=raw.hosts[name].groups, settings=HostSettings.model_construct(**values))
+            for name, values in hosts.items()
+        },
+        flows=flows,
+        timers=timers,
+    )
+
+
+def _unique(faults: Iterator[InputError]) -> list[InputError]:
+    """Keeps one of the faults that many hosts share because they share the variable."""
+    kept = {(fault.what, fault.where): fault for fault in faults}
+    return list(kept.values())
+
+
+def _unread_files(raw: RawSite) -> Iterator[InputError]:
+    for path, kind in raw.strays:
+        names = raw.groups if kind == "group_vars" else raw.hosts
+        thing = "group" if kind == "group_vars" else "host"
+        stem = Path(path).name.partition(".")[0]
+        yield InputError(f"Ansible never reads this: there is no {thing} '{stem}'", path, suggest(stem, names, "remove it"))
+
+
+def _check_names(raw: RawSite) -> Iterator[InputError]:
+    """Every variable is the site's own, a role's, or listed as foreign."""
+    known = variables()
+    for host in raw.hosts.values():
+        foreign = host.values.get(PREFIX + "foreign_variables")
+        allowed = set(foreign) if isinstance(foreign, list) else set()
+        for name in [*host.values, *host.faulty]:
+            if name.startswith(PREFIX):
+                if name not in known:
+                    yield InputError(f"unknown variable '{name}'", place_of(host, name), suggest(name, known, "remove it"))
+                elif name in host.faulty:
+                    reason = host.faulty[name]
+                    remedy = VAULT_HINT if "undecryptable" in reason else "define what the template needs, or correct it"
+                    yield InputError(f"{name} can't be worked out: {reason}", place_of(host, name), remedy)
+            elif role_of(name) is not None:
+                yield from check_role_variable(host, name)
+                if name in host.shadowed:
+                    yield InputError(
+                        f"'{name}' has no effect: the playbooks set it after the site ({host.shadowed[name]})",
+                        place_of(host, name),
+                        f"set the {PREFIX}* variable it is made from, or move it to host_vars/{host.name}.yml",
+                    )
+            elif name not in allowed:
+                yield InputError(
+                    f"foreign variable '{name}'",
+                    place_of(host, name),
+                    suggest(name, known, f"list it in {PREFIX}foreign_variables"),
+                )
+
+
+def _shared_host(raw: RawSite) -> RawHost:
+    """All site-wide variables as one host would see them."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    faulty: dict[str, str] = {}
+    for host in raw.hosts.values():
+        for name in SiteSettings.model_fields:
+            variable = PREFIX + name
+            if variable in host.faulty:
+                faulty.setdefault(variable, host.faulty[variable])
+            elif variable in host.values and variable not in values:
+                values[variable] = host.values[variable]
+                origins.update({key: where for key, where in host.origins.items() if key == variable or key.startswith(f"{variable}.")})
+    return RawHost("all", (), values, origins, faulty)
+
+
+def _disagreements(raw: RawSite, shared: RawHost) -> Iterator[InputError]:
+    for host in raw.hosts.values():
+        for variable, value in shared.values.items():
+            if variable in host.faulty:
+                continue
+            if variable not in host.values:
+                yield InputError(
+                    f"{variable} is set for some hosts, but not for {host.name}", place_of(shared, variable), "set it in group_vars/all"
+                )
+            elif host.values[variable] != value:
+                yield InputError(
+                    f"{variable} on {host.name} differs from other hosts", place_of(host, variable), "set it once, in group_vars/all"
+                )

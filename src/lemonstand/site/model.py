@@ -1,0 +1,204 @@
+"""The strict model of a site: types and meaning of every `lemonstand_*` variable. Rules between variables are in `rules.py`."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StrictBool, StrictInt, model_validator
+
+from lemonstand.policy import Flow, Flows, Timers
+
+PREFIX = "lemonstand_"
+ROLE_GROUPS = ("edges", "frontends", "auths", "stores", "relays")
+"""The groups of a site, in the order in which a message from outside meets them."""
+OUTER_GROUPS = ("handsets", "peers")
+"""Groups of machines that stand for the rest of the world."""
+TLS_PROFILES = ("both", "seed-strict", "modern")
+MIN_MESSAGE_SIZE = 64 * 1024
+"""Bytes. RFC 5321 section 4.5.3.1.7: no limit below 64 000 octets."""
+MAX_DEVICES = 64
+"""Devices per user a connection limit may be sized for; more would undo the limit."""
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_LOCAL_PART = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a text is a host name with a domain (RFC 1123 section 2.1, lower case)."""
+    labels = text.split(".")
+    return len(text) <= 253 and len(labels) > 1 and all(_LABEL.match(label) for label in labels) and not labels[-1].isdigit()
+
+
+def is_mail_address(text: str) -> bool:
+    """Whether a text is a mail address this product handles: a dot-atom of ASCII, lower case, at a domain (RFC 5321 section 4.1.2)."""
+    local, at, domain = text.rpartition("@")
+    return bool(at) and len(local) <= 64 and _LOCAL_PART.match(local) is not None and is_host_name(domain)
+
+
+def _host_name(text: str) -> str:
+    if not is_host_name(text):
+        raise ValueError(f"'{text}' is no host name (lower case, with a domain)")
+    return text
+
+
+def _mail_address(text: str) -> str:
+    if not is_mail_address(text):
+        raise ValueError(f"'{text}' is no mail address (lower case, local part and domain)")
+    return text
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+
+
+class Strict(BaseModel):
+    """Base of all models here: unknown keys are errors, values don't change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Zone(Strict):
+    """The networks of one zone; at least one family."""
+
+    ipv4: IPv4Network | None = Field(None, description="the zone's IPv4 network, such as 192.0.2.0/24")
+    ipv6: IPv6Network | None = Field(None, description="the zone's IPv6 network, such as 2001:db8:1::/64")
+
+    @model_validator(mode="after")
+    def _one_family(self) -> Zone:
+        if self.ipv4 is None and self.ipv6 is None:
+            raise ValueError("the zone has neither an IPv4 nor an IPv6 network")
+        return self
+
+
+class Interface(Strict):
+    """A host's leg in one zone."""
+
+    device: str = Field(description="name of the network device on the host", pattern=r"^[A-Za-z0-9_.-]{1,15}$")
+    ipv4: IPv4Address | None = Field(None, description="the host's IPv4 address in the zone")
+    ipv6: IPv6Address | None = Field(None, description="the host's IPv6 address in the zone")
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Interface:
+        if not self.addresses:
+            raise ValueError("the interface has neither an IPv4 nor an IPv6 address")
+        return self
+
+    @property
+    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Its addresses, IPv4 first."""
+        return tuple(address for address in (self.ipv4, self.ipv6) if address is not None)
+
+
+class User(Strict):
+    """A mailbox and who may log in to it."""
+
+    name: MailAddress = Field(description="the login name, which is the full address, such as alice@example.org")
+    store: str | None = Field(None, description="inventory name of the store that holds the mailbox; may be left out if there is only one")
+    aliases: tuple[MailAddress, ...] = Field((), description="further addresses that reach the mailbox")
+    password_hash: str | None = Field(None, description="a hash to seed the directory with, such as {SSHA}… or {ARGON2}…", min_length=4)
+
+
+class PrivateCaCertificate(Strict):
+    """The public certificate is signed by the site's own CA `public`."""
+
+    source: Literal["private_ca"]
+
+
+class FileCertificate(Strict):
+    """The public certificate is a pair of files on the controller."""
+
+    source: Literal["files"]
+    certificate: Path = Field(description="PEM file on the controller: the certificate and its chain")
+    key: Path = Field(description="PEM file on the controller: the key, readable by you only")
+
+
+class SiteSettings(Strict):
+    """Variables that say the same on every host of the site (without their prefix `lemonstand_`)."""
+
+    site_name: str = Field(description="the site's short name (a-z, 0-9, hyphen)", pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    zones: dict[str, Zone] = Field(description="the networks of the zones dmz, auth, store, management")
+    mail_domains: tuple[HostName, ...] = Field(description="the domains this site receives mail for", min_length=1)
+    public_name: HostName = Field(description="the name handsets connect to, such as mail.example.org")
+    mx_name: HostName = Field(description="the name in the MX record, such as mx.example.org")
+    internal_domain: HostName = Field(description="the domain of the hosts' inner names, such as site.example.org")
+    public_ipv4: IPv4Address | None = Field(None, description="the address on the edge that is translated to the frontend and the relay")
+    controllers: tuple[IPv4Address | IPv6Address, ...] = Field(description="the addresses that may open SSH", min_length=1)
+    tls_profile: Literal["both", "seed-strict", "modern"] = Field("both", description="one of " + ", ".join(TLS_PROFILES))
+    timer_profile: str = Field("default", description="the name of a profile in playbooks/timers.yml")
+    users: tuple[User, ...] = Field(description="the mailboxes to seed: a list of {name, store, aliases, password_hash}")
+    devices_per_user: StrictInt = Field(5, description="devices one user connects at a time", ge=1, le=MAX_DEVICES)
+    message_size_limit: StrictInt = Field(41943040, description="the largest message in bytes", ge=MIN_MESSAGE_SIZE)
+    pki_dir: Path = Field(description="absolute directory on the controller with the private CAs")
+    public_certificate: Annotated[PrivateCaCertificate | FileCertificate, Field(discriminator="source")] = Field(
+        PrivateCaCertificate(source="private_ca"), description="{source: private_ca}, or {source: files, certificate: …, key: …}"
+    )
+    flows_extra: tuple[Flow, ...] = Field((), description="flows this site adds, in the form of playbooks/flows.yml")
+    flows_disabled: tuple[str, ...] = Field((), description="names of flows this site does without")
+    foreign_variables: tuple[str, ...] = Field((), description="names of variables in this folder that belong to others")
+
+
+class HostSettings(Strict):
+    """Variables that may differ from host to host (without their prefix `lemonstand_`)."""
+
+    interfaces: dict[str, Interface] = Field({}, description="the host's legs: {zone: {device, ipv4, ipv6}}")
+    ntp_servers: tuple[IPv4Address | IPv6Address, ...] = Field((), description="addresses of time servers")
+    dns_resolvers: tuple[IPv4Address | IPv6Address, ...] = Field((), description="addresses of resolvers")
+    clock_is_ours: StrictBool = Field(True, description="false where the host may not set its clock, in a container")
+    user_passwords: dict[str, SecretStr] = Field({}, description="{login name: password} to seed the directory with; from a vault")
+
+
+class Host(Strict):
+    """A host of the inventory."""
+
+    name: str
+    groups: tuple[str, ...]
+    settings: HostSettings
+
+    @property
+    def role_groups(self) -> tuple[str, ...]:
+        """The groups of the site it is in (edges, frontends, …)."""
+        return tuple(group for group in ROLE_GROUPS if group in self.groups)
+
+    @property
+    def interfaces(self) -> dict[str, Interface]:
+        """Its legs by zone."""
+        return self.settings.interfaces
+
+
+class Site(Strict):
+    """A whole site that passed every rule."""
+
+    inventory: Path
+    settings: SiteSettings
+    hosts: dict[str, Host]
+    flows: Flows
+    timers: Timers
+
+    @cached_property
+    def active_flows(self) -> tuple[Flow, ...]:
+        """The flows of this site: the shipped ones without the disabled ones, and its own, where their condition holds."""
+        disabled = set(self.settings.flows_disabled)
+        every = (*self.flows.flows, *self.settings.flows_extra)
+        return tuple(flow for flow in every if flow.name not in disabled and flow.holds(self.settings.tls_profile))
+
+    def group(self, name: str) -> tuple[Host, ...]:
+        """The hosts of a group, in the order of the inventory."""
+        return tuple(host for host in self.hosts.values() if name in host.groups)
+
+    def store_of(self, user: User) -> str:
+        """The inventory name of the store with a user's mailbox."""
+        return user.store or self.group("stores")[0].name
+
+    @property
+    def is_lab(self) -> bool:
+        """Whether it has machines that stand for the rest of the world."""
+        return bool(self.group("peers"))
+
+
+def variables() -> dict[str, Any]:
+    """Every variable of a site with its meaning: name to description."""
+    return {PREFIX + name: info.description for model in (SiteSettings, HostSettings) for name, info in model.model_fields.items()}

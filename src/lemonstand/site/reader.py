@@ -1,0 +1,221 @@
+"""Reads an inventory with ansible-core's own classes, so that vault, precedence and Jinja mean what they mean to Ansible.
+
+Run as `python -m lemonstand.site.reader INVENTORY PLAYBOOK_DIR` it prints JSON: ansible-core keeps its configuration in
+module globals that it fills from the environment when it is first imported, so a process of its own is the only clean call.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible._internal._datatag._tags import Origin
+from ansible.errors import AnsibleError
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultSecretsContext, get_file_vault_secret
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar
+from ansible.vars.hostvars import HostVars
+from ansible.vars.manager import VariableManager
+
+VAULT_REMEDY = "name the file with the vault's password in ANSIBLE_VAULT_PASSWORD_FILE"
+
+
+def read(inventory: Path, playbook_dir: Path) -> dict[str, Any]:
+    """Reads an inventory.
+
+    Args:
+        inventory: its file or directory.
+        playbook_dir: where relative paths in lookups start, as they do when the playbooks run.
+
+    Returns:
+        Plain data for `RawSite.from_plain`.
+    """
+    inventory = inventory.absolute()
+    folder = inventory if inventory.is_dir() else inventory.parent
+    result: dict[str, Any] = {"folder": str(folder), "hosts": {}, "groups": {}, "problems": [], "strays": []}
+    problems: list[tuple[str, str, str]] = result["problems"]
+    _find_plugins()
+    loader, own_loader = DataLoader(), DataLoader()
+    loader.set_basedir(str(playbook_dir))
+    own_loader.set_basedir(str(folder))
+    try:
+        for each in (loader, own_loader):
+            _unlock(each)
+        manager = InventoryManager(loader=loader, sources=[str(inventory)])
+    except AnsibleError as error:
+        problems.append(_problem(error, folder))
+        return result
+    variables = VariableManager(loader=loader, inventory=manager)
+    # Without the playbooks' own group_vars: what the site says, whether or not the playbooks say something else after it.
+    own_variables = VariableManager(loader=own_loader, inventory=manager)
+    hostvars = HostVars(manager, variables, loader)
+    result["groups"] = {
+        str(name): [str(host) for host in members]
+        for name, members in manager.get_groups_dict().items()
+        if name not in {"all", "ungrouped"}
+    }
+    result["strays"] = _strays(folder, {str(name) for name in manager.groups}, {str(host.name) for host in manager.get_hosts()})
+    for host in manager.get_hosts():
+        try:
+            known = variables.get_vars(host=host)
+            own = own_variables.get_vars(host=host)
+        except AnsibleError as error:
+            problem = _problem(error, folder)
+            if problem not in problems:
+                problems.append(problem)
+            continue
+        known["hostvars"] = hostvars
+        groups = [str(group.name) for group in host.get_groups() if group.name not in {"all", "ungrouped"}]
+        result["hosts"][str(host.name)] = {"groups": groups, **_host(Templar(loader=loader, variables=known), own, known, playbook_dir)}
+    return result
+
+
+def _host(templar: Templar, own: Mapping[str, Any], known: Mapping[str, Any], playbook_dir: Path) -> dict[str, Any]:
+    """The site's own variables of a host, templated among all that is known of it."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    faulty: dict[str, str] = {}
+    shadowed: dict[str, str] = {}
+    for key, raw in own.items():
+        name = str(key)
+        if name in constants.INTERNAL_STATIC_VARS or name.startswith("ansible_"):
+            continue
+        _collect_origins(raw, (name,), origins, fallback=_origin(key))
+        winner = _origin(known.get(key))
+        if winner.startswith(f"{playbook_dir}/"):
+            shadowed[name] = winner
+        try:
+            values[name] = _plain(templar.template(raw))
+        except AnsibleError as error:
+            origins[name] = _origin(getattr(error, "obj", None)) or origins.get(name, "")
+            faulty[name] = _reason(error)
+    return {"values": values, "origins": origins, "faulty": faulty, "shadowed": shadowed}
+
+
+@cache
+def _find_plugins() -> None:
+    """Lets Ansible find lookups and filters by their full names; it may be asked only once in a process."""
+    init_plugin_loader()
+
+
+def _unlock(loader: DataLoader) -> None:
+    """Gives the loader the vault passwords the environment or ansible.cfg names."""
+    named: list[tuple[str, str]] = []
+    for entry in constants.DEFAULT_VAULT_IDENTITY_LIST or []:
+        label, _, path = str(entry).rpartition("@")
+        named.append((label or constants.DEFAULT_VAULT_IDENTITY, path))
+    if constants.DEFAULT_VAULT_PASSWORD_FILE:
+        named.append((constants.DEFAULT_VAULT_IDENTITY, str(constants.DEFAULT_VAULT_PASSWORD_FILE)))
+    secrets = []
+    for label, path in named:
+        if path.startswith("prompt"):
+            continue  # nobody to ask here; Ansible itself asks during a run
+        secret = get_file_vault_secret(filename=path, vault_id=label, loader=loader)
+        secret.load()
+        secrets.append((label, secret))
+    loader.set_vault_secrets(secrets)
+    if VaultSecretsContext.current(optional=True) is None:
+        VaultSecretsContext.initialize(VaultSecretsContext(secrets))  # values encrypted one by one look there
+
+
+def _strays(folder: Path, groups: set[str], hosts: set[str]) -> list[tuple[str, str]]:
+    """Variable files Ansible would pass over in silence."""
+    found = []
+    for kind, names in (("group_vars", groups), ("host_vars", hosts)):
+        for path in sorted((folder / kind).glob("*")):
+            stem = (
+                path.name
+                if path.is_dir()
+                else path.name.removesuffix(path.suffix)
+                if path.suffix in {".yml", ".yaml", ".json"}
+                else path.name
+            )
+            if not path.name.startswith(".") and stem not in names:
+                found.append((str(path), kind))
+    return found
+
+
+def _collect_origins(value: object, place: tuple[str, ...], into: dict[str, str], fallback: str) -> None:
+    found = _origin(value) or fallback
+    if found:
+        into[".".join(place)] = found
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _collect_origins(item, (*place, str(key)), into, _origin(key) or found)
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for position, item in enumerate(value):
+            _collect_origins(item, (*place, str(position)), into, found)
+
+
+def _origin(value: object) -> str:
+    tag = Origin.get_tag(value)
+    if tag is None or tag.path is None:
+        return ""
+    return f"{tag.path}:{tag.line_num}" if tag.line_num else str(tag.path)
+
+
+def _plain(value: object) -> Any:
+    """The value without Ansible's tags, in types that JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    return float(value) if isinstance(value, float) else str(value)
+
+
+def _reason(error: AnsibleError) -> str:
+    """The heart of Ansible's message: one line, without the repeated causes and the source excerpt."""
+    cause = _causes(error)[-1]
+    text = str(getattr(cause, "_original_message", "") or getattr(cause, "message", "") or cause).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+
+
+def _problem(error: AnsibleError, folder: Path) -> tuple[str, str, str]:
+    """An error of Ansible as (what, where, remedy)."""
+    chain = _causes(error)
+    place = next((found for link in chain if (found := _origin(getattr(link, "obj", None)))), "") or _told_origin(error)
+    if any("vault" in str(link).lower() or "decrypt" in str(link).lower() for link in chain):
+        locked = [path for path in sorted(folder.rglob("*.y*ml")) if path.read_bytes().startswith(b"$ANSIBLE_VAULT")]
+        return _reason(error), place or ", ".join(str(path) for path in locked) or str(folder), VAULT_REMEDY
+    return _reason(error), place or str(folder), "correct the file; `ansible-inventory --list -i` on the inventory shows what Ansible reads"
+
+
+def _told_origin(error: BaseException) -> str:
+    """The origin in the text of the errors behind an error: some of Ansible's wrappers keep nothing else."""
+    link: BaseException | None = error
+    while link is not None:
+        found = re.search(r"^Origin: (/.+?:\d+)", str(getattr(link, "_formatted_source_context", None) or link), re.MULTILINE)
+        if found:
+            return found.group(1)
+        link = link.__cause__ or link.__context__
+    return ""
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    return chain
+
+
+def main() -> None:
+    """Prints the inventory named on the command line as JSON."""
+    os.umask(0o077)
+    json.dump(read(Path(sys.argv[1]), Path(sys.argv[2])), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

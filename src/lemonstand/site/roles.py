@@ -1,0 +1,81 @@
+"""Variables of roles in a site's folder, checked against the roles' own argument specifications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lemonstand.errors import InputError, LemonstandError
+from lemonstand.paths import data_dir
+from lemonstand.site.fields import place_of, suggest
+from lemonstand.site.raw import RawHost
+
+Options = Mapping[str, Mapping[str, Any]]
+
+
+@cache
+def role_options() -> Mapping[str, Options]:
+    """The options of every role: {role: {variable: specification}}.
+
+    Raises:
+        LemonstandError: a specification can't be read.
+    """
+    found: dict[str, Options] = {}
+    for role in sorted(path for path in data_dir("roles").iterdir() if path.is_dir()):
+        found[role.name] = _options(role / "meta" / "argument_specs.yml")
+    return found
+
+
+def role_of(variable: str) -> str | None:
+    """The role a variable belongs to by its prefix (the longest that fits)."""
+    fitting = [role for role in role_options() if variable.startswith(f"{role}_")]
+    return max(fitting, key=len) if fitting else None
+
+
+def check_role_variable(host: RawHost, variable: str) -> Iterator[InputError]:
+    """Yields what a role's specification has against a variable of the inventory."""
+    from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # noqa: PLC0415 - slow, and needed only if roles are tuned
+
+    role = role_of(variable)
+    assert role is not None  # noqa: S101 - the caller asked role_of
+    options = role_options()[role]
+    if not options:
+        return
+    if variable not in options:
+        yield InputError(
+            f"the role {role} has no variable '{variable}'",
+            place_of(host, variable),
+            suggest(variable, options, f"remove it; roles/{role}/meta/argument_specs.yml lists them"),
+        )
+        return
+    if variable in host.faulty:
+        return  # it may well lean on facts, which nobody has yet
+    specification = {variable: _validator_form(options[variable])}
+    result = ArgumentSpecValidator(specification).validate({variable: host.values[variable]})
+    for message in result.error_messages:
+        yield InputError(f"{variable}: {message}", place_of(host, variable), f"see roles/{role}/meta/argument_specs.yml")
+
+
+def _validator_form(option: Mapping[str, Any]) -> dict[str, Any]:
+    """An option as the validator wants it: no text, nothing demanded of a variable that was left out."""
+    form = {key: value for key, value in option.items() if key not in {"description", "version_added", "required", "default"}}
+    if "options" in form:
+        form["options"] = {
+            name: {**_validator_form(inner), "required": bool(inner.get("required"))} for name, inner in form["options"].items()
+        }
+    return form
+
+
+def _options(path: Path) -> Options:
+    if not path.is_file():
+        return {}
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        options: Options = data["argument_specs"]["main"].get("options", {})
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise LemonstandError(f"the specification can't be read: {error}", str(path), "restore the file from the release") from None
+    return options

@@ -1,0 +1,337 @@
+"""The rules between variables of a site. Each rule is a small function that returns the faults it finds and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from lemonstand.errors import InputError
+from lemonstand.policy import Flows, Timers
+from lemonstand.policy.flows import ENDPOINTS
+from lemonstand.site.fields import place_of, suggest
+from lemonstand.site.model import OUTER_GROUPS, PREFIX, ROLE_GROUPS, FileCertificate, Interface, User, Zone
+from lemonstand.site.raw import RawHost, RawSite
+
+INNER_ZONES = ("dmz", "auth", "store", "management")
+"""The zones every site declares."""
+OUTSIDE = "internet"
+MANAGEMENT = "management"
+HOME = {
+    "edges": (OUTSIDE, *INNER_ZONES),
+    "frontends": ("dmz", MANAGEMENT),
+    "auths": ("auth", MANAGEMENT),
+    "stores": ("store", MANAGEMENT),
+    "relays": ("dmz", MANAGEMENT),
+}
+"""The zones each kind of host must stand in."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is sound so far: the site-wide values, and the values of each host.
+
+    Args:
+        raw: the inventory, for origins.
+        shared: the site-wide variables as one host would see them.
+        settings: sound fields of `SiteSettings`.
+        hosts: sound fields of `HostSettings` by host.
+    """
+
+    raw: RawSite
+    shared: RawHost
+    settings: dict[str, Any]
+    hosts: dict[str, dict[str, Any]]
+    flows: Flows
+    timers: Timers
+
+    def members(self, group: str) -> tuple[str, ...]:
+        """The hosts of a group."""
+        return self.raw.groups.get(group, ())
+
+    def at(self, name: str, *path: str | int, host: str | None = None) -> str:
+        """Where a variable of the site stands (`name` without its prefix)."""
+        return place_of(self.raw.hosts[host] if host else self.shared, PREFIX + name, *path)
+
+    def legs(self) -> Iterator[tuple[str, str, Interface]]:
+        """Every sound leg: host, zone, interface."""
+        for host, values in self.hosts.items():
+            for zone, interface in values.get("interfaces", {}).items():
+                yield host, zone, interface
+
+
+Rule = Callable[[Draft], Iterator[InputError]]
+
+
+def groups_are_filled(draft: Draft) -> Iterator[InputError]:
+    """Every store has a frontend, an auth and a relay."""
+    for group in ROLE_GROUPS:
+        if group != "edges" and not draft.members(group):
+            yield InputError(
+                f"the group '{group}' has no host",
+                f"{draft.raw.folder}/hosts.yml",
+                f"add a host to '{group}': a site needs one of each kind",
+            )
+
+
+def one_role_a_host(draft: Draft) -> Iterator[InputError]:
+    """No host has two roles: mailboxes, credentials and the DMZ would share a machine."""
+    for name, host in draft.raw.hosts.items():
+        roles = [group for group in ROLE_GROUPS if group in host.groups]
+        if len(roles) > 1:
+            yield InputError(
+                f"host {name} is in {' and '.join(roles)}", f"{draft.raw.folder}/hosts.yml (host {name})", "give each its own host"
+            )
+        if not roles and not any(group in host.groups for group in OUTER_GROUPS):
+            known = ", ".join((*ROLE_GROUPS, *OUTER_GROUPS))
+            remedy = suggest(host.groups[0] if host.groups else "", (*ROLE_GROUPS, *OUTER_GROUPS), f"put it into one of {known}")
+            yield InputError(f"host {name} has no role", f"{draft.raw.folder}/hosts.yml (host {name})", remedy)
+
+
+def zones_are_declared(draft: Draft) -> Iterator[InputError]:
+    """The inner zones exist, and no two zones overlap."""
+    zones: dict[str, Zone] | None = draft.settings.get("zones")
+    if zones is None:
+        return
+    for zone in INNER_ZONES:
+        if zone not in zones:
+            yield InputError(f"the zone '{zone}' has no network", draft.at("zones"), f"add '{zone}' with its ipv4 or ipv6 network")
+    names = sorted(zones)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            one, other = zones[first], zones[second]
+            four = one.ipv4 and other.ipv4 and one.ipv4.overlaps(other.ipv4)
+            six = one.ipv6 and other.ipv6 and one.ipv6.overlaps(other.ipv6)
+            if four or six:
+                yield InputError(
+                    f"the zones '{first}' and '{second}' overlap", draft.at("zones", second), "give each zone networks of its own"
+                )
+
+
+def hosts_stand_at_home(draft: Draft) -> Iterator[InputError]:
+    """Each host has a leg in the zone of its kind (an edge in all of them), and one the controller reaches it by."""
+    for host, values in draft.hosts.items():
+        for group in draft.raw.hosts[host].groups:
+            missing = [zone for zone in HOME.get(group, ()) if zone not in values.get("interfaces", HOME[group])]
+            if missing:
+                yield InputError(
+                    f"host {host} has no leg in {' and '.join(missing)}",
+                    draft.at("interfaces", host=host),
+                    f"add it to {PREFIX}interfaces: {{{missing[0]}: {{device, ipv4, ipv6}}}}",
+                )
+
+
+def hosts_stay_in_one_zone(draft: Draft) -> Iterator[InputError]:
+    """Only edges stand in several zones (management apart): any other such host is a way around the edge."""
+    for name, values in draft.hosts.items():
+        zones = [zone for zone in values.get("interfaces", {}) if zone != MANAGEMENT]
+        if len(zones) > 1 and "edges" not in draft.raw.hosts[name].groups:
+            yield InputError(
+                f"host {name} stands in {' and '.join(sorted(zones))}, which flows keep apart",
+                draft.at("interfaces", host=name),
+                "leave it in one zone (beside management); only edges join zones",
+            )
+
+
+def addresses_lie_in_their_zone(draft: Draft) -> Iterator[InputError]:
+    """Each leg's addresses belong to its zone's networks, and its zone is declared."""
+    zones: dict[str, Zone] | None = draft.settings.get("zones")
+    if zones is None:
+        return
+    for host, zone, interface in draft.legs():
+        where = draft.at("interfaces", zone, host=host)
+        outer = any(group in draft.raw.hosts[host].groups for group in OUTER_GROUPS)
+        if zone not in zones:
+            if zone != OUTSIDE and not outer:
+                yield InputError(
+                    f"host {host} has a leg in the unknown zone '{zone}'", where, suggest(zone, zones, f"use one of {', '.join(zones)}")
+                )
+            continue
+        for family in ("ipv4", "ipv6"):
+            address, network = getattr(interface, family), getattr(zones[zone], family)
+            if address is not None and (network is None or address not in network):
+                yield InputError(
+                    f"{address} of host {host} is outside zone '{zone}' ({network or 'which has no ' + family})",
+                    draft.at("interfaces", zone, family, host=host),
+                    f"give an address of the zone, or correct {PREFIX}zones",
+                )
+
+
+def addresses_are_unique(draft: Draft) -> Iterator[InputError]:
+    """No two legs share an address, and no host has two legs on one device."""
+    seen: dict[IPv4Address | IPv6Address, str] = {}
+    for host, zone, interface in draft.legs():
+        for address in interface.addresses:
+            if address in seen:
+                yield InputError(
+                    f"{address} is given to {seen[address]} and to {host}",
+                    draft.at("interfaces", zone, f"ipv{address.version}", host=host),
+                    "give each leg an address of its own",
+                )
+            seen.setdefault(address, host)
+    for host, values in draft.hosts.items():
+        devices = Counter(interface.device for interface in values.get("interfaces", {}).values())
+        for device in [device for device, count in devices.items() if count > 1]:
+            yield InputError(f"host {host} has two legs on {device}", draft.at("interfaces", host=host), "name one device for each zone")
+
+
+def public_address_is_on_the_edge(draft: Draft) -> Iterator[InputError]:
+    """What the edge translates arrives at the edge."""
+    public = draft.settings.get("public_ipv4")
+    edges = [host for host in draft.members("edges") if "interfaces" in draft.hosts.get(host, {})]
+    if public is None or not edges:
+        return
+    if not any(leg.ipv4 == public for host, zone, leg in draft.legs() if host in edges and zone == OUTSIDE):
+        yield InputError(
+            f"no edge has {PREFIX}public_ipv4 {public} on its leg in '{OUTSIDE}'",
+            draft.at("public_ipv4"),
+            f"give the edge's own address in '{OUTSIDE}'",
+        )
+
+
+def users_are_sound(draft: Draft) -> Iterator[InputError]:
+    """Users and aliases are unique and in a mail domain, and their store exists."""
+    users: tuple[User, ...] | None = draft.settings.get("users")
+    if users is None:
+        return
+    domains = draft.settings.get("mail_domains")
+    stores = draft.members("stores")
+    taken: dict[str, str] = {}
+    for number, user in enumerate(users):
+        addresses = [(user.name, ("name",)), *((alias, ("aliases", position)) for position, alias in enumerate(user.aliases))]
+        for address, path in addresses:
+            where = draft.at("users", number, *path)
+            domain = address.rpartition("@")[2]
+            if domains is not None and domain not in domains:
+                yield InputError(
+                    f"{address} is in no mail domain of this site",
+                    where,
+                    suggest(domain, domains, f"add '{domain}' to {PREFIX}mail_domains"),
+                )
+            if address in taken:
+                yield InputError(f"{address} is taken twice (the other is in {taken[address]})", where, "keep one of the two")
+            taken.setdefault(address, f"{PREFIX}users[{number}]")
+        if user.store is not None and user.store not in stores:
+            yield InputError(
+                f"{user.name}: there is no store '{user.store}'",
+                draft.at("users", number, "store"),
+                suggest(user.store, stores, f"use a host of the group 'stores' ({', '.join(stores) or 'which is empty'})"),
+            )
+        if user.store is None and len(stores) > 1:
+            yield InputError(
+                f"{user.name} has no store", draft.at("users", number), f"there are several, so name one of {', '.join(stores)} in 'store'"
+            )
+
+
+def users_have_a_password(draft: Draft) -> Iterator[InputError]:
+    """Each user has a password or a hash to be seeded with, and no password is for nobody."""
+    users: tuple[User, ...] | None = draft.settings.get("users")
+    # A fault in the passwords themselves has been told; what is missing because of it is no news.
+    if users is None or any("user_passwords" not in values for values in draft.hosts.values()):
+        return
+    passwords = {name: host for host, values in draft.hosts.items() for name in values["user_passwords"]}
+    for number, user in enumerate(users):
+        if user.password_hash is None and user.name not in passwords:
+            yield InputError(
+                f"{user.name} has neither a password nor a hash",
+                draft.at("users", number),
+                f"add the name to {PREFIX}user_passwords in a vault, or give password_hash",
+            )
+    names = [user.name for user in users]
+    for name, host in passwords.items():
+        if name not in names:
+            yield InputError(
+                f"{PREFIX}user_passwords has a password for '{name}', who is no user",
+                draft.at("user_passwords", host=host),
+                suggest(name, names, "remove it"),
+            )
+
+
+def flows_are_known(draft: Draft) -> Iterator[InputError]:
+    """What a site adds or takes away fits the shipped flows."""
+    shipped = draft.flows.names()
+    for number, name in enumerate(draft.settings.get("flows_disabled", ())):
+        if name not in shipped:
+            yield InputError(
+                f"there is no flow '{name}' to disable",
+                draft.at("flows_disabled", number),
+                suggest(name, shipped, "remove it; playbooks/flows.yml has all flows"),
+            )
+    names = list(shipped)
+    for number, flow in enumerate(draft.settings.get("flows_extra", ())):
+        if flow.name in names:
+            yield InputError(f"there is a flow '{flow.name}' already", draft.at("flows_extra", number, "name"), "give it another name")
+        names.append(flow.name)
+        for key, endpoint in (("from", flow.source), ("to", flow.destination)):
+            if endpoint not in ENDPOINTS:
+                yield InputError(
+                    f"flow '{flow.name}': unknown endpoint '{endpoint}'",
+                    draft.at("flows_extra", number, key),
+                    suggest(endpoint, ENDPOINTS, f"use one of {', '.join(ENDPOINTS)}"),
+                )
+
+
+def timers_agree(draft: Draft) -> Iterator[InputError]:
+    """The timer profile exists and its relations hold."""
+    profile = draft.settings.get("timer_profile")
+    if profile is None:
+        return
+    profiles = draft.timers.profiles
+    if profile not in profiles:
+        yield InputError(
+            f"there is no timer profile '{profile}'",
+            draft.at("timer_profile"),
+            suggest(profile, profiles, f"use one of {', '.join(profiles)}"),
+        )
+        return
+    for relation in draft.timers.broken(profile):
+        yield InputError(
+            f"timer profile '{profile}': {relation} does not hold", draft.at("timer_profile"), f"{relation.reason} ({relation.control})"
+        )
+
+
+def names_differ(draft: Draft) -> Iterator[InputError]:
+    """The public name and the name in the MX record are two: their certificates belong to two hosts."""
+    public, exchanger = draft.settings.get("public_name"), draft.settings.get("mx_name")
+    if public is not None and public == exchanger:
+        yield InputError(
+            f"{PREFIX}public_name and {PREFIX}mx_name are both {public}",
+            draft.at("mx_name"),
+            "give the relay a name of its own in the MX record",
+        )
+
+
+def files_exist(draft: Draft) -> Iterator[InputError]:
+    """The public certificate's files are there and hidden from others; the CAs' directory is absolute."""
+    certificate = draft.settings.get("public_certificate")
+    if isinstance(certificate, FileCertificate):
+        for key in ("certificate", "key"):
+            path = getattr(certificate, key)
+            if not path.is_file():
+                yield InputError(f"{path} is not there", draft.at("public_certificate", key), "put the PEM file there, or correct the path")
+            elif key == "key" and path.stat().st_mode & 0o077:
+                yield InputError(f"others may read the key {path}", draft.at("public_certificate", key), f"chmod 600 {path}")
+    pki = draft.settings.get("pki_dir")
+    if pki is not None and not pki.is_absolute():
+        yield InputError(f"{PREFIX}pki_dir '{pki}' is relative", draft.at("pki_dir"), "give an absolute directory on the controller")
+
+
+RULES: tuple[Rule, ...] = (
+    groups_are_filled,
+    one_role_a_host,
+    zones_are_declared,
+    hosts_stand_at_home,
+    hosts_stay_in_one_zone,
+    addresses_lie_in_their_zone,
+    addresses_are_unique,
+    public_address_is_on_the_edge,
+    names_differ,
+    users_are_sound,
+    users_have_a_password,
+    flows_are_known,
+    timers_agree,
+    files_exist,
+)
+"""All rules, in the order their faults are shown."""

@@ -1,0 +1,105 @@
+"""What a role says of itself agrees: its specification, its defaults, its documentation and its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = (
+    "base",
+    "sysctl",
+    "nftables",
+    "certificates",
+    "edge",
+    "imap_frontend",
+    "directory",
+    "ticket_issuer",
+    "mail_store",
+    "mail_relay",
+    "lab_peer",
+)
+"""docs/decisions/0001 names these."""
+
+
+def defaults_of(role: str) -> dict[str, Any]:
+    """The variables a role sets by default."""
+    path = ROOT / "roles" / role / "defaults" / "main.yml"
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return found
+
+
+def options_of(role: str) -> dict[str, dict[str, Any]]:
+    """The variables a role's specification names."""
+    path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
+    found: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"].get("options") or {}
+    return found
+
+
+def nested(options: dict[str, dict[str, Any]], stem: str = "") -> dict[str, dict[str, Any]]:
+    """Options and their own options, by dotted name."""
+    found = {}
+    for name, option in options.items():
+        found[stem + name] = option
+        found |= nested(option.get("options", {}), f"{stem}{name}.")
+    return found
+
+
+def form(option: dict[str, Any]) -> dict[str, Any]:
+    """An option as the validator wants it."""
+    kept = {key: value for key, value in option.items() if key not in {"description", "default", "options"}}
+    if "options" in option:
+        kept["options"] = {name: form(inner) for name, inner in option["options"].items()}
+    return kept
+
+
+def test_these_are_all_roles() -> None:
+    assert sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir()) == sorted(ROLES)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_specification_and_defaults_have_the_same_variables(role: str) -> None:
+    options, defaults = options_of(role), defaults_of(role)
+    demanded = {name for name, option in options.items() if option.get("required")}
+    assert set(options) - demanded == set(defaults) - demanded, "each variable needs a default or must be demanded"
+    assert set(defaults) <= set(options)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_specification_repeats_the_defaults_truly(role: str) -> None:
+    defaults = defaults_of(role)
+    stated = {name: option["default"] for name, option in options_of(role).items() if "default" in option}
+    assert stated == {name: defaults[name] for name in stated}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_satisfy_the_specification(role: str) -> None:
+    options = options_of(role)
+    # What holds a template has its value only in a play, and what is demanded has its default for editors only.
+    fixed = {
+        name: value for name, value in defaults_of(role).items() if "{{" not in yaml.safe_dump(value) and not options[name].get("required")
+    }
+    result = ArgumentSpecValidator({name: form(options[name]) for name in fixed}).validate(fixed)
+    assert result.error_messages == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_is_named_after_its_role_and_documented(role: str) -> None:
+    options = options_of(role)
+    assert all(name.startswith(f"{role}_") for name in options)
+    for name, option in nested(options).items():
+        assert option.get("type"), f"{name} has no type"
+        assert len(str(option.get("description", ""))) >= 5, f"{name} has no description"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_has_its_stages_and_a_short_page(role: str) -> None:
+    folder = ROOT / "roles" / role
+    tasks = {path.name for path in (folder / "tasks").iterdir()}
+    assert {"main.yml", "install.yml", "configure.yml", "activate.yml"} <= tasks
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert 5 <= len(readme.splitlines()) <= 60, "a page is a screen"

@@ -1,0 +1,89 @@
+"""A lab of the suite's own, from nothing to nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lemonstand import lab as labs
+from lemonstand.paths import lab_dir
+
+NAME = "test"
+PREFIX = "10.84"
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def lemonstand() -> Command:
+    """Runs the command line as a user does; `code` is the exit status it must have."""
+
+    def call(*words: str, code: int = 0, timeout: int = 900) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "lemonstand", *words],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == code, f"lemonstand {' '.join(words)}: exit {done.returncode}\n{done.stdout[-6000:]}{done.stderr[-3000:]}"
+        return done
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def new_lab(lemonstand: Command) -> Iterator[str]:
+    """A lab that is up and holds nothing."""
+    labs.down(NAME, lambda line: None)
+    lemonstand("lab", "up", "--name", NAME, "--prefix", PREFIX, timeout=1800)
+    yield NAME
+    if not os.environ.get("LEMONSTAND_KEEP_LAB"):
+        labs.down(NAME, lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def last_run() -> Callable[[], dict[str, Any]]:
+    """The record of the newest run on the lab."""
+
+    def read() -> dict[str, Any]:
+        newest = max((lab_dir(NAME) / "runs").glob("*/run.json"))
+        record: dict[str, Any] = json.loads(Path(newest).read_text(encoding="utf-8"))
+        return record
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def on() -> Callable[..., str]:
+    """Runs a command on a host of the lab and returns what it printed."""
+
+    def call(host: str, *argv: str, code: int = 0) -> str:
+        done = subprocess.run(
+            ["ssh", "-F", str(lab_dir(NAME) / "ssh" / "config"), host, *argv], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == code, f"{host}: {argv}: {done.returncode} {done.stdout}{done.stderr}"
+        return done.stdout
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def planned(new_lab: str, lemonstand: Command) -> str:
+    """What `plan` says of hosts that hold nothing."""
+    return lemonstand("plan", "--lab", new_lab).stdout
+
+
+@pytest.fixture(scope="session")
+def deployed(new_lab: str, planned: str, lemonstand: Command) -> str:
+    """The lab's name, after the first apply."""
+    lemonstand("apply", "--lab", new_lab)
+    return new_lab

@@ -1,0 +1,79 @@
+"""From empty hosts to a running site, and again: nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lemonstand import lab as labs
+from lemonstand.lab.topology import MACHINES
+
+from .conftest import PREFIX, Command
+
+UNITS = {
+    "edge": ["chrony", "lemonstand-nftables"],
+    "frontend": ["chrony", "dovecot", "lemonstand-nftables"],
+    "auth": ["chrony", "slapd", "ticket-issuer", "lemonstand-nftables"],
+    "store": ["chrony", "dovecot", "lemonstand-nftables"],
+    "relay": ["chrony", "postfix", "lemonstand-nftables"],
+}
+TASK_BUDGET = 25
+
+
+def test_every_host_runs_systemd_without_a_failed_unit(new_lab: str) -> None:
+    states = {row["host"]: row["systemd"] for row in labs.status(new_lab)}
+    assert states == {machine.name: "running" for machine in MACHINES}
+
+
+def test_a_plan_of_empty_hosts_names_changes_and_makes_none(planned: str, new_lab: str) -> None:
+    assert "would change  frontend" in planned
+    assert "would change  store" in planned
+
+
+def test_the_first_apply_brings_up_every_service(deployed: str, on: Callable[..., str]) -> None:
+    for host, units in UNITS.items():
+        assert on(host, "systemctl", "is-active", *units).split() == ["active"] * len(units), host
+        assert on(host, "systemctl", "list-units", "--failed", "--plain", "--no-legend").strip() == "", host
+
+
+def test_a_second_apply_changes_nothing(deployed: str, lemonstand: Command, last_run: Callable[[], dict[str, Any]]) -> None:
+    lemonstand("apply", "--lab", deployed)
+    record = last_run()
+    assert record["changes"] == []
+    assert {host: tally["changed"] for host, tally in record["hosts"].items()} == dict.fromkeys(record["hosts"], 0)
+
+
+def test_what_a_died_run_left_undone_the_next_one_does(deployed: str, lemonstand: Command, on: Callable[..., str]) -> None:
+    on("frontend", "sed -i '$a # changed by hand' /etc/dovecot/dovecot.conf; systemctl stop ticket-issuer 2>/dev/null; true")
+    before = on("frontend", "systemctl", "show", "-P", "MainPID", "dovecot").strip()
+    lemonstand("apply", "--lab", deployed, "--limit", "frontend", "--stage", "configure")
+    assert "changed by hand" not in on("frontend", "cat", "/etc/dovecot/dovecot.conf")
+    lemonstand("apply", "--lab", deployed)
+    assert on("frontend", "systemctl", "show", "-P", "MainPID", "dovecot").strip() == before, "an idle session must survive a routine run"
+
+
+def test_a_service_somebody_stopped_is_started(deployed: str, lemonstand: Command, on: Callable[..., str]) -> None:
+    on("auth", "systemctl", "stop", "slapd")
+    lemonstand("apply", "--lab", deployed, "--limit", "auth", "--stage", "activate")
+    assert on("auth", "systemctl", "is-active", "slapd").strip() == "active"
+
+
+def test_a_second_lab_may_not_take_the_same_network(new_lab: str, lemonstand: Command) -> None:
+    done = lemonstand("lab", "up", "--name", "test-clash", "--prefix", PREFIX, code=2)
+    assert "uses" in done.stderr + done.stdout
+    assert "--prefix" in done.stderr + done.stdout
+
+
+def test_the_machine_has_no_address_in_any_zone(new_lab: str) -> None:
+    import json  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415
+
+    addresses = json.loads(subprocess.run(["ip", "-j", "addr"], capture_output=True, text=True, check=True).stdout)
+    mine = [info["local"] for link in addresses for info in link["addr_info"]]
+    assert not [address for address in mine if address.startswith((f"{PREFIX}.", "fd6c:656d:84"))]
+
+
+def test_inner_hosts_have_no_route_to_the_internet(new_lab: str, on: Callable[..., str]) -> None:
+    for host in ("auth", "store"):
+        for family, peer in (("-4", f"{PREFIX}.1.25"), ("-6", "fd6c:656d:84:1::25")):
+            on(host, "ip", family, "route", "get", peer, code=2)

@@ -1,0 +1,479 @@
+"""A small sound site, and the ways to spoil it that the model (and, where marked, the preflight play) must refuse."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Tree = dict[str, Any]
+"""`{"hosts": …, "all": …, "files": …}`: hosts.yml, group_vars/all/site.yml, further files by path."""
+
+
+def leg(device: str, fourth: str, sixth: str) -> dict[str, str]:
+    """An interface in the documentation networks (RFC 5737, RFC 3849)."""
+    return {"device": device, "ipv4": fourth, "ipv6": sixth}
+
+
+def host(number: int, **interfaces: dict[str, str]) -> Tree:
+    """A host with a leg in the management zone and others."""
+    management = leg("mgmt0", f"198.51.100.{number}", f"2001:db8:5::{number}")
+    return {"ansible_host": f"198.51.100.{number}", "lemonstand_interfaces": {**interfaces, "management": management}}
+
+
+def sound_site() -> Tree:
+    """A site without a fault."""
+    children = {
+        "edges": {
+            "edge": host(
+                1,
+                internet=leg("internet0", "203.0.113.1", "2001:db8:1::1"),
+                dmz=leg("dmz0", "192.0.2.1", "2001:db8:2::1"),
+                auth=leg("auth0", "192.0.2.65", "2001:db8:3::1"),
+                store=leg("store0", "192.0.2.129", "2001:db8:4::1"),
+            )
+        },
+        "frontends": {"frontend": host(10, dmz=leg("dmz0", "192.0.2.10", "2001:db8:2::10"))},
+        "auths": {"auth": host(11, auth=leg("auth0", "192.0.2.75", "2001:db8:3::10"))},
+        "stores": {"store": host(12, store=leg("store0", "192.0.2.139", "2001:db8:4::10"))},
+        "relays": {"relay": host(13, dmz=leg("dmz0", "192.0.2.20", "2001:db8:2::20"))},
+    }
+    shared = {
+        "lemonstand_site_name": "sample",
+        "lemonstand_zones": {
+            "dmz": {"ipv4": "192.0.2.0/26", "ipv6": "2001:db8:2::/64"},
+            "auth": {"ipv4": "192.0.2.64/26", "ipv6": "2001:db8:3::/64"},
+            "store": {"ipv4": "192.0.2.128/26", "ipv6": "2001:db8:4::/64"},
+            "management": {"ipv4": "198.51.100.0/24", "ipv6": "2001:db8:5::/64"},
+        },
+        "lemonstand_mail_domains": ["lemon.example"],
+        "lemonstand_public_name": "mail.lemon.example",
+        "lemonstand_mx_name": "mx.lemon.example",
+        "lemonstand_internal_domain": "site.lemon.example",
+        "lemonstand_public_ipv4": "203.0.113.1",
+        "lemonstand_controllers": ["198.51.100.254"],
+        "lemonstand_ntp_servers": ["203.0.113.123"],
+        "lemonstand_dns_resolvers": ["203.0.113.53"],
+        "lemonstand_tls_profile": "both",
+        "lemonstand_timer_profile": "default",
+        "lemonstand_users": [
+            {"name": "alice@lemon.example", "aliases": ["postmaster@lemon.example"]},
+            {"name": "bob@lemon.example", "store": "store"},
+        ],
+        "lemonstand_user_passwords": {"alice@lemon.example": "correct horse", "bob@lemon.example": "battery staple"},
+        "lemonstand_devices_per_user": 4,
+        "lemonstand_message_size_limit": 52428800,
+        "lemonstand_pki_dir": "/nowhere/pki",
+        "lemonstand_public_certificate": {"source": "private_ca"},
+    }
+    hosts = {"all": {"children": {group: {"hosts": members} for group, members in children.items()}}}
+    return copy.deepcopy({"hosts": hosts, "all": shared, "files": {}})
+
+
+def write_site(folder: Path, tree: Tree) -> Path:
+    """Writes a site's files; returns the inventory."""
+    shared = folder / "group_vars" / "all"
+    shared.mkdir(parents=True, exist_ok=True)
+    (folder / "hosts.yml").write_text(yaml.safe_dump(tree["hosts"], sort_keys=False), encoding="utf-8")
+    (shared / "site.yml").write_text(yaml.safe_dump(tree["all"], sort_keys=False), encoding="utf-8")
+    for name, content in tree["files"].items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return folder
+
+
+def member(tree: Tree, group: str, name: str) -> Tree:
+    """A host's variables in a tree."""
+    found: Tree = tree["hosts"]["all"]["children"][group]["hosts"][name]
+    return found
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One way to spoil the sound site.
+
+    Args:
+        name: says it in a few words.
+        spoil: changes the tree in place.
+        what: must be part of the fault.
+        where: must be part of its place.
+        remedy: must be part of its remedy.
+        key: the variable, host or group at fault; the preflight play must name it too, unless None: a rule of the model only.
+    """
+
+    name: str
+    spoil: Callable[[Tree], object]
+    what: str
+    where: str
+    remedy: str
+    key: str | None = None
+
+
+def _set(variable: str, value: Any) -> Callable[[Tree], object]:
+    return lambda tree: tree["all"].__setitem__(variable, value)
+
+
+def _unset(variable: str) -> Callable[[Tree], object]:
+    return lambda tree: tree["all"].pop(variable)
+
+
+def _leg(group: str, name: str, zone: str, **values: Any) -> Callable[[Tree], object]:
+    return lambda tree: member(tree, group, name)["lemonstand_interfaces"].setdefault(zone, {}).update(values)
+
+
+def _user(number: int, **values: Any) -> Callable[[Tree], object]:
+    return lambda tree: tree["all"]["lemonstand_users"][number].update(values)
+
+
+def _file(name: str, content: Any) -> Callable[[Tree], object]:
+    return lambda tree: tree["files"].__setitem__(name, content)
+
+
+SITE_YML = "group_vars/all/site.yml:"
+FLOW = {"name": "extra", "from": "internet", "to": "frontends", "protocol": "tcp", "ports": [4190], "reason": "sieve"}
+
+BAD_SITES: tuple[Bad, ...] = (
+    # names of variables
+    Bad(
+        "unknown key",
+        _set("lemonstand_user", []),
+        "unknown variable 'lemonstand_user'",
+        SITE_YML,
+        "did you mean 'lemonstand_users'?",
+        "'lemonstand_user'",
+    ),
+    Bad("foreign variable", _set("my_thing", 1), "foreign variable 'my_thing'", SITE_YML, "lemonstand_foreign_variables"),
+    Bad(
+        "forgotten prefix", _set("mail_domains", []), "foreign variable 'mail_domains'", SITE_YML, "did you mean 'lemonstand_mail_domains'?"
+    ),
+    Bad(
+        "unknown role variable",
+        _set("certificates_pki_dri", "/x"),
+        "no variable 'certificates_pki_dri'",
+        SITE_YML,
+        "did you mean 'certificates_pki_dir'?",
+    ),
+    Bad(
+        "misnamed file",
+        _file("group_vars/store.yml", {"lemonstand_clock_is_ours": False}),
+        "there is no group 'store'",
+        "group_vars/store.yml",
+        "'stores'",
+    ),
+    Bad("misnamed host file", _file("host_vars/stroe/x.yml", {}), "there is no host 'stroe'", "host_vars/stroe", "'store'"),
+    Bad(
+        "shadowed by the playbooks",
+        _set("certificates_pki_dir", "/nowhere"),
+        "'certificates_pki_dir' has no effect: the playbooks set it after the site",
+        SITE_YML,
+        "host_vars/",
+    ),
+    Bad(
+        "differs between hosts",
+        _file("host_vars/store.yml", {"lemonstand_tls_profile": "modern"}),
+        "lemonstand_tls_profile on store differs",
+        "host_vars/store.yml:1",
+        "group_vars/all",
+    ),
+    # values
+    Bad(
+        "missing variable",
+        _unset("lemonstand_mx_name"),
+        "lemonstand_mx_name is not set",
+        "",
+        "set it: the name in the MX record",
+        "lemonstand_mx_name",
+    ),
+    Bad("text for a list", _set("lemonstand_mail_domains", "lemon.example"), "lemonstand_mail_domains: ", SITE_YML, "the domains"),
+    Bad("no domains", _set("lemonstand_mail_domains", []), "lemonstand_mail_domains: ", SITE_YML, "the domains"),
+    Bad(
+        "bad name",
+        _set("lemonstand_public_name", "Mail_1"),
+        "lemonstand_public_name: 'Mail_1' is no host name",
+        SITE_YML,
+        "handsets connect",
+    ),
+    Bad("names alike", _set("lemonstand_mx_name", "mail.lemon.example"), "both mail.lemon.example", SITE_YML, "name of its own"),
+    Bad(
+        "TLS profile",
+        _set("lemonstand_tls_profile", "sloppy"),
+        "lemonstand_tls_profile: ",
+        SITE_YML,
+        "both, seed-strict, modern",
+        "lemonstand_tls_profile",
+    ),
+    Bad(
+        "timer profile",
+        _set("lemonstand_timer_profile", "defualt"),
+        "no timer profile 'defualt'",
+        SITE_YML,
+        "did you mean 'default'?",
+        "lemonstand_timer_profile",
+    ),
+    Bad(
+        "bad network", _set("lemonstand_zones", {"dmz": {"ipv4": "192.0.2.1/24"}}), "lemonstand_zones.dmz.ipv4: ", SITE_YML, "the networks"
+    ),
+    Bad(
+        "zone key",
+        lambda t: t["all"]["lemonstand_zones"]["dmz"].update(ipv5="x"),
+        "lemonstand_zones.dmz.ipv5: no such key",
+        SITE_YML,
+        "give",
+    ),
+    Bad(
+        "zone missing",
+        lambda t: t["all"]["lemonstand_zones"].pop("auth"),
+        "the zone 'auth' has no network",
+        SITE_YML,
+        "add 'auth'",
+        "zone 'auth'",
+    ),
+    Bad(
+        "zones overlap",
+        lambda t: t["all"]["lemonstand_zones"]["dmz"].update(ipv4="192.0.2.0/25"),
+        "'auth' and 'dmz' overlap",
+        SITE_YML,
+        "of its own",
+    ),
+    Bad("size as text", _set("lemonstand_message_size_limit", "many"), "lemonstand_message_size_limit: ", SITE_YML, "bytes"),
+    Bad("size too small", _set("lemonstand_message_size_limit", 1000), "lemonstand_message_size_limit: ", SITE_YML, "bytes"),
+    Bad("no devices", _set("lemonstand_devices_per_user", 0), "lemonstand_devices_per_user: ", SITE_YML, "devices one user"),
+    Bad("controller", _set("lemonstand_controllers", ["everywhere"]), "lemonstand_controllers[0]: ", SITE_YML, "may open SSH"),
+    Bad(
+        "certificate source",
+        _set("lemonstand_public_certificate", {"source": "magic"}),
+        "lemonstand_public_certificate: ",
+        SITE_YML,
+        "private_ca",
+    ),
+    Bad(
+        "certificate file",
+        _set("lemonstand_public_certificate", {"source": "files", "certificate": "/nowhere/a.pem", "key": "/nowhere/a.key"}),
+        "/nowhere/a.key is not there",
+        SITE_YML,
+        "put the PEM file there",
+    ),
+    Bad("relative PKI", _set("lemonstand_pki_dir", "pki"), "lemonstand_pki_dir 'pki' is relative", SITE_YML, "absolute"),
+    Bad(
+        "undefined",
+        _set("lemonstand_mx_name", "mx.{{ nothing_here }}"),
+        "'nothing_here' is undefined",
+        SITE_YML,
+        "define what the template needs",
+    ),
+    # hosts and addresses
+    Bad(
+        "no frontend",
+        lambda t: t["hosts"]["all"]["children"].pop("frontends"),
+        "the group 'frontends' has no host",
+        "hosts.yml",
+        "add a host",
+        "frontends",
+    ),
+    Bad(
+        "no auth", lambda t: t["hosts"]["all"]["children"].pop("auths"), "the group 'auths' has no host", "hosts.yml", "add a host", "auths"
+    ),
+    Bad(
+        "no store",
+        lambda t: t["hosts"]["all"]["children"].pop("stores"),
+        "the group 'stores' has no host",
+        "hosts.yml",
+        "add a host",
+        "stores",
+    ),
+    Bad(
+        "no relay",
+        lambda t: t["hosts"]["all"]["children"].pop("relays"),
+        "the group 'relays' has no host",
+        "hosts.yml",
+        "add a host",
+        "relays",
+    ),
+    Bad(
+        "two roles",
+        lambda t: t["hosts"]["all"]["children"]["auths"]["hosts"].update(store={}),
+        "host store is in auths and stores",
+        "hosts.yml (host store)",
+        "its own host",
+        "host store",
+    ),
+    Bad(
+        "misspelt group",
+        lambda t: t["hosts"]["all"]["children"].update(
+            frontend_s={"hosts": {"other": host(40, dmz=leg("dmz0", "192.0.2.40", "2001:db8:2::40"))}}
+        ),
+        "host other has no role",
+        "(host other)",
+        "did you mean 'frontends'?",
+    ),
+    Bad(
+        "two zones",
+        _leg("frontends", "frontend", "store", **leg("store0", "192.0.2.140", "2001:db8:4::40")),
+        "host frontend stands in dmz and store",
+        "hosts.yml:",
+        "only edges join zones",
+        "host frontend",
+    ),
+    Bad(
+        "wrong zone",
+        _leg("stores", "store", "store", ipv4="192.0.2.75"),
+        "192.0.2.75 of host store is outside zone 'store'",
+        "hosts.yml:",
+        "",
+        "192.0.2.75",
+    ),
+    Bad(
+        "wrong zone, IPv6",
+        _leg("auths", "auth", "auth", ipv6="2001:db8:4::9"),
+        "2001:db8:4::9 of host auth is outside",
+        "hosts.yml:",
+        "",
+        "2001:db8:4::9",
+    ),
+    Bad(
+        "unknown zone",
+        _leg("stores", "store", "sotre", device="x0", ipv4="192.0.2.200"),
+        "unknown zone 'sotre'",
+        "hosts.yml:",
+        "did you mean 'store'?",
+        "'sotre'",
+    ),
+    Bad(
+        "address twice",
+        _leg("relays", "relay", "dmz", ipv4="192.0.2.10"),
+        "192.0.2.10 is given to frontend and to relay",
+        "hosts.yml:",
+        "",
+        "192.0.2.10",
+    ),
+    Bad("device twice", _leg("relays", "relay", "dmz", device="mgmt0"), "host relay has two legs on mgmt0", "hosts.yml:", "one device"),
+    Bad(
+        "no address",
+        lambda t: member(t, "relays", "relay")["lemonstand_interfaces"].update(dmz={"device": "dmz0"}),
+        "neither an IPv4",
+        "hosts.yml:",
+        "",
+    ),
+    Bad("address no address", _leg("relays", "relay", "dmz", ipv4="192.0.2.300"), "lemonstand_interfaces.dmz.ipv4: ", "hosts.yml:", ""),
+    Bad(
+        "interface key",
+        _leg("relays", "relay", "dmz", divice="x"),
+        "lemonstand_interfaces.dmz.divice: no such key",
+        "hosts.yml:",
+        "did you mean 'device'?",
+    ),
+    Bad(
+        "no interfaces",
+        lambda t: member(t, "auths", "auth").pop("lemonstand_interfaces"),
+        "host auth has no leg in auth and management",
+        "",
+        "add it to lemonstand_interfaces",
+        "host auth",
+    ),
+    Bad(
+        "public address",
+        _set("lemonstand_public_ipv4", "203.0.113.9"),
+        "no edge has lemonstand_public_ipv4 203.0.113.9",
+        SITE_YML,
+        "edge's own address",
+    ),
+    # users
+    Bad("user address", _user(0, name="alice"), "lemonstand_users[0].name: 'alice' is no mail address", SITE_YML, "name", "'alice'"),
+    Bad("user key", _user(0, alias=[]), "lemonstand_users[0].alias: no such key", SITE_YML, "did you mean 'aliases'?"),
+    Bad(
+        "user without name",
+        lambda t: t["all"]["lemonstand_users"].append({"store": "store"}),
+        "lemonstand_users[2]: 'name' is missing",
+        SITE_YML,
+        "add",
+    ),
+    Bad(
+        "user twice",
+        _user(1, name="alice@lemon.example"),
+        "alice@lemon.example is taken twice",
+        SITE_YML,
+        "keep one",
+        "alice@lemon.example",
+    ),
+    Bad(
+        "alias collides",
+        _user(1, aliases=["alice@lemon.example"]),
+        "alice@lemon.example is taken twice",
+        SITE_YML,
+        "keep one",
+        "alice@lemon.example",
+    ),
+    Bad(
+        "domain",
+        _user(1, name="bob@lemno.example"),
+        "bob@lemno.example is in no mail domain",
+        SITE_YML,
+        "did you mean 'lemon.example'?",
+        "bob@lemno.example",
+    ),
+    Bad(
+        "alias domain",
+        _user(1, aliases=["b@else.example"]),
+        "b@else.example is in no mail domain",
+        SITE_YML,
+        "lemonstand_mail_domains",
+        "b@else.example",
+    ),
+    Bad("store", _user(1, store="stroe"), "there is no store 'stroe'", SITE_YML, "did you mean 'store'?", "'stroe'"),
+    Bad(
+        "no password",
+        lambda t: t["all"]["lemonstand_user_passwords"].pop("bob@lemon.example"),
+        "bob@lemon.example has neither a password nor a hash",
+        SITE_YML,
+        "lemonstand_user_passwords",
+        "bob@lemon.example",
+    ),
+    Bad(
+        "password for nobody",
+        lambda t: t["all"]["lemonstand_user_passwords"].update({"blob@lemon.example": "x"}),
+        "a password for 'blob@lemon.example', who is no user",
+        SITE_YML,
+        "did you mean 'bob@lemon.example'?",
+    ),
+    Bad(
+        "number as password",
+        lambda t: t["all"]["lemonstand_user_passwords"].update({"bob@lemon.example": 7}),
+        "user_passwords.bob@",
+        SITE_YML,
+        "vault",
+    ),
+    # flows
+    Bad(
+        "disabled flow",
+        _set("lemonstand_flows_disabled", ["inbound-mial"]),
+        "no flow 'inbound-mial'",
+        SITE_YML,
+        "did you mean 'inbound-mail'?",
+    ),
+    Bad(
+        "extra flow's end",
+        _set("lemonstand_flows_extra", [{**FLOW, "to": "frontend"}]),
+        "unknown endpoint 'frontend'",
+        SITE_YML,
+        "'frontends'?",
+    ),
+    Bad(
+        "extra flow's port",
+        _set("lemonstand_flows_extra", [{**FLOW, "ports": [70000]}]),
+        "lemonstand_flows_extra[0].ports[0]: ",
+        SITE_YML,
+        "flows",
+    ),
+    Bad(
+        "extra flow known",
+        _set("lemonstand_flows_extra", [{**FLOW, "name": "inbound-mail"}]),
+        "a flow 'inbound-mail' already",
+        SITE_YML,
+        "another name",
+    ),
+)

@@ -1,0 +1,225 @@
+"""The command line: exit codes, and that it calls the right things with the right arguments."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from lemonstand import __version__, cli, paths
+from lemonstand import lab as labs
+from lemonstand.deploy import HostTally, Outcome, RunRecord, RunResult
+from lemonstand.deploy.record import Failure
+from lemonstand.errors import InputError, InputErrors, LemonstandError
+from lemonstand.progress import observer
+from sample_site import sound_site, write_site
+
+
+def call(*words: str) -> Result:
+    """Runs the command."""
+    return CliRunner().invoke(cli.main, list(words))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A sound site."""
+    return write_site(tmp_path / "site", sound_site())
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """Stands for Ansible: keeps what it was asked for. Its first entry's `exit_code` and `record` may be set before."""
+    asked: list[dict[str, Any]] = []
+
+    def run(inventory: Path, playbooks: list[Path], **options: Any) -> RunResult:
+        asked.append({"inventory": inventory, "playbooks": [path.name for path in playbooks], **options})
+        record = RunRecord(hosts={"store": HostTally(ok=3, changed=1)})
+        code = int(os.environ.get("SAMPLE_EXIT", "0"))
+        if code == 1:
+            record._fatal.append(Failure("Configure", "store", "mail_store : Write", "/r/tasks.yml:7", "no room"))
+        return RunResult(code, record, "env A=B ansible-playbook site.yml", tmp_path, 1.0)
+
+    monkeypatch.setattr(cli, "run_playbook", run)
+    return asked
+
+
+def test_version() -> None:
+    assert __version__ in call("--version").output
+
+
+def test_check_prints_the_model(site: Path) -> None:
+    result = call("check", "--site", str(site))
+    assert result.exit_code == 0, result.output
+    assert "192.0.2.139" in result.output
+    assert "5 hosts, 2 users" in result.output
+
+
+def test_check_refuses_with_2_and_three_lines(site: Path) -> None:
+    (site / "group_vars" / "all" / "more.yml").write_text("lemonstand_tls_profil: both\n", encoding="ascii")
+    result = call("check", "--site", str(site))
+    assert result.exit_code == 2
+    first, second, third = result.stderr.splitlines()
+    assert first == "error:  unknown variable 'lemonstand_tls_profil'"
+    assert second.startswith("where:  ")
+    assert "more.yml:1" in second
+    assert third.startswith("remedy: did you mean 'lemonstand_tls_profile'?")
+
+
+@pytest.mark.parametrize("words", [["check", "--site", "/nowhere"], ["apply", "--stage", "demolish"], ["demolish"], ["apply", "--site"]])
+def test_wrong_input_is_2(words: list[str]) -> None:
+    assert call(*words).exit_code == 2
+
+
+def test_apply_runs_the_site_playbook(site: Path, runs: list[dict[str, Any]]) -> None:
+    result = call("apply", "--site", str(site), "--limit", "store", "--stage", "configure")
+    assert result.exit_code == 0, result.output
+    (asked,) = runs
+    assert asked["playbooks"] == ["site.yml"]
+    assert (asked["check"], asked["limit"], asked["tags"]) == (False, "store:auths", "configure"), (
+        "a store without the issuer's keys is broken"
+    )
+    assert asked["runs"] == paths.site_dir("sample") / "runs"
+    assert asked["env"] == {}
+
+
+def test_plan_only_checks(site: Path, runs: list[dict[str, Any]]) -> None:
+    assert call("plan", "--site", str(site)).exit_code == 0
+    assert (runs[0]["check"], runs[0]["diff"]) == (True, True)
+
+
+def test_bad_model_touches_no_host(site: Path, runs: list[dict[str, Any]]) -> None:
+    (site / "group_vars" / "all" / "more.yml").write_text("nonsense: 1\n", encoding="ascii")
+    assert call("apply", "--site", str(site)).exit_code == 2
+    assert runs == []
+
+
+def test_failure_tells_how_to_repeat(site: Path, runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMPLE_EXIT", "1")
+    result = call("apply", "--site", str(site))
+    assert result.exit_code == 1
+    assert len(runs) == 1
+    for text in (
+        "store: mail_store : Write",
+        "no room",
+        "/r/tasks.yml:7",
+        f"lemonstand apply --site {site} --limit store",
+        "env A=B ansible-playbook",
+    ):
+        assert text in result.output
+
+
+def test_interrupted_apply_says_how_to_finish(site: Path, runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMPLE_EXIT", "130")
+    result = call("apply", "--site", str(site), "--limit", "store")
+    assert result.exit_code == 130
+    assert len(runs) == 1
+    assert f"finish it with: lemonstand apply --site {site} --limit store" in result.output
+
+
+def test_summary_names_users_but_no_password(site: Path) -> None:
+    result = call("summary", "--site", str(site))
+    assert result.exit_code == 0, result.output
+    assert "bob@lemon.example" in result.output
+    assert "battery staple" not in result.output
+    assert result.output.count("\n  lemonstand ") == 3
+
+
+def test_lab_environment_is_printed_for_the_shell() -> None:
+    result = call("lab", "env", "--name", "other")
+    assert result.exit_code == 0
+    assert f"export LEMONSTAND_LAB_DIR={paths.lab_dir('other')}" in result.output
+    assert "export LEMONSTAND_LAB_PREFIX=10.83" in result.output
+
+
+def test_lab_commands_reach_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def ssh(name: str, host: str, argv: list[str]) -> int:
+        seen.append(("ssh", name, host, argv))
+        return 7
+
+    monkeypatch.setattr(labs, "up", lambda name, prefix, progress: seen.append(("up", name, prefix)))
+    monkeypatch.setattr(labs, "down", lambda name: seen.append(("down", name)))
+    monkeypatch.setattr(labs, "ssh", ssh)
+    row = {"host": "edge", "state": "running", "systemd": "degraded", "addresses": [], "memory": 0}
+    monkeypatch.setattr(labs, "status", lambda name: [row])
+    assert call("lab", "up", "--name", "x", "--prefix", "10.9").exit_code == 0
+    assert call("lab", "down").exit_code == 0
+    assert call("lab", "ssh", "store", "ls", "-l").exit_code == 7, "the command's own exit code"
+    assert call("lab", "status").exit_code == 1, "a lab that is not well is told by the exit code"
+    assert seen == [("up", "x", "10.9"), ("down", "lab"), ("ssh", "lab", "store", ["ls", "-l"])]
+
+
+def test_lab_error_is_1_and_three_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise LemonstandError("no root", "this user", "sudo")
+
+    monkeypatch.setattr(labs, "down", fail)
+    result = call("lab", "down")
+    assert result.exit_code == 1
+    assert result.stderr == "error:  no root\nwhere:  this user\nremedy: sudo\n"
+
+
+def test_errors_have_exit_codes() -> None:
+    assert LemonstandError("a", "b", "c").exit_code == 1
+    assert InputError("a", "b", "c").exit_code == 2
+    several = InputErrors([InputError("a", "b", "c"), InputError("d", "e", "f")])
+    assert str(several) == "error:  a\nwhere:  b\nremedy: c\n\nerror:  d\nwhere:  e\nremedy: f\n\n2 faults in all"
+
+
+def test_state_is_for_us_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LEMONSTAND_STATE", str(tmp_path / "own"))
+    assert paths.lab_dir("x") == tmp_path / "own" / "labs" / "x"
+    assert stat.S_IMODE(paths.lab_dir("x").stat().st_mode) == 0o700
+    monkeypatch.delenv("LEMONSTAND_STATE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    assert paths.lab_dir("x", create=False) == tmp_path / "xdg" / "lemonstand" / "labs" / "x"
+    assert not paths.lab_dir("x", create=False).exists()
+    monkeypatch.setenv("LEMONSTAND_CACHE", str(tmp_path / "cache"))
+    assert paths.cache_dir() == tmp_path / "cache"
+
+
+def test_missing_data_is_an_error() -> None:
+    with pytest.raises(LemonstandError, match="lacks 'no-such-thing'"):
+        paths.data_dir("no-such-thing")
+
+
+def test_data_is_found_in_a_wheel_and_nowhere_else(tmp_path: Path) -> None:
+    package = tmp_path / "site-packages" / "lemonstand"
+    (package / "_data" / "roles" / "base").mkdir(parents=True)
+    (tmp_path / "roles").mkdir()  # somebody else's, beside site-packages
+    for name in ("__init__.py", "paths.py", "errors.py"):
+        (package / name).write_bytes((Path(paths.__file__).parent / name).read_bytes())
+    program = "from lemonstand.paths import data_dir; print(data_dir('roles'))"
+    env = {**os.environ, "PYTHONPATH": str(package.parent)}
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.stdout.strip() == str(package / "_data" / "roles")
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "plain"])
+def test_progress_shows_hosts_and_hides_differences_unless_asked(terminal: bool) -> None:
+    shown = {}
+    for differences in (True, False):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+        watcher = observer(console, show_differences=differences)
+        watcher.started("Configure", "store", "mail_store : Write [bold]x")
+        watcher.difference("store", "Write", "+new line")
+        watcher.ended(Outcome("Configure", "store", "mail_store : Write [bold]x", "changed", 1.0))
+        watcher.ended(Outcome("Configure", "auth", "Skip me", "skipped", 0.1))
+        time.sleep(0.4)  # lets the terminal's picture be drawn
+        watcher.finished()
+        shown[differences] = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "+new line" in shown[True]
+    assert "+new line" not in shown[False]
+    for text in shown.values():
+        assert "mail_store : Write [bold]x" in text
+        assert "Skip me" not in text

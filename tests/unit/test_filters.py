@@ -1,0 +1,139 @@
+"""Flows and timers as data, and the filters that turn them into rules."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleFilterError
+
+PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
+_spec = importlib.util.spec_from_file_location("lemonstand_filters", PLAYBOOKS / "filter_plugins" / "lemonstand.py")
+assert _spec is not None and _spec.loader is not None
+filters: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(filters)
+
+FLOWS = yaml.safe_load((PLAYBOOKS / "flows.yml").read_text(encoding="utf-8"))["flows"]
+TIMERS = yaml.safe_load((PLAYBOOKS / "timers.yml").read_text(encoding="utf-8"))
+
+ZONES = {zone: {"ipv4": f"10.1.{n}.0/24", "ipv6": f"fd01:{n}::/64"} for n, zone in enumerate(("dmz", "auth", "store", "management"), 2)}
+
+
+def _host(**legs: int) -> dict[str, Any]:
+    numbers = {"internet": 1, "dmz": 2, "auth": 3, "store": 4, "management": 5}
+    return {
+        "lemonstand_zones": ZONES,
+        "lemonstand_controllers": ["10.1.5.254"],
+        "lemonstand_dns_resolvers": ["10.1.1.25"],
+        "lemonstand_ntp_servers": ["10.1.1.25"],
+        "lemonstand_interfaces": {
+            zone: {"device": f"{zone}0", "ipv4": f"10.1.{numbers[zone]}.{octet}", "ipv6": f"fd01:{numbers[zone]}::{octet}"}
+            for zone, octet in legs.items()
+        },
+    }
+
+
+HOSTS = {
+    "edge": _host(internet=1, dmz=1, auth=1, store=1, management=1),
+    "frontend": _host(dmz=10, management=10),
+    "auth": _host(auth=10, management=11),
+    "store": _host(store=10, management=12),
+    "relay": _host(dmz=20, management=13),
+}
+GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
+
+
+def _active(profile: str = "both") -> list[dict[str, Any]]:
+    active: list[dict[str, Any]] = filters.active_flows(FLOWS, profile, [], [])
+    return active
+
+
+def _ports(rules: list[dict[str, Any]]) -> set[int]:
+    return {port for rule in rules for port in rule["ports"]}
+
+
+def test_each_host_hears_only_its_own_flows() -> None:
+    expected = {
+        "frontend": {22, 143, 587, 993, 465},
+        "auth": {22, 8443},
+        "store": {22, 143, 587, 24},
+        "relay": {22, 25, 587},
+        "edge": {22, 123},
+    }
+    for name, ports in expected.items():
+        assert _ports(filters.host_rules(_active(), name, GROUPS, HOSTS)["input"]) == ports
+
+
+def test_only_the_frontend_may_ask_the_issuer() -> None:
+    rules = filters.host_rules(_active(), "auth", GROUPS, HOSTS)["input"]
+    issuer = next(rule for rule in rules if rule["ports"] == [8443])
+    assert issuer["ipv4"] == ["10.1.2.10"]
+    assert issuer["ipv6"] == ["fd01:2::10"]
+
+
+def test_ssh_is_heard_on_the_management_device_from_the_controller_only() -> None:
+    for name in HOSTS:
+        ssh = [rule for rule in filters.host_rules(_active(), name, GROUPS, HOSTS)["input"] if 22 in rule["ports"]]
+        assert [(rule["device"], rule["ipv4"]) for rule in ssh] == [("management0", ["10.1.5.254"])]
+
+
+def test_inner_hosts_may_open_nothing_towards_the_internet() -> None:
+    for name in ("auth", "store"):
+        for rule in filters.host_rules(_active(), name, GROUPS, HOSTS)["output"]:
+            assert rule["ipv4"] is not None
+            assert rule["ipv6"] is not None
+
+
+def test_the_edge_passes_nothing_from_the_internet_to_inner_zones() -> None:
+    forward = filters.edge_rules(_active(), "edge", GROUPS, HOSTS)["forward"]
+    inward = [rule for rule in forward if rule["from_devices"] == ["internet0"]]
+    assert inward
+    assert {device for rule in inward for device in rule["to_devices"]} == {"dmz0"}
+    assert _ports(inward) == {143, 587, 993, 465, 25}
+
+
+def test_what_is_published_is_what_the_internet_may_reach() -> None:
+    rules = filters.edge_rules(_active(), "edge", GROUPS, HOSTS)
+    assert _ports(rules["publish"]) == _ports([rule for rule in rules["forward"] if rule["from_devices"] == ["internet0"]])
+
+
+def test_seed_strict_closes_the_implicit_tls_ports() -> None:
+    assert _ports(filters.host_rules(_active("seed-strict"), "frontend", GROUPS, HOSTS)["input"]) == {22, 143, 587}
+
+
+@pytest.mark.parametrize(
+    ("extra", "disabled", "words"),
+    [
+        ([{"name": "x", "from": "frontend", "to": "stores", "protocol": "tcp", "ports": [1], "reason": "r"}], [], ["'x'", "frontends"]),
+        (
+            [{"name": "x", "from": "dmz", "to": "stores", "protocol": "tcp", "ports": [1], "reason": "r", "when": "never"}],
+            [],
+            ["'x'", "always"],
+        ),
+        ([], ["imapp"], ["imapp", "imap"]),
+    ],
+)
+def test_a_bad_flow_is_refused_with_its_name_and_a_remedy(extra: list[dict[str, Any]], disabled: list[str], words: list[str]) -> None:
+    with pytest.raises(AnsibleFilterError) as caught:
+        filters.active_flows(FLOWS, "both", extra, disabled)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("profile", sorted(TIMERS["profiles"]))
+def test_shipped_timers_agree(profile: str) -> None:
+    assert filters.broken_timers(TIMERS["profiles"][profile], TIMERS["relations"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "control"),
+    [("established", 7200, "LEM-7-01"), ("close_wait", 60, "LEM-7-03"),
+     ("tcp_keepalive_time", 600, "LEM-4.2-03"), ("idle_notify", 120, "LEM-5-02"),
+     ("idle_notify", 1800, "LEM-4.1-07"), ("tcp_syn_retries", 6, "LEM-4-04b")],
+)  # fmt: skip
+def test_a_timer_that_breaks_a_relation_is_named_with_its_control(name: str, value: int, control: str) -> None:
+    faults = filters.broken_timers({**TIMERS["profiles"]["default"], name: value}, TIMERS["relations"])
+    assert any(control in fault and name in fault for fault in faults)
