@@ -137,13 +137,20 @@ def host_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
     own = hosts[name]
     legs = own.get("lemonstand_interfaces") or {}
     rules: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
+    # "Internet" is any address, but never by way of the management zone.
+    outer = [leg["device"] for zone, leg in legs.items() if zone != "management"]
     for flow in flows:
         common = {"name": flow["name"], "reason": flow["reason"], "protocol": flow["protocol"], "ports": list(flow["ports"])}
         if _is(flow["to"], name, groups, hosts):
-            device = legs["management"]["device"] if flow["to"] == "management" else None
-            rules["input"].append({**common, "device": device, **_split(_resolve(flow["from"], groups, hosts, own))})
+            other = _split(_resolve(flow["from"], groups, hosts, own))
+            managed = flow["to"] == "management"
+            devices = [legs["management"]["device"]] if managed else outer if flow["from"] == "internet" else [None]
+            rules["input"] += [{**common, "device": device, "management": managed, **other} for device in devices]
         if _is(flow["from"], name, groups, hosts):
-            rules["output"].append({**common, "device": None, **_split(_resolve(flow["to"], groups, hosts, own))})
+            other = _split(_resolve(flow["to"], groups, hosts, own))
+            rules["output"] += [
+                {**common, "device": device, "management": False, **other} for device in (outer if flow["to"] == "internet" else [None])
+            ]
     return rules
 
 

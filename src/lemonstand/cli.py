@@ -166,6 +166,26 @@ def apply(chosen: Chosen, limit: str | None, stage: str | None, diff: bool) -> N
 
 @main.command()
 @site_options
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Copy the evidence to this file (JSON).")
+@click.option("--junit", "junit_path", type=click.Path(path_type=Path, dir_okay=False), help="Copy the results to this file (JUnit XML).")
+@click.option("-k", "keyword", metavar="EXPRESSION", help="Only checks whose names match, as pytest's -k.")
+@click.option("--control", "controls", multiple=True, metavar="ID", help="Only checks of this control; may be repeated.")
+def verify(chosen: Chosen, json_path: Path | None, junit_path: Path | None, keyword: str | None, controls: tuple[str, ...]) -> None:
+    """Measures the running site against every control and keeps the evidence."""
+    from lemonstand.evidence import verify as run_verify  # noqa: PLC0415 - pytest and testinfra are slow to import
+
+    loaded = chosen.load()
+    folder = chosen.state(loaded) / "evidence"
+    code = run_verify(chosen.path, folder, list(controls) or None, keyword)
+    for wanted, name in ((json_path, "evidence.json"), (junit_path, "junit.xml")):
+        if wanted is not None and (folder / name).is_file():
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            wanted.write_bytes((folder / name).read_bytes())
+    click.get_current_context().exit(code)
+
+
+@main.command()
+@site_options
 def summary(chosen: Chosen) -> None:
     """Says what runs where, who can log in, and three things to try."""
     loaded = chosen.load()

@@ -1,0 +1,203 @@
+"""Fixtures of the checks: the site, its hosts over SSH, and one snapshot a host that all configuration checks share."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+
+from lemonstand.checks import Invalid
+from lemonstand.checks.connections import Connection, read_connections, sockets_directory
+from lemonstand.checks.facts import Facts
+from lemonstand.errors import LemonstandError
+from lemonstand.policy import load_flows, load_timers
+from lemonstand.site import Site, build, read_inventory
+
+HostFactory = Callable[[str], Any]
+Snapshots = Callable[[str], Facts]
+Measure = Callable[..., None]
+Members = dict[str, list[str]]
+
+SINGLE = {"edge": "edges", "frontend": "frontends", "auth": "auths", "store": "stores", "relay": "relays"}
+"""Fixtures that make a check run once for each host of a group; `node` is every host of the site."""
+ALL = tuple(SINGLE.values())
+SNAPSHOT_SECONDS = 20
+SITE = pytest.StashKey[Site]()
+VANTAGE = "lemonstand.checks.vantage"
+_PROGRAM = Path(__file__).with_name("snapshot.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Brings in the fixtures of live checks."""
+    if importlib.util.find_spec(VANTAGE) is not None:
+        config.pluginmanager.import_plugin(VANTAGE)
+
+
+def _site(config: pytest.Config) -> Site:
+    if SITE not in config.stash:
+        given = config.getoption("--inventory")
+        if not given:
+            raise pytest.UsageError("name the site's inventory: --inventory DIR")
+        inventory = Path(given)
+        config.stash[SITE] = build(inventory, read_inventory(inventory), load_flows(), load_timers())
+    return config.stash[SITE]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Reads the site first of all: without a sound one there is nothing to check."""
+    try:
+        _site(session.config)
+    except LemonstandError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs a check once for each host it asks for."""
+    for fixture, group in {**SINGLE, "node": ""}.items():
+        if fixture not in metafunc.fixturenames:
+            continue
+        site = _site(metafunc.config)
+        names = [host.name for host in site.hosts.values() if (group in host.groups if group else host.role_groups)]
+        if names:
+            metafunc.parametrize(fixture, names)
+        else:
+            absent = pytest.param("", marks=pytest.mark.absent(f"the site has no {group or 'hosts'} of its own"), id=f"no-{fixture}")
+            metafunc.parametrize(fixture, [absent])
+
+
+@pytest.fixture(scope="session")
+def site(pytestconfig: pytest.Config) -> Site:
+    """The validated model of the site under test."""
+    return _site(pytestconfig)
+
+
+def _names(site: Site, group: str) -> list[str]:
+    return [host.name for host in site.group(group)]
+
+
+@pytest.fixture(scope="session")
+def edges(site: Site) -> list[str]:
+    """Names of the border firewalls that are ours; may be empty."""
+    return _names(site, "edges")
+
+
+@pytest.fixture(scope="session")
+def frontends(site: Site) -> list[str]:
+    """Names of the login proxies in the DMZ."""
+    return _names(site, "frontends")
+
+
+@pytest.fixture(scope="session")
+def auths(site: Site) -> list[str]:
+    """Names of the credential hosts."""
+    return _names(site, "auths")
+
+
+@pytest.fixture(scope="session")
+def stores(site: Site) -> list[str]:
+    """Names of the hosts with mailboxes."""
+    return _names(site, "stores")
+
+
+@pytest.fixture(scope="session")
+def relays(site: Site) -> list[str]:
+    """Names of the mail relays."""
+    return _names(site, "relays")
+
+
+@pytest.fixture(scope="session")
+def members(site: Site) -> Members:
+    """The names of the hosts of every group, for checks that look at several groups at once."""
+    return {group: _names(site, group) for group in ALL}
+
+
+@pytest.fixture(scope="session")
+def nodes(site: Site) -> list[str]:
+    """Names of all hosts of the site, without those that stand for the rest of the world."""
+    return [host.name for host in site.hosts.values() if host.role_groups]
+
+
+@pytest.fixture(scope="session")
+def connections(pytestconfig: pytest.Config, site: Site) -> Iterator[dict[str, Connection]]:
+    """How to reach each host of the inventory; the ssh sessions end with the checks."""
+    sockets = sockets_directory()
+    try:
+        yield read_connections(site.inventory, sockets)
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)  # a master without its socket ends by itself
+
+
+@pytest.fixture(scope="session")
+def host(connections: dict[str, Connection]) -> HostFactory:
+    """A factory of testinfra hosts: `host("frontend").run("…")`."""
+    made: dict[str, Any] = {}
+
+    def factory(name: str) -> Any:
+        if name not in connections:
+            raise Invalid(f"the inventory has no host '{name}'")
+        if name not in made:
+            way = connections[name]
+            made[name] = testinfra.get_host(way.target, ssh_extra_args=way.ssh_arguments, sudo=way.sudo)
+        return made[name]
+
+    return factory
+
+
+@pytest.fixture(scope="session")
+def snapshots(pytestconfig: pytest.Config, host: HostFactory, nodes: list[str]) -> Snapshots:
+    """The state of each host as it was when the checks began, read from all of them at once."""
+    program = base64.b64encode(_PROGRAM.read_bytes()).decode()
+
+    def take(name: str) -> Facts | Exception:
+        try:
+            done = host(name).run(f"echo {program} | base64 -d | timeout {SNAPSHOT_SECONDS} python3 -")
+            if done.rc != 0:
+                said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                return Invalid(f"{name} can't be read (exit {done.rc}): {said}")
+            return Facts(name, json.loads(done.stdout))
+        except (OSError, RuntimeError, ValueError) as problem:
+            return Invalid(f"{name} can't be read: {problem}")
+
+    with ThreadPoolExecutor(max_workers=max(1, min(16, len(nodes)))) as pool:
+        taken = dict(zip(nodes, pool.map(take, nodes), strict=True))
+    recorder = pytestconfig.pluginmanager.get_plugin("lemonstand-recorder")
+    if recorder is not None:
+        for name, facts in taken.items():
+            if isinstance(facts, Facts):
+                recorder.saw_host(name, _described(facts))
+
+    def of(name: str) -> Facts:
+        found = taken.get(name)
+        if found is None:
+            raise Invalid(f"'{name}' is no host of the site")
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return of
+
+
+def _described(facts: Facts) -> dict[str, Any]:
+    """What evidence says about a host: its system and the versions of what matters here."""
+    release = dict(line.partition("=")[::2] for line in facts.data["texts"].get("/etc/os-release", "").splitlines())
+    return {
+        "system": release.get("PRETTY_NAME", "").strip('"'),
+        "kernel": facts.data["kernel"],
+        "container": facts.data["virtualization"] if facts.in_container else "",
+        "packages": dict(sorted(facts.data["packages"].items())),
+    }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _site_in_evidence(pytestconfig: pytest.Config, site: Site) -> None:
+    recorder = pytestconfig.pluginmanager.get_plugin("lemonstand-recorder")
+    if recorder is not None:
+        recorder.saw_site(site.settings.site_name, {host.name: list(host.groups) for host in site.hosts.values()})

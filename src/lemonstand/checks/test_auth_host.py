@@ -1,0 +1,143 @@
+"""Credential hosts: a directory for itself alone, and an issuer that says yes or no."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from lemonstand.checks import expect
+from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.site import Site
+
+pytestmark = pytest.mark.answer("configuration")
+
+ABOUT_A_MINUTE = 90
+"""Seconds a ticket may live: "about a minute", docs/words.md."""
+
+
+@pytest.mark.control("LEM-8-07", "LEM-8-08")
+def test_directory_serves_this_host_only(snapshots: Snapshots, auth: str, measure: Measure) -> None:
+    """slapd listens on loopback and a local socket, and its unit lets it talk to nobody else."""
+    facts = snapshots(auth)
+    outside = [f"{s.address} {s.port}" for s in facts.sockets if s.port in {389, 636} and not s.is_local]
+    inside = [s for s in facts.sockets if s.port == 389 and s.is_local]
+    measure("listening on loopback", len(inside))
+    expect(not outside, "the directory listens for others", seen=outside, expected="loopback only")
+    expect(bool(inside), "the directory does not listen at all", seen="nothing", expected="loopback, port 389")
+    unit = facts.unit("slapd")
+    measure("IPAddressDeny", unit["IPAddressDeny"])
+    expect(
+        "0.0.0.0/0" in unit["IPAddressDeny"] and "::/0" in unit["IPAddressDeny"],
+        "slapd may talk to others",
+        seen=unit["IPAddressDeny"],
+        expected="all denied",
+    )
+    allowed = set(unit["IPAddressAllow"].split())
+    expect(allowed <= {"127.0.0.0/8", "::1/128", "127.0.0.1/8"}, "slapd may talk to others", seen=sorted(allowed), expected="localhost")
+    expect(unit["User"] == "openldap", "slapd runs as somebody else", seen=unit["User"], expected="openldap")
+
+
+@pytest.mark.control("LEM-8-08")
+def test_directory_tells_no_secret(snapshots: Snapshots, auth: str, measure: Measure) -> None:
+    """Passwords may be tried, never read or compared; nobody lists users; no administrator's password exists; hashes are slow ones."""
+    text = snapshots(auth).text("/etc/ldap/lemonstand.conf")
+    code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    rules = re.findall(r"^access to (\S+)\n((?:[ \t]+by .*\n?)+)", code, re.MULTILINE)
+    measure("access rules", len(rules))
+    by_what = {what: [line.strip() for line in who.strip().splitlines()] for what, who in rules}
+    expect(
+        by_what.get("attrs=userPassword") == ["by anonymous auth", "by * none"],
+        "passwords can be read",
+        seen=by_what.get("attrs=userPassword"),
+        expected="by anonymous auth, by * none",
+    )
+    expect(
+        bool(rules) and rules[0][0] == "attrs=userPassword",
+        "another rule comes before that of passwords",
+        seen=rules[0][0] if rules else "",
+        expected="attrs=userPassword",
+    )
+    expect(by_what.get("*") == ["by * none"], "what no rule names can be read", seen=by_what.get("*"), expected="by * none")
+    wide = [
+        f"{what} {line}"
+        for what, lines in by_what.items()
+        for line in lines
+        if re.match(r"by (\*|users|anonymous) (read|write|search|compare|manage)", line)
+    ]
+    expect(not wide, "anybody may read or search", seen=wide, expected="nobody")
+    expect("rootpw" not in code, "an administrator has a password", seen="rootpw", expected="none")
+    expect(
+        re.search(r"^disallow .*bind_anon", code, re.MULTILINE) is not None,
+        "anonymous binds are allowed",
+        seen="no 'disallow bind_anon'",
+        expected="disallow bind_anon",
+    )
+    expect(
+        re.search(r"^password-hash \{ARGON2\}", code, re.MULTILINE) is not None,
+        "new passwords get a fast hash",
+        seen="no {ARGON2}",
+        expected="{ARGON2}",
+    )
+
+
+@pytest.mark.control("LEM-8-11")
+def test_tickets_are_short_and_narrow(site: Site, snapshots: Snapshots, auth: str, measure: Measure) -> None:
+    """What the issuer puts into tickets, and for whom it makes them."""
+    order = json.loads(snapshots(auth).text("/etc/lemonstand/ticket/issuer.json"))
+    life = int(order["lifetime_seconds"])
+    measure("life of a ticket", life, "s")
+    expect(0 < life <= ABOUT_A_MINUTE, "tickets live too long", seen=f"{life} s", expected=f"at most {ABOUT_A_MINUTE} s")
+    frontends = sorted(f"{host.name}.{site.settings.internal_domain}" for host in site.group("frontends"))
+    expect(sorted(order["frontends"]) == frontends, "others than frontends get tickets", seen=order["frontends"], expected=frontends)
+    expect(
+        order["scope"] == "mail" and bool(order["audience"]), "tickets are good for more than mail", seen=order["scope"], expected="mail"
+    )
+    expect(
+        re.match(r"ldapi?://(127\.|\[::1\]|localhost|%2F|/)", order["directory_url"]) is not None,
+        "the issuer asks a directory elsewhere",
+        seen=order["directory_url"],
+        expected="loopback",
+    )
+
+
+@pytest.mark.control("LEM-8-11")
+@pytest.mark.supports("LEM-8-12")
+def test_signing_key_stays_here(snapshots: Snapshots, auth: str, stores: list[str], frontends: list[str], measure: Measure) -> None:
+    """Private ticket keys are on the credential host, for root and the issuer alone; stores have the public halves, frontends none."""
+    keys = snapshots(auth).data["ticket_keys"]
+    private = {path: entry for path, entry in keys.items() if entry["kind"] == "private"}
+    measure("private keys", len(private))
+    expect(bool(private), "there is no signing key", seen=sorted(keys), expected="one at least")
+    loose = [
+        f"{path} {entry['mode']:o} {entry['owner']}"
+        for path, entry in private.items()
+        if entry["mode"] & 0o077 or entry["owner"] not in {"root", "ticket-issuer"}
+    ]
+    expect(not loose, "others can read a signing key", seen=loose, expected="root and ticket-issuer, mode 0600 or 0400")
+    astray = [
+        f"{name}: {path}"
+        for name in (*stores, *frontends)
+        for path, entry in snapshots(name).data["ticket_keys"].items()
+        if entry["kind"] == "private"
+    ]
+    expect(not astray, "a signing key lies elsewhere", seen=astray, expected="nowhere")
+    missing = [name for name in stores if not any(entry["kind"] == "public" for entry in snapshots(name).data["ticket_keys"].values())]
+    expect(not missing, "a store has no key to check tickets with", seen=missing, expected="the public keys")
+
+
+@pytest.mark.control("LEM-8-08")
+def test_issuer_runs_without_rights(snapshots: Snapshots, auth: str, measure: Measure) -> None:
+    """The one process clients' words reach on this host has no capability and a user of its own."""
+    facts = snapshots(auth)
+    unit = facts.unit("ticket-issuer")
+    measure("capabilities", unit["CapabilityBoundingSet"] or "none")
+    expect(unit["ActiveState"] == "active", "the issuer does not run", seen=unit["ActiveState"], expected="active")
+    expect(unit["User"] == "ticket-issuer", "the issuer runs as somebody else", seen=unit["User"], expected="ticket-issuer")
+    expect(
+        unit["CapabilityBoundingSet"] == "" and unit["NoNewPrivileges"] == "yes",
+        "the issuer has rights",
+        seen=unit["CapabilityBoundingSet"],
+        expected="none",
+    )

@@ -1,0 +1,145 @@
+"""Relays: mail for our users from anybody, for others from stores only, and no logins on port 25."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from lemonstand.checks import expect
+from lemonstand.checks.conftest import Measure, Members, Snapshots
+from lemonstand.checks.facts import seconds
+from lemonstand.site import Site
+
+pytestmark = pytest.mark.answer("configuration")
+
+MOST_RECIPIENTS = 1000
+"""RFC 5068 asks for a limit and names none; above this one message is a campaign."""
+
+
+@pytest.mark.control("LEM-3-05")
+def test_port_25_is_no_way_to_submit(site: Site, snapshots: Snapshots, members: Members, measure: Measure) -> None:
+    """No login on the relay's port 25, and nobody else listens there."""
+    relays, frontends, stores = members["relays"], members["frontends"], members["stores"]
+    wrong = []
+    for name in relays:
+        service = snapshots(name).postfix_service("smtp/inet")
+        measure(f"{name} smtpd_sasl_auth_enable on 25", service["smtpd_sasl_auth_enable"])
+        if service["smtpd_sasl_auth_enable"] != "no":
+            wrong.append(f"{name}: AUTH is on for port 25")
+        if "permit_sasl_authenticated" in service["smtpd_relay_restrictions"] + service["smtpd_recipient_restrictions"]:
+            wrong.append(f"{name}: port 25 relays for who is logged in")
+    for name in (*frontends, *stores):
+        if any(s.port == 25 and not s.is_local for s in snapshots(name).sockets):
+            wrong.append(f"{name}: listens on 25")
+    expect(bool(relays) and not wrong, "port 25 takes submissions", seen=wrong, expected="no AUTH, no listener but the relay's")
+
+
+@pytest.mark.control("LEM-8-24")
+def test_no_open_relay(snapshots: Snapshots, relay: str, measure: Measure) -> None:
+    """Trusted networks are this host; port 25 refuses foreign recipients; 587 wants a certificate, a login and the login's own sender."""
+    facts = snapshots(relay)
+    networks = [word for word in re.split(r"[,\s]+", facts.postfix["mynetworks"]) if word]
+    measure("mynetworks", " ".join(networks))
+    foreign = [word for word in networks if not word.startswith(("127.", "[::1]"))]
+    expect(not foreign, "others than this host are trusted", seen=foreign, expected="loopback")
+    outside, inside = facts.postfix_service("smtp/inet"), facts.postfix_service("submission/inet")
+    expect(
+        "reject_unauth_destination" in re.split(r"[,\s]+", outside["smtpd_relay_restrictions"]),
+        "port 25 relays for anybody",
+        seen=outside["smtpd_relay_restrictions"],
+        expected="reject_unauth_destination",
+    )
+    expect(
+        re.split(r"[,\s]+", inside["smtpd_relay_restrictions"])[-1] == "reject",
+        "port 587 relays without a login",
+        seen=inside["smtpd_relay_restrictions"],
+        expected="reject at the end",
+    )
+    expect(
+        "reject_sender_login_mismatch" in inside["smtpd_sender_restrictions"],
+        "stores may use any sender",
+        seen=inside["smtpd_sender_restrictions"],
+        expected="reject_sender_login_mismatch",
+    )
+    expect(inside["smtpd_tls_req_ccert"] == "yes", "587 asks for no certificate", seen=inside["smtpd_tls_req_ccert"], expected="yes")
+
+
+@pytest.mark.control("LEM-8-24", "LEM-4.1-10")
+def test_abuse_is_limited(snapshots: Snapshots, relay: str, measure: Measure) -> None:
+    """RFC 5068, RFC 6409 4.3: recipients a message, connections and messages an address, each with a number; none counts age."""
+    facts = snapshots(relay)
+    outside, inside = facts.postfix_service("smtp/inet"), facts.postfix_service("submission/inet")
+    recipients = int(outside["smtpd_recipient_limit"])
+    measure("recipients of a message", recipients)
+    expect(0 < recipients <= MOST_RECIPIENTS, "a message may go to everybody", seen=recipients, expected=f"at most {MOST_RECIPIENTS}")
+    for name in ("smtpd_client_connection_count_limit", "smtpd_client_connection_rate_limit", "smtpd_client_message_rate_limit"):
+        measure(f"25 {name}", int(outside[name]))
+        expect(int(outside[name]) > 0, f"{name} is off on port 25", seen=outside[name], expected="more than 0")
+    measure("587 smtpd_client_message_rate_limit", int(inside["smtpd_client_message_rate_limit"]))
+    expect(
+        int(inside["smtpd_client_message_rate_limit"]) > 0, "a client behind a store may send without end", seen=0, expected="more than 0"
+    )
+    for service in (outside, inside):
+        # Postfix has limits of age too; they end sessions that merely last.
+        longest = service["smtpd_per_request_deadline"]
+        expect(
+            "yes" not in longest or "stress" in longest,
+            "a deadline counts a request from its beginning",
+            seen=longest,
+            expected="no, or under stress only",
+        )
+
+
+@pytest.mark.supports("LEM-4.1-05b")
+def test_relay_waits_for_commands(site: Site, snapshots: Snapshots, relay: str, measure: Measure) -> None:
+    """RFC 5321 4.5.3.2.7 on the relay. Clients talk to Dovecot, whose own timer no setting shows, so this alone answers nothing."""
+    facts = snapshots(relay)
+    relations = [relation for relation in site.timers.relations if relation.left == "smtp_server_timeout"]
+    timers = site.timers.profiles[site.settings.timer_profile]
+    broken = []
+    for service in ("smtp/inet", "submission/inet"):
+        text = facts.postfix_service(service)["smtpd_timeout"]
+        # `${stress?{10}:{300}}s` is what Postfix ships: ten seconds under load
+        value = min((int(number) for number in re.findall(r"\d+", text)), default=0) if "stress" in text else seconds(text)
+        measure(f"{service} smtpd_timeout", value, "s")
+        broken += [f"{service}: {value} s" for relation in relations if not relation.holds({**timers, "smtp_server_timeout": value})]
+    expect(
+        bool(relations) and not broken,
+        "the relay does not wait for commands",
+        seen=broken,
+        expected=[str(relation) for relation in relations],
+    )
+
+
+@pytest.mark.supports("LEM-8-10", "LEM-8-04")
+def test_keeps_no_mail(snapshots: Snapshots, relay: str, measure: Measure) -> None:
+    """The other host in the DMZ has no mailboxes either: nothing is delivered here."""
+    facts = snapshots(relay)
+    measure("mydestination", facts.postfix["mydestination"])
+    expect(facts.postfix["mydestination"] == "", "mail is delivered on the relay", seen=facts.postfix["mydestination"], expected="nothing")
+    expect(
+        facts.postfix["local_transport"].startswith("error:"),
+        "mail is delivered on the relay",
+        seen=facts.postfix["local_transport"],
+        expected="error:",
+    )
+    expect(not facts.data["mailboxes"], "mail lies on the relay", seen=facts.data["mailboxes"], expected="none")
+
+
+@pytest.mark.supports("PRO-SUB-01", "PRO-SUB-02", "PRO-SUB-04", "PRO-SUB-08", "PRO-SUB-10", "LEM-6-06", "LEM-6-10")
+def test_hides_no_extension(snapshots: Snapshots, relay: str, measure: Measure) -> None:
+    """Stores meet every keyword the profile needs, and 8-bit mail is converted for those who lack it."""
+    facts = snapshots(relay)
+    for service in ("smtp/inet", "submission/inet"):
+        settings = facts.postfix_service(service)
+        hidden = {word.lower() for word in re.split(r"[,\s]+", settings["smtpd_discard_ehlo_keywords"]) if word}
+        measure(f"{service} hides", " ".join(sorted(hidden)))
+        lost = sorted(hidden & {"pipelining", "dsn", "size", "enhancedstatuscodes", "chunking", "8bitmime", "starttls"})
+        expect(not lost, "the relay hides extensions", seen=lost, expected="none of the profile's")
+        expect(
+            settings["disable_mime_output_conversion"] == "no",
+            "8-bit mail is not converted",
+            seen=settings["disable_mime_output_conversion"],
+            expected="no",
+        )

@@ -1,0 +1,289 @@
+"""TLS as it is configured: every leg, its versions and suites, and the certificates and keys behind it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from lemonstand.checks import expect, invalid
+from lemonstand.checks.conftest import Measure, Members, Snapshots
+from lemonstand.checks.facts import Facts
+from lemonstand.site import Site
+
+pytestmark = pytest.mark.answer("configuration")
+
+CERTIFICATES = {
+    "frontends": {"public": ("public", "server"), "store-client": ("inner", "client"), "issuer-client": ("inner", "client")},
+    "auths": {"issuer": ("inner", "server")},
+    "stores": {"mail-store": ("inner", "server"), "relay-client": ("inner", "client")},
+    "relays": {"public": ("mx", "server"), "relay": ("inner", "server")},
+}
+"""Name of the file: (whose name it holds, its one use), as record 0001 has it."""
+LEAST_DAYS = 7
+"""Days a certificate must still be good for; a run renews it long before."""
+WEAK = re.compile(r"\b(RC4|3DES|DES|MD5|NULL|EXP|LOW|aNULL|CBC|SHA1)\b")
+
+
+def _name(site: Site, host: str, whose: str) -> str:
+    settings = site.settings
+    return {"public": settings.public_name, "mx": settings.mx_name}.get(whose) or f"{host}.{settings.internal_domain}"
+
+
+def _expected(site: Site, node: str) -> dict[str, tuple[str, str]]:
+    return {name: entry for group in site.hosts[node].role_groups for name, entry in CERTIFICATES.get(group, {}).items()}
+
+
+@pytest.mark.control("LEM-8-20")
+def test_certificates_name_their_host(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+    """RFC 7817, RFC 6125: the DNS name in the subject alternative name, one use each, in date, for the key beside it."""
+    facts = snapshots(node)
+    wanted = _expected(site, node)
+    if not wanted and "edges" in site.hosts[node].groups:
+        expect(not facts.certificates(), "the edge holds certificates it has no use for", seen=list(facts.certificates()), expected="none")
+        return
+    found = facts.certificates()
+    expect(set(wanted) <= set(found), "a certificate is missing", seen=sorted(found), expected=sorted(wanted))
+    wrong = []
+    for name, (whose, use) in wanted.items():
+        certificate, dns = found[name], _name(site, node, whose)
+        left = certificate.days_left(facts.data["now"])
+        measure(f"{name} names", " ".join(certificate.names))
+        measure(f"{name} ends in", round(left, 1), "d")
+        if dns not in certificate.names:
+            wrong.append(f"{name}: {dns} is not among {certificate.names}")
+        own = site.settings.public_certificate.source == "private_ca" or whose != "public"
+        # A public CA puts both uses into its certificates; ours are good for one.
+        if certificate.uses != [use] if own else use not in certificate.uses:
+            wrong.append(f"{name}: good for {certificate.uses}, not for {use} alone")
+        if left < LEAST_DAYS:
+            wrong.append(f"{name}: ends in {left:.1f} d")
+        if facts.data["pki"].get(f"{name}.key", {}).get("public") != certificate.public_key:
+            wrong.append(f"{name}: its key is not the one beside it")
+    expect(
+        not wrong,
+        f"certificates on {node} are not what they should be",
+        seen=wrong,
+        expected="the host's name, one use, in date, its own key",
+    )
+
+
+@pytest.mark.control("LEM-8-05")
+def test_keys_are_private(snapshots: Snapshots, node: str, measure: Measure) -> None:
+    """Private keys are root's, read by nobody else but at most one group; no key opens two doors."""
+    pki = snapshots(node).data["pki"]
+    keys = {name: entry for name, entry in pki.items() if name.endswith(".key")}
+    measure("keys", len(keys))
+    loose = [f"{name} {entry['mode']:o} owner {entry['uid']}" for name, entry in keys.items() if entry["uid"] != 0 or entry["mode"] & 0o137]
+    expect(not loose, f"private keys on {node} can be read by others", seen=loose, expected="owner root, mode 0600 or 0640")
+    halves = [entry["public"] for entry in keys.values()]
+    expect(None not in halves, f"a private key on {node} can't be read", seen=sorted(keys), expected="keys openssl can read")
+    expect(len(set(halves)) == len(halves), f"two certificates on {node} share a key", seen=sorted(keys), expected="a key each")
+
+
+@pytest.mark.control("LEM-8-05", "LEM-8-20")
+def test_certificates_fit_the_cas_that_trust_them(site: Site, snapshots: Snapshots, measure: Measure) -> None:
+    """Across hosts: each client certificate is signed by the CA its server asks for, each inner server by the one its clients trust."""
+    pairs = {
+        ("frontends", "store-client", "stores", "store-clients"), ("frontends", "issuer-client", "auths", "issuer-clients"),
+        ("stores", "relay-client", "relays", "relay-clients"), ("stores", "mail-store", "frontends", "hosts"),
+        ("auths", "issuer", "frontends", "hosts"), ("relays", "relay", "stores", "hosts"), ("stores", "mail-store", "relays", "hosts"),
+    }  # fmt: skip
+    wrong, count = [], 0
+    for owners, name, trusters, authority in sorted(pairs):
+        for owner in site.group(owners):
+            certificate = snapshots(owner.name).certificates().get(name)
+            for truster in site.group(trusters):
+                ca = snapshots(truster.name).authority(authority)
+                count += 1
+                if certificate is None or ca is None or not certificate.signed_by(ca):
+                    wrong.append(f"{owner.name}'s {name} for {truster.name}'s CA {authority}")
+    measure("pairs", count)
+    expect(count > 0 and not wrong, "a certificate is not signed by the CA its peer trusts", seen=wrong, expected="all signed")
+
+
+def _dovecot_versions(facts: Facts) -> list[str]:
+    settings = facts.dovecot
+    wrong = []
+    if settings.get("ssl_min_protocol") not in {"TLSv1.2", "TLSv1.3"}:
+        wrong.append(f"{facts.name}: ssl_min_protocol = {settings.get('ssl_min_protocol')}")
+    ciphers = settings.get("ssl_cipher_list")
+    # Only what forward secrecy and AEAD begin with counts; a leading "ALL" or "HIGH" brings the rest in.
+    if (
+        not ciphers
+        or any(not word.startswith(("ECDHE+", "ECDHE-", "!", "DHE+AESGCM", "-")) for word in ciphers.split(":"))
+        or WEAK.search(ciphers)
+    ):
+        wrong.append(f"{facts.name}: ssl_cipher_list = {ciphers}")
+    if "compression" in settings.get("ssl_options").replace("no_compression", ""):
+        wrong.append(f"{facts.name}: ssl_options = {settings.get('ssl_options')}")
+    return wrong
+
+
+@pytest.mark.control("LEM-8-19")
+def test_old_tls_is_off(site: Site, snapshots: Snapshots, members: Members, measure: Measure) -> None:
+    """RFC 8996, RFC 9325: 1.2 and 1.3, AEAD with forward secrecy, no compression, on servers and clients of every leg."""
+    frontends, stores, relays, auths = members["frontends"], members["stores"], members["relays"], members["auths"]
+    wrong = [fault for name in (*frontends, *stores) for fault in _dovecot_versions(snapshots(name))]
+    for name in relays:
+        settings = snapshots(name).postfix
+        for side in ("smtpd", "smtp", "lmtp"):
+            for kind in ("tls_protocols", "tls_mandatory_protocols"):
+                if settings[f"{side}_{kind}"] not in {">=TLSv1.2", ">=TLSv1.3"}:
+                    wrong.append(f"{name}: {side}_{kind} = {settings[f'{side}_{kind}']}")
+        if "NO_COMPRESSION" not in settings["tls_ssl_options"]:
+            wrong.append(f"{name}: tls_ssl_options = {settings['tls_ssl_options']}")
+    for name in auths:
+        if not re.search(
+            r"minimum_version\s*=\s*ssl\.TLSVersion\.TLSv1_[23]\b", snapshots(name).text("/etc/lemonstand/ticket/gunicorn.conf.py")
+        ):
+            wrong.append(f"{name}: the issuer sets no lowest version")
+    measure("hosts", len({*frontends, *stores, *relays, *auths}))
+    expect(not wrong, "old TLS is taken, or nothing forbids it", seen=wrong, expected="TLS 1.2 and 1.3 with AEAD suites")
+
+
+@pytest.mark.control("LEM-8-14")
+def test_every_leg_has_tls(snapshots: Snapshots, members: Members, measure: Measure) -> None:
+    """The list of all legs: clients, frontend to issuer, frontend to store, store to relay, relay to store, Internet to relay."""
+    frontends, stores, relays, auths = members["frontends"], members["stores"], members["relays"], members["auths"]
+    legs: dict[str, str] = {}
+    bad = []
+
+    def leg(name: str, seen: str, *allowed: str) -> None:
+        legs[name] = seen
+        if seen not in allowed:
+            bad.append(f"{name}: {seen}")
+
+    for name in (*frontends, *stores):
+        leg(f"{name} for clients", snapshots(name).dovecot.get("ssl"), "required")
+    for name in frontends:
+        lua = snapshots(name).text("/etc/dovecot/ticket.lua")
+        leg(f"{name} to stores", "starttls" if re.search(r'starttls\s*=\s*"yes"', lua) else "plain", "starttls")
+        issuer = re.search(r'ISSUER\s*=\s*"([a-z]+)://', lua)
+        leg(f"{name} to issuer", issuer.group(1) if issuer else "unknown", "https")
+    for name in stores:
+        leg(f"{name} to relay", snapshots(name).dovecot.get("submission_relay_ssl"), "starttls", "smtps")
+        leg(f"{name} to relay, sieve", snapshots(name).dovecot.get("submission_ssl"), "starttls", "smtps")
+    for name in relays:
+        leg(f"{name} from the Internet", snapshots(name).postfix_service("smtp/inet")["smtpd_tls_security_level"], "may")
+        leg(f"{name} to the Internet", snapshots(name).postfix["smtp_tls_security_level"], "may", "dane")
+        leg(f"{name} from stores", snapshots(name).postfix_service("submission/inet")["smtpd_tls_security_level"], "encrypt")
+        leg(f"{name} to stores", snapshots(name).postfix["lmtp_tls_security_level"], "secure")
+    for name in auths:
+        found = re.search(r"^certfile\s*=\s*\S+", snapshots(name).text("/etc/lemonstand/ticket/gunicorn.conf.py"), re.MULTILINE)
+        leg(f"{name} for frontends", "https" if found else "plain", "https")
+    for name, seen in legs.items():
+        measure(name, seen)
+    expect(bool(legs) and not bad, "a leg has no TLS", seen=bad, expected="TLS on every leg")
+
+
+@pytest.mark.control("LEM-8-05")
+def test_every_inner_leg_is_verified(site: Site, snapshots: Snapshots, members: Members, measure: Measure) -> None:
+    """Who connects checks the certificate, who listens demands one, names are matched, and nothing writes sessions to disk."""
+    frontends, stores, relays, auths = members["frontends"], members["stores"], members["relays"], members["auths"]
+    wrong, count = [], 0
+
+    def want(where: str, seen: str, expected: str) -> None:
+        nonlocal count
+        count += 1
+        if seen != expected:
+            wrong.append(f"{where} = {seen or 'nothing'}, not {expected}")
+
+    for name in (*frontends, *stores):
+        settings = snapshots(name).dovecot
+        want(f"{name}: ssl_client_require_valid_cert", settings.get("ssl_client_require_valid_cert"), "yes")
+        want(f"{name}: ssl_client_ca_file", settings.get("ssl_client_ca_file"), "/etc/lemonstand/pki/ca-hosts.crt")
+        for raw in ("rawlog_dir", "login_proxy_rawlog_dir", "submission_relay_rawlog_dir"):
+            want(f"{name}: {raw}", settings.get(raw), "")
+    for name in frontends:
+        lua = snapshots(name).text("/etc/dovecot/ticket.lua")
+        if "any-cert" in lua:
+            wrong.append(f"{name}: ticket.lua takes any certificate")
+        # The name is what the certificate is compared with; with an address there it would be worth nothing.
+        stores_known = re.findall(r'\["([^"]+)"\]\s*=', lua)
+        want(
+            f"{name}: stores in ticket.lua",
+            " ".join(sorted(stores_known)),
+            " ".join(sorted(f"{s}.{site.settings.internal_domain}" for s in stores)),
+        )
+        inner = snapshots(name).dovecot.section("passdb lua")
+        want(f"{name}: the passdb's ssl_client/ca_file", inner.get("ssl_client/ca_file", ""), "/etc/lemonstand/pki/ca-hosts.crt")
+    for name in stores:
+        settings = snapshots(name).dovecot
+        want(f"{name}: ssl_server_request_client_cert", settings.get("ssl_server_request_client_cert"), "yes")
+        want(f"{name}: auth_ssl_require_client_cert", settings.get("auth_ssl_require_client_cert"), "yes")
+        want(f"{name}: ssl_server_ca_file", settings.get("ssl_server_ca_file"), "/etc/lemonstand/pki/ca-store-clients.crt")
+        want(f"{name}: submission_relay_ssl_verify", settings.get("submission_relay_ssl_verify"), "yes")
+    for name in relays:
+        service = snapshots(name).postfix_service("submission/inet")
+        want(f"{name}: smtpd_tls_req_ccert on 587", service["smtpd_tls_req_ccert"], "yes")
+        want(f"{name}: smtpd_tls_CAfile on 587", service["smtpd_tls_CAfile"], "/etc/lemonstand/pki/ca-relay-clients.crt")
+        want(f"{name}: smtpd_tls_CApath on 587", service["smtpd_tls_CApath"], "")
+        want(f"{name}: tls_append_default_CA", service["tls_append_default_CA"], "no")
+        rows = [
+            line.split() for line in snapshots(name).text("/etc/postfix/lmtp_tls").splitlines() if line.strip() and not line.startswith("#")
+        ]
+        loose = [row[0] for row in rows if row[1] != "secure" or not any(word.startswith("match=") for word in row)]
+        want(f"{name}: stores in lmtp_tls without a name", " ".join(loose), "")
+    for name in auths:
+        text = snapshots(name).text("/etc/lemonstand/ticket/gunicorn.conf.py")
+        found = re.search(r"^cert_reqs\s*=\s*ssl\.(\w+)", text, re.MULTILINE)
+        want(f"{name}: cert_reqs", found.group(1) if found else "", "CERT_REQUIRED")
+    measure("settings compared", count)
+    expect(not wrong, "an inner leg trusts too much", seen=wrong, expected="certificates demanded and verified")
+
+
+@pytest.mark.control("LEM-8-15")
+@pytest.mark.supports("LEM-8-22", "PRO-SUB-05", "PRO-IMAP-03")
+def test_tls_is_demanded_before_passwords(snapshots: Snapshots, frontends: list[str], stores: list[str], measure: Measure) -> None:
+    """ssl=required and no cleartext authentication; no network is exempt on frontends, only frontends on stores."""
+    wrong = []
+    for name in (*frontends, *stores):
+        settings = snapshots(name).dovecot
+        for key, value in (("ssl", "required"), ("auth_allow_cleartext", "no")):
+            measure(f"{name} {key}", settings.get(key))
+            if settings.get(key) != value:
+                wrong.append(f"{name}: {key} = {settings.get(key)}")
+    for name in frontends:
+        trusted = snapshots(name).dovecot.get("login_trusted_networks")
+        if trusted:
+            wrong.append(f"{name}: login_trusted_networks = {trusted}")
+    expect(not wrong, "a password may be sent before TLS", seen=wrong, expected="ssl = required, auth_allow_cleartext = no")
+
+
+@pytest.mark.control("LEM-8-16")
+def test_ports_fit_the_tls_profile(site: Site, snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+    """143 and 587 in every profile; 993 and 465 beside them where the profile has implicit TLS, and only there."""
+    listening = {s.port for s in snapshots(frontend).sockets if s.protocol == "tcp" and not s.is_local}
+    profile = site.settings.tls_profile
+    implicit = set() if profile == "seed-strict" else {993, 465}
+    measure("profile", profile)
+    measure("ports", " ".join(str(port) for port in sorted(listening & {143, 587, 993, 465})))
+    expect({143, 587} <= listening, "a registered port is closed", seen=sorted(listening), expected="143 and 587")
+    expect(
+        listening & {993, 465} == implicit,
+        "the ports with implicit TLS do not fit the profile",
+        seen=sorted(listening & {993, 465}),
+        expected=sorted(implicit),
+    )
+
+
+@pytest.mark.supports("LEM-8-21", "PRO-IMAP-05")
+def test_versions_without_known_holes(snapshots: Snapshots, frontends: list[str], stores: list[str], measure: Measure) -> None:
+    """Dovecot from 2.3.15 on drops what came before STARTTLS (CVE-2021-33515); before 2.4.3 URLs across users must be off."""
+    floor, wrong = (2, 3, 15), []
+    for name in (*frontends, *stores):
+        facts = snapshots(name)
+        found = re.match(r"(\d+)\.(\d+)\.(\d+)", facts.data["dovecot"]["version"] if facts.data["dovecot"] else "")
+        if not found:
+            invalid(f"{name}: dovecot does not tell its version")
+        version = tuple(int(part) for part in found.groups())
+        measure(f"{name} dovecot", facts.data["dovecot"]["version"])
+        if version < floor:
+            wrong.append(f"{name}: {found.group()} keeps what came before STARTTLS")
+        if name in stores and version < (2, 4, 3):
+            worker = facts.dovecot.get("imap_urlauth_host", "imap-urlauth-worker")
+            own = facts.dovecot.get("imap_urlauth_host", "imap")
+            if worker in {own, "*"}:
+                wrong.append(f"{name}: {found.group()} gives URLs for one user to any other")
+    expect(not wrong, "a version has a known hole", seen=wrong, expected="versions or settings that close it")

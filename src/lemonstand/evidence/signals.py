@@ -1,0 +1,82 @@
+"""How a check ends other than by passing: words that evidence understands. Checks take them from `lemonstand.checks`."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+class Invalid(Exception):
+    """The question could not be asked, so there is no answer: never a pass."""
+
+
+class NotMeasurable(Exception):
+    """This place can't show it (a kernel setting of the machine below a container): neither a pass nor a failure."""
+
+
+class Unmet(AssertionError):
+    """A control does not hold.
+
+    Args:
+        what: one sentence.
+        seen: what the host or the wire showed.
+        expected: what should have been there.
+        remedy: what to do; empty for the usual advice (see what enforces the control, apply again).
+    """
+
+    def __init__(self, what: str, seen: str, expected: str, remedy: str = "") -> None:
+        super().__init__(f"{what}: saw {seen}; expected {expected}")
+        self.what = what
+        self.seen = seen
+        self.expected = expected
+        self.remedy = remedy
+
+
+def invalid(reason: str) -> NoReturn:
+    """Ends the check: it could not be measured.
+
+    Args:
+        reason: what was missing.
+
+    Raises:
+        Invalid: always.
+    """
+    raise Invalid(reason)
+
+
+def not_measurable(reason: str) -> NoReturn:
+    """Ends the check: not measurable here.
+
+    Args:
+        reason: why this place can't show it.
+
+    Raises:
+        NotMeasurable: always.
+    """
+    raise NotMeasurable(reason)
+
+
+def expect(holds: bool, what: str, *, seen: object, expected: object, remedy: str = "") -> None:
+    """Asserts, and says in the evidence what was seen and what should have been.
+
+    Args:
+        holds: the condition.
+        what: what is wrong if it does not hold.
+        seen: what was read.
+        expected: what would have been right.
+        remedy: what to do about it, if it is more than to apply the inventory again.
+
+    Raises:
+        Unmet: it does not hold.
+    """
+    if not holds:
+        raise Unmet(what, shown(seen), shown(expected), remedy)
+
+
+def shown(value: object) -> str:
+    """A value as evidence shows it: lists without brackets, nothing as `nothing`."""
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+        return "; ".join(shown(item) for item in items) or "nothing"
+    if isinstance(value, dict):
+        return "; ".join(f"{key} = {shown(item)}" for key, item in value.items()) or "nothing"
+    return "nothing" if value is None or value == "" else str(value)

@@ -1,0 +1,79 @@
+"""Controls: the catalogue of what RFC 5383 and the documents it builds on ask of a site (`controls.yml`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lemonstand.errors import LemonstandError
+
+CATALOGUE = Path(__file__).with_name("controls.yml")
+
+Level = Literal["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "REQUIRED", "MAY", "definition", "permission", "prose", "derived"]
+"""The strength of a requirement; `derived` ones are not in the text and follow from it."""
+
+
+class Control(BaseModel):
+    """One requirement.
+
+    `enforced_by` names shipped files, `flow:NAME` or `timer:NAME`; `mutant` is the break its check must notice; a control that is
+    `made_of` others holds if and only if they do.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^(LEM-[0-9]+(\.[0-9]+)?-[0-9]{2}[a-z]?|PRO-[A-Z0-9]+-[0-9]{2})$")
+    section: str = Field(pattern=r"^([0-9]+(\.[0-9]+)?|profile)$")
+    level: Level
+    statement: str = Field(min_length=4, max_length=160)
+    sources: tuple[str, ...] = Field(min_length=1)
+    enforced_by: tuple[str, ...]
+    mutant: str = Field(min_length=4)
+    made_of: tuple[str, ...] = ()
+
+
+class Controls(BaseModel):
+    """All controls, in the order of the documents."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    controls: tuple[Control, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ids_agree(self) -> Controls:
+        ids = [control.id for control in self.controls]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        if twice:
+            raise ValueError(f"controls share an id: {', '.join(twice)}")
+        for control in self.controls:
+            for part in control.made_of:
+                if part not in ids or part == control.id:
+                    raise ValueError(f"{control.id} is made of '{part}', which is no other control")
+        return self
+
+    def by_id(self) -> dict[str, Control]:
+        """The controls by their id."""
+        return {control.id: control for control in self.controls}
+
+    def sections(self) -> tuple[str, ...]:
+        """The sections in their order."""
+        return tuple(dict.fromkeys(control.section for control in self.controls))
+
+
+def load_controls(path: Path | None = None) -> Controls:
+    """Reads the catalogue.
+
+    Args:
+        path: another file; default: the shipped one.
+
+    Raises:
+        LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand, not of the site.
+    """
+    path = path or CATALOGUE
+    try:
+        return Controls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise LemonstandError(f"controls can't be read: {error}", str(path), "restore the file from the release") from None
