@@ -14,6 +14,7 @@ setup: ## Debian packages (as root) and the virtual environment
 lab: setup ## a lab: up, deployed, verified
 	$(LEMONSTAND) lab up --name $(LAB)
 	$(LEMONSTAND) apply --lab $(LAB)
+	$(LEMONSTAND) verify --lab $(LAB)
 	$(LEMONSTAND) summary --lab $(LAB)
 
 lint: setup ## ruff, mypy, yamllint, ansible-lint, syntax

@@ -447,6 +447,31 @@ BAD_SITES: tuple[Bad, ...] = (
         SITE_YML,
         "vault",
     ),
+    Bad(
+        "one probe user",
+        _set("lemonstand_probe_users", ["bob@lemon.example"]),
+        "names one user only",
+        SITE_YML,
+        "name two",
+    ),
+    Bad(
+        "probe user who is none",
+        _set("lemonstand_probe_users", ["alice@lemon.example", "blob@lemon.example"]),
+        "the probe user 'blob@lemon.example' is no user",
+        SITE_YML,
+        "did you mean 'bob@lemon.example'?",
+    ),
+    Bad(
+        "probe user with a hash",
+        lambda t: (
+            t["all"]["lemonstand_user_passwords"].pop("bob@lemon.example"),
+            t["all"]["lemonstand_users"][1].update({"password_hash": "{SSHA}abcdefgh"}),
+            t["all"].update({"lemonstand_probe_users": ["alice@lemon.example", "bob@lemon.example"]}),
+        ),
+        "the probe user bob@lemon.example has no password",
+        SITE_YML,
+        "vault",
+    ),
     # flows
     Bad(
         "disabled flow",

@@ -30,6 +30,7 @@ KNOWN = [
     "users",
     "user_passwords",
     "devices_per_user",
+    "probe_users",
     "message_size_limit",
     "pki_dir",
     "public_certificate",

@@ -362,9 +362,9 @@ def _password(site: Site, chosen: Chosen, user: str) -> str:
     if given is not None:
         return given
     if chosen.lab is not None:  # on a real site the inventory's password is only the first one
-        for host in site.hosts.values():
-            if user in host.settings.user_passwords:
-                return host.settings.user_passwords[user].get_secret_value()
+        known = site.password_of(user)
+        if known is not None:
+            return known
     return str(click.prompt(f"Password of {user}", hide_input=True, err=True))
 
 

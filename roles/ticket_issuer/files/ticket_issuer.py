@@ -3,7 +3,7 @@
 One question: "is this the user's password?" (resource owner password credentials grant, RFC 6749 section 4.3), asked by a frontend
 that has shown its certificate (mutual TLS client authentication, RFC 8705 section 2). One answer: a JWT (RFC 7519), signed with
 RS256, that is good for one user at one audience for about a minute, together with the name of the user's mail store. There is no
-call that lists, searches or reads anything, and nothing is remembered between two questions.
+call that lists, searches or reads anything, and nothing is remembered between two questions but how often a name was refused.
 
 Passwords are tried by an LDAP simple bind as the user; the issuer has no account in the directory. It runs on Debian's packages
 (gunicorn, Flask, Authlib, ldap3), which are imported only where they are used, so that the rest can be tested without them.
@@ -19,7 +19,9 @@ import os
 import re
 import secrets
 import sys
+import threading
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -52,6 +54,9 @@ class Settings:
     directory_url: str = "ldap://127.0.0.1:389"
     directory_timeout_seconds: int = 3
     refusal_milliseconds: int = 500
+    refusals_window_seconds: int = 600
+    refusals_per_client: int = 10
+    refusals_per_user: int = 100
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
@@ -115,6 +120,50 @@ class SigningKey:
         public = serialization.load_pem_private_key(pem, password=None).public_key()
         der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         return cls(pem=pem, kid=hashlib.sha256(der).hexdigest()[:16])
+
+
+class Refusals:
+    """Remembers the refusals of the last minutes, so that nobody can go on guessing.
+
+    Two limits: for a name as one client's address asks for it, and for a name whoever asks. The first is low, so that a guesser locks out
+    nobody but himself; the second is for those with many addresses. An address alone is never limited: a carrier puts thousands of
+    handsets behind one, and some of them always have an old password.
+    """
+
+    MOST_KEYS = 50_000
+
+    def __init__(self, window: float, per_client: int, per_user: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._window = window
+        self._limits = {True: per_client, False: per_user}
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._times: OrderedDict[tuple[str, str | None], deque[float]] = OrderedDict()
+
+    def too_many(self, login: str, address: str) -> bool:
+        """Tell whether a name is not to be tried now."""
+        now = self._clock()
+        with self._lock:
+            return any(self._full(key, now) for key in ((login, address), (login, None)))
+
+    def add(self, login: str, address: str) -> None:
+        """Note a refusal."""
+        now = self._clock()
+        with self._lock:
+            for key in ((login, address), (login, None)):
+                times = self._times.setdefault(key, deque(maxlen=self._limits[key[1] is not None]))
+                times.append(now)
+                self._times.move_to_end(key)
+            while len(self._times) > self.MOST_KEYS:
+                self._times.popitem(last=False)
+
+    def forget(self, login: str, address: str) -> None:
+        """The right password came from this address: what came from others still counts."""
+        with self._lock:
+            self._times.pop((login, address), None)
+
+    def _full(self, key: tuple[str, str | None], now: float) -> bool:
+        times = self._times.get(key)
+        return times is not None and len(times) == times.maxlen and times[0] > now - self._window
 
 
 def normalise_login(raw: str) -> str | None:
@@ -253,6 +302,14 @@ def create_app(
         error = "temporarily_unavailable"
         status_code = 503
 
+    class SlowDown(OAuth2Error):  # type: ignore[misc,unused-ignore]
+        """Too many refusals (RFC 6585 section 4). Frontends say "try later", which tells nothing about this password."""
+
+        error = "slow_down"
+        status_code = 429
+
+    refusals = Refusals(conf.refusals_window_seconds, conf.refusals_per_client, conf.refusals_per_user)
+
     class Frontend(ClientMixin):  # type: ignore[misc,unused-ignore]
         """A frontend as an OAuth client (RFC 6749 section 2): one grant, one scope, one way to prove itself."""
 
@@ -284,13 +341,18 @@ def create_app(
             g.login = login or "-not-a-name-"
             if login is None or not password or len(password) > LONGEST_PASSWORD:
                 raise InvalidGrantError()
+            address = request.headers.get("X-Client-IP", "")
+            if refusals.too_many(login, address):
+                raise SlowDown()
             try:
                 person = users.check(login, password)
             except DirectoryUnavailable as problem:
                 g.reason = str(problem)
                 raise TemporarilyUnavailable() from problem
             if person is None:
+                refusals.add(login, address)
                 raise InvalidGrantError()
+            refusals.forget(login, address)
             g.store = person.store
             return person
 

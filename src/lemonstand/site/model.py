@@ -130,6 +130,9 @@ class SiteSettings(Strict):
     tls_profile: Literal["both", "seed-strict", "modern"] = Field("both", description="one of " + ", ".join(TLS_PROFILES))
     timer_profile: str = Field("default", description="the name of a profile in playbooks/timers.yml")
     users: tuple[User, ...] = Field(description="the mailboxes to seed: a list of {name, store, aliases, password_hash}")
+    probe_users: tuple[MailAddress, ...] = Field(
+        (), description="two or more of the users, kept for live checks: their mailboxes are written to and emptied", max_length=16
+    )
     devices_per_user: StrictInt = Field(5, description="devices one user connects at a time", ge=1, le=MAX_DEVICES)
     message_size_limit: StrictInt = Field(41943040, description="the largest message in bytes", ge=MIN_MESSAGE_SIZE)
     pki_dir: Path = Field(description="absolute directory on the controller with the private CAs")
@@ -192,6 +195,13 @@ class Site(Strict):
     def store_of(self, user: User) -> str:
         """The inventory name of the store with a user's mailbox."""
         return user.store or self.group("stores")[0].name
+
+    def password_of(self, name: str) -> str | None:
+        """The password a user was seeded with, None if the inventory has a hash only."""
+        for host in self.hosts.values():
+            if name in host.settings.user_passwords:
+                return host.settings.user_passwords[name].get_secret_value()
+        return None
 
     @property
     def is_lab(self) -> bool:

@@ -249,6 +249,33 @@ def users_have_a_password(draft: Draft) -> Iterator[InputError]:
             )
 
 
+def probe_users_can_log_in(draft: Draft) -> Iterator[InputError]:
+    """Live checks have two accounts whose passwords are known, or none."""
+    chosen: tuple[str, ...] = draft.settings.get("probe_users", ())
+    users: tuple[User, ...] | None = draft.settings.get("users")
+    if not chosen or users is None or any("user_passwords" not in values for values in draft.hosts.values()):
+        return
+    if len(set(chosen)) < 2:
+        yield InputError(
+            f"{PREFIX}probe_users names one user only", draft.at("probe_users"), "name two: checks send mail from one to the other"
+        )
+    names = [user.name for user in users]
+    passwords = {name for values in draft.hosts.values() for name in values["user_passwords"]}
+    for number, name in enumerate(chosen):
+        if name not in names:
+            yield InputError(
+                f"the probe user '{name}' is no user",
+                draft.at("probe_users", number),
+                suggest(name, names, f"add it to {PREFIX}users: an account of its own, for its mailbox is emptied"),
+            )
+        elif name not in passwords:
+            yield InputError(
+                f"the probe user {name} has no password that checks could use",
+                draft.at("probe_users", number),
+                f"give it one in {PREFIX}user_passwords, from a vault",
+            )
+
+
 def flows_are_known(draft: Draft) -> Iterator[InputError]:
     """What a site adds or takes away fits the shipped flows."""
     shipped = draft.flows.names()
@@ -330,6 +357,7 @@ RULES: tuple[Rule, ...] = (
     names_differ,
     users_are_sound,
     users_have_a_password,
+    probe_users_can_log_in,
     flows_are_known,
     timers_agree,
     files_exist,

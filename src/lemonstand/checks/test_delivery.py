@@ -1,0 +1,104 @@
+"""Mail between the site and the Internet, and how soon a sleeping client learns of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lemonstand.checks import expect
+from lemonstand.checks.conftest import Measure
+from lemonstand.checks.vantage import Doors, InBoth, Prober
+from lemonstand.probes.wire import Account, Door
+
+pytestmark = pytest.mark.answer("live")
+
+PEER_MAIL = "/srv/peer-mail"
+PEER_SENDER, PEER_USER = "postmaster@peer.test", "carol@peer.test"
+"""The lab's mail host outside: who sends there, and who has a mailbox."""
+ELSEWHERE = "somebody@elsewhere.invalid"
+PUSH_SECONDS = 2.0
+ARRIVAL_SECONDS = 20
+
+
+@pytest.fixture
+def foreign(
+    prober: Prober, in_both_families: InBoth, outsider: str, exchangers: Doors, accounts: list[Account], family: int
+) -> dict[str, Any]:
+    """What a mail host outside could do at the MX; one message was accepted."""
+
+    def ask(version: int) -> Any:
+        return prober.ask(
+            outsider, "foreign-mx", door=exchangers(version), sender=PEER_SENDER, recipient=accounts[1]["user"], elsewhere=ELSEWHERE
+        )
+
+    return dict(in_both_families("foreign-mx", family, ask))
+
+
+@pytest.mark.control("LEM-5-05")
+@pytest.mark.supports("PRO-IMAP-09")
+def test_mail_from_outside_wakes_a_client(
+    prober: Prober, vantage: str, outsider: str, *, door: Door, mx: Door, family: int, accounts: list[Account], measure: Measure
+) -> None:
+    """A handset idles; a message by MX, relay and LMTP is told within 2 s of its acceptance, by one clock: the controller's."""
+    waiting = prober.start(vantage, "push", door=door, account=accounts[0], within=ARRIVAL_SECONDS)
+    try:
+        waiting.wait("idling")
+        sending = prober.start(outsider, "foreign-mx", door=mx, sender=PEER_SENDER, recipient=accounts[0]["user"], elsewhere=ELSEWHERE)
+        accepted = sending.wait("result")
+        told = waiting.wait("exists")
+    finally:
+        waiting.stop()
+    sent = accepted.values["data"]
+    prober.ask(vantage, "wait-for", door=door, account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    expect(sent["accepted"]["code"] == 250, "the MX refuses a message for a user", seen=sent["accepted"], expected=250)
+    delay = told.at - accepted.at
+    measure("from acceptance to EXISTS", round(delay, 3), "s")
+    expect(delay <= PUSH_SECONDS, "a client in IDLE learns too late", seen=f"{delay:.2f} s", expected=f"{PUSH_SECONDS} s at most")
+
+
+@pytest.mark.control("LEM-8-24", "LEM-3-05")
+def test_the_mx_relays_for_nobody(foreign: dict[str, Any], family: int, measure: Measure) -> None:
+    """Strangers' mail for strangers is refused, however it is written; there is no AUTH on port 25."""
+    cases = ("relay", "relay_percent", "relay_as_local")
+    taken = [f"{case}: {foreign[case]}" for case in cases if not 500 <= foreign[case]["code"] < 600]
+    measure("refused", " / ".join(foreign[case]["text"][:60] for case in cases))
+    expect(not taken, "the relay is open", seen=taken, expected="5xx")
+    expect("AUTH" not in foreign["after_tls"], "port 25 offers a login", seen=foreign["after_tls"], expected="no AUTH")
+    expect(foreign["auth"]["code"] in {500, 502, 503, 530}, "port 25 takes AUTH", seen=foreign["auth"], expected="refused")
+
+
+@pytest.mark.supports("LEM-8-14", "LEM-8-20")
+def test_mail_from_outside_arrives(
+    foreign: dict[str, Any], prober: Prober, vantage: str, *, door: Door, mx: Door, family: int, accounts: list[Account], measure: Measure
+) -> None:
+    """Over STARTTLS with the MX's own name; unknown recipients are refused before their mail is taken."""
+    expect(mx["name"] in foreign["tls"]["names"], "the MX shows a foreign certificate", seen=foreign["tls"]["names"], expected=mx["name"])
+    expect(foreign["nobody"]["code"] == 550, "mail for nobody is taken", seen=foreign["nobody"], expected=550)
+    expect(foreign["accepted"]["code"] == 250, "the MX refuses a message for a user", seen=foreign["accepted"], expected=250)
+    got = prober.ask(vantage, "wait-for", door=door, account=accounts[1], ident=foreign["ident"], within=ARRIVAL_SECONDS)
+    measure("arrived after", got["seconds"], "s")
+    expect(got["seconds"] is not None, "mail from outside does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
+
+
+@pytest.mark.control("LEM-6-10")
+def test_the_mx_takes_what_it_announces(foreign: dict[str, Any], family: int) -> None:
+    """No SMTPUTF8, which the stores' LMTP lacks: what was taken with it would come back as a bounce."""
+    announced = foreign["after_tls"]
+    expect("SMTPUTF8" not in announced, "the MX announces what the stores can't keep", seen=sorted(announced), expected="no SMTPUTF8")
+
+
+@pytest.mark.supports("LEM-8-14")
+def test_mail_to_outside_leaves(
+    prober: Prober, vantage: str, outsider: str, door: Door, *, family: int, accounts: list[Account], measure: Measure
+) -> None:
+    """Submitted on 587, handed to the relay, delivered by MX."""
+    sent = prober.ask(vantage, "deliver", door=door, account=accounts[0], recipient=PEER_USER)
+    expect(sent["code"] == 250, "a message to outside is refused", seen=sent["text"], expected=250)
+    got = prober.ask(outsider, "maildir", folder=PEER_MAIL, ident=sent["ident"], within=ARRIVAL_SECONDS)
+    expect(got["found"], "a message to outside does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
+    header = got["header"].lower()
+    measure("encrypted", "with ESMTPS" in got["header"])
+    inner = f".{accounts[0]['user'].partition('@')[2]}"
+    expect("with esmtps" in header, "it left in the clear", seen=got["header"][:400], expected="with ESMTPS")
+    expect(inner in header, "it has no trace of the relay", seen=got["header"][:400], expected="Received by the MX name")

@@ -1,0 +1,105 @@
+"""A large message goes on to somebody else without passing the radio, and URLs that must not work do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lemonstand.checks import expect
+from lemonstand.checks.conftest import Measure
+from lemonstand.checks.vantage import Doors, InBoth, Prober
+from lemonstand.probes.wire import Account, Door
+from lemonstand.site import Site
+
+pytestmark = pytest.mark.answer("live")
+
+SIZE = 10_000_000
+"""Bytes of the message that is forwarded."""
+MOST_SENT = 2000
+"""Bytes of application data a client may send from GENURLAUTH to the 250."""
+REFUSED = (
+    "forged",
+    "without token",
+    "other host",
+    "longer life than granted",
+    "other user submits it",
+    "meant for the other user only",
+    "another mailbox",
+    "expired",
+    "after the key was reset",
+)
+
+
+@pytest.fixture
+def abuse(prober: Prober, in_both_families: InBoth, vantage: str, doors: Doors, accounts: list[Account], family: int) -> dict[str, Any]:
+    """URLs tried by their owner and by another user."""
+
+    def ask(version: int) -> Any:
+        return prober.ask(vantage, "forward-abuse", door=doors(version), owner=accounts[0], other=accounts[1])
+
+    return dict(in_both_families("forward-abuse", family, ask))
+
+
+@pytest.mark.parametrize("way", ["BURL", "CATENATE and BURL"])
+@pytest.mark.control("PRO-E2E-01", "PRO-SUB-06")
+@pytest.mark.supports("PRO-IMAP-04", "PRO-IMAP-06")
+def test_a_large_message_is_forwarded_without_download(
+    prober: Prober, vantage: str, door: Door, accounts: list[Account], *, family: int, way: str, measure: Measure
+) -> None:
+    """10 MB reach another user while the client sends less than 2 kB (RFC 5550 section 2.2)."""
+    one, two = accounts[0], accounts[1]
+    seen = prober.ask(vantage, "forward", door=door, sender=one, recipient=two, size=SIZE, catenate="CATENATE" in way)
+    measure("message", seen["stored"], "B")
+    measure("client sent", seen["sent"], "B")
+    measure("client got", seen["received"], "B")
+    measure("on the wire, sent", seen["kernel_sent"], "B")
+    measure("on the wire, got", seen["kernel_received"], "B")
+    measure("opening, TLS and login of both connections, sent", seen["setup_sent"], "B")
+    measure("took", seen["seconds"], "s")
+    expect(seen["code"] == 250, "the forward is refused", seen=seen["text"], expected=250)
+    expect(seen["sent"] < MOST_SENT, "the client sends the message itself", seen=seen["sent"], expected=f"less than {MOST_SENT} B")
+    expect(seen["received"] < MOST_SENT, "the client downloads the message", seen=seen["received"], expected=f"less than {MOST_SENT} B")
+    arrived = seen["arrived"]
+    expect(arrived["seconds"] is not None, "the message does not arrive", seen="nothing", expected="it in the other user's INBOX")
+    expect(arrived["sha256"] == seen["body"], "another message arrives", seen=arrived["sha256"], expected=seen["body"])
+
+
+@pytest.mark.control("PRO-SUB-07", "PRO-E2E-02")
+@pytest.mark.supports("PRO-SUB-06")
+def test_urls_work_for_their_owner_alone(abuse: dict[str, Any], family: int, measure: Measure) -> None:
+    """Forged, widened, foreign, ended and revoked URLs are refused by submission (RFC 4467, RFC 4468)."""
+    own = abuse["own, in time"]
+    expect(own["code"] == 250 and own.get("arrived") is not None, "the own URL is refused", seen=own, expected="250, and it arrives")
+    taken = [f"{case}: {abuse[case]['code']} {abuse[case]['text'][:80]}" for case in REFUSED if not 500 <= abuse[case]["code"] < 600]
+    measure("refused", len(REFUSED) - len(taken))
+    expect(not taken, "URLs are taken that must not be", seen=taken, expected="554 each")
+
+
+@pytest.mark.control("PRO-IMAP-05")
+def test_a_url_is_redeemed_by_whom_it_names(abuse: dict[str, Any], family: int) -> None:
+    """URLFETCH gives the owner his own, and another user nothing: neither of a submit URL nor of one for a third person."""
+    mine = abuse["owner fetches it"]
+    expect(bool(mine["got"]), "the owner's own URL gives nothing", seen=mine, expected="the message")
+    leaked = [case for case in ("other user fetches it", "third party fetches it") if abuse[case]["got"] is not None]
+    expect(not leaked, "a URL is redeemed by somebody it was not made for", seen=leaked, expected="NIL")
+
+
+@pytest.mark.control("PRO-SUB-08")
+def test_chunks_and_urls_mix(abuse: dict[str, Any], family: int) -> None:
+    """BDAT, then BURL LAST: one message (RFC 4468 section 3.3)."""
+    mixed = abuse["text and URL mixed"]
+    expect(mixed["code"] == 250 and mixed.get("arrived") is not None, "BDAT with BURL fails", seen=mixed, expected="250, and it arrives")
+
+
+@pytest.mark.control("PRO-E2E-03")
+def test_the_size_limit_counts_the_expanded_message(
+    prober: Prober, vantage: str, site: Site, doors: Doors, accounts: list[Account], measure: Measure
+) -> None:
+    """A URL of a few bytes that names a message above the limit is refused (RFC 4468 section 3.2)."""
+    size = site.settings.message_size_limit
+    seen = prober.ask(vantage, "forward", door=doors(4), sender=accounts[0], recipient=accounts[1], size=size, catenate=False)
+    measure("message", seen["stored"], "B")
+    expect(
+        seen["code"] in {552, 554}, "a message above the limit is forwarded", seen=f"{seen['code']} {seen['text']}", expected="552 or 554"
+    )

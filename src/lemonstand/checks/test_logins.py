@@ -1,0 +1,33 @@
+"""Many logins, from one address: none fails, none stalls."""
+
+from __future__ import annotations
+
+import pytest
+
+from lemonstand.checks import expect
+from lemonstand.checks.conftest import Measure
+from lemonstand.checks.vantage import Prober
+from lemonstand.probes.wire import Account, Door
+
+pytestmark = pytest.mark.answer("live")
+
+STALL_SECONDS = 10.0
+COUNT = {"imap": 40, "submission": 20}
+"""Enough to see a stall of one session in thirty (measured with a multiplexed TLS leg); `make bench` runs more."""
+
+
+@pytest.mark.supports("LEM-6-05", "LEM-8-10")
+@pytest.mark.parametrize("parallel", [1, 8])
+@pytest.mark.parametrize("service", list(COUNT))
+def test_no_login_stalls(
+    prober: Prober, vantage: str, door: Door, accounts: list[Account], *, family: int, parallel: int, service: str, measure: Measure
+) -> None:
+    """Each session logs in through the frontend and asks the store something."""
+    found = prober.ask(
+        vantage, "logins", door=door, accounts=accounts, count=COUNT[service], parallel=parallel, stall=STALL_SECONDS, service=service
+    )
+    measure("sessions", found["count"])
+    measure("median", found["median"], "s")
+    measure("slowest", found["slowest"], "s")
+    expect(not found["stalled"], "sessions stall", seen=found["stalled"][:5], expected="none")
+    expect(not found["failed"], "logins fail", seen=found["failed"][:5], expected="none")

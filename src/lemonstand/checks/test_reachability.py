@@ -1,0 +1,162 @@
+"""Who reaches whom: every cell of the matrix dialled from where it starts, and compared with the flows."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from lemonstand.checks import expect, invalid, not_measurable
+from lemonstand.checks.conftest import Measure
+from lemonstand.checks.vantage import Doors, Once, Prober
+from lemonstand.policy import CONTROLLER, Cell, expected_matrix
+from lemonstand.site import Site
+
+pytestmark = pytest.mark.answer("live")
+
+KNOCK_SECONDS = 1.5
+THROUGH = {"open", "refused"}
+"""What a SYN brings that was not held back: `refused` is an answer of the host too."""
+IMPLICIT_TLS = (465, 993)
+
+Seen = dict[Cell, str]
+
+
+@pytest.fixture
+def matrix(site: Site, prober: Prober, once: Once) -> Seen:
+    """What came of each TCP cell, from all hosts of the inventory at once."""
+    return dict(once(("matrix",), lambda: _dial(site, prober)))
+
+
+def _dial(site: Site, prober: Prober) -> Seen:
+    inner = {host.name for host in site.hosts.values() if host.role_groups}
+    cells = [
+        cell
+        for cell in expected_matrix(site)
+        if cell.protocol == "tcp" and cell.source != CONTROLLER and (cell.source in inner or cell.destination in inner)
+    ]
+    by_source: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_source.setdefault(cell.source, []).append(cell)
+
+    def ask(source: str) -> list[tuple[Cell, str]]:
+        targets = sorted({(str(cell.address), cell.port) for cell in by_source[source]})
+        found = {(address, port): what for address, port, what in prober.ask(source, "reach", targets=targets, timeout=KNOCK_SECONDS)}
+        return [(cell, str(found[str(cell.address), cell.port])) for cell in by_source[source]]
+
+    with ThreadPoolExecutor(max_workers=len(by_source) or 1) as pool:
+        return dict(pair for pairs in pool.map(ask, by_source) for pair in pairs)
+
+
+def _named(cell: Cell) -> str:
+    return f"{cell.source} to {cell.destination} {cell.address} port {cell.port}"
+
+
+@pytest.mark.control("LEM-8-06", "LEM-8-09")
+@pytest.mark.supports("LEM-8-18", "LEM-6.1-02")
+def test_nothing_gets_through_that_is_no_flow(site: Site, matrix: Seen, measure: Measure) -> None:
+    """Each host dials each port any flow names on each other host; what no flow allows must stay silent."""
+    expected = expected_matrix(site)
+    # The published address stands for several hosts: one of them may answer.
+    allowed = {(cell.source, cell.address, cell.port) for cell, flow in expected.items() if flow is not None}
+    closed = [cell for cell in matrix if (cell.source, cell.address, cell.port) not in allowed]
+    open_ones = [f"{_named(cell)}: {matrix[cell]}" for cell in closed if matrix[cell] in THROUGH]
+    measure("cells dialled", len(matrix))
+    measure("cells that must stay silent", len(closed))
+    if not closed:
+        invalid("nothing was dialled")
+    expect(not open_ones, "connections get through that no flow allows", seen=open_ones, expected="silence")
+
+
+@pytest.mark.control("LEM-3-04", "LEM-6-02", "LEM-6-03")
+def test_every_flow_gets_through(site: Site, matrix: Seen, measure: Measure) -> None:
+    """Each TCP flow between hosts of the inventory ends at a service that answers."""
+    expected = expected_matrix(site)
+    wanted = {cell: flow for cell, flow in expected.items() if flow is not None and cell in matrix}
+    # A zone as a destination stands for hosts of several kinds, where not each one has the service.
+    kinds = {flow.name: flow.destination for flow in site.active_flows}
+    fixed = [cell for cell, flow in wanted.items() if kinds[flow].endswith("s") or kinds[flow] == "internet"]
+    measure("cells of flows", len(fixed))
+    closed = [f"{_named(cell)} ({wanted[cell]}): {matrix[cell]}" for cell in fixed if matrix[cell] != "open"]
+    expect(bool(fixed) and not closed, "a flow does not get through", seen=closed, expected="open")
+
+
+@pytest.mark.control("LEM-3-03")
+@pytest.mark.supports("LEM-4-01")
+def test_the_handset_reaches_both_services(prober: Prober, vantage: str, doors: Doors, family: int, measure: Measure) -> None:
+    """143 and 587 by this IP version, as a client dials them."""
+    address = doors(family)["address"]
+    found = prober.ask(vantage, "reach", targets=[(address, 143), (address, 587)], timeout=5)
+    measure("dialled", address)
+    expect(all(what == "open" for _, _, what in found), "the handset does not reach both", seen=found, expected="open")
+
+
+@pytest.mark.control("LEM-8-16")
+def test_implicit_tls_is_as_the_profile_says(site: Site, prober: Prober, vantage: str, doors: Doors, family: int, measure: Measure) -> None:
+    """993 and 465 stand beside 143 and 587, or are closed (RFC 8314)."""
+    address = doors(family)["address"]
+    targets = [(address, port) for port in (143, 587, *IMPLICIT_TLS)]
+    found = {port: what for _, port, what in prober.ask(vantage, "reach", targets=targets, timeout=KNOCK_SECONDS)}
+    profile = site.settings.tls_profile
+    measure("profile", profile)
+    wrong = [port for port in IMPLICIT_TLS if (found[port] == "open") is (profile == "seed-strict")]
+    expect(not wrong, f"ports of implicit TLS are not as '{profile}' says", seen=found, expected="open unless seed-strict")
+    expect(found[143] == found[587] == "open", "the ports with STARTTLS are closed", seen=found, expected="open in every profile")
+
+
+@pytest.mark.control("LEM-3-08", "LEM-4-02")
+def test_submission_reaches_imap(site: Site, prober: Prober, measure: Measure) -> None:
+    """Every host with submission opens a connection to IMAP on every store, itself included."""
+    closed: list[Any] = []
+    targets = [(str(address), 143) for store in site.group("stores") for address in store.interfaces["store"].addresses]
+    for store in site.group("stores"):
+        found = prober.ask(store.name, "reach", targets=targets, timeout=KNOCK_SECONDS)
+        closed += [f"{store.name} to {address}: {what}" for address, _, what in found if what != "open"]
+    measure("dialled", len(targets))
+    expect(bool(targets) and not closed, "submission does not reach IMAP", seen=closed, expected="open")
+
+
+@pytest.mark.control("LEM-8-07")
+@pytest.mark.supports("LEM-8-06")
+@pytest.mark.parametrize("inner", ["auths", "stores"])
+def test_the_internet_finds_no_inner_host(site: Site, matrix: Seen, inner: str, measure: Measure) -> None:
+    """From outside, hosts with credentials or mail answer on no port at any of their addresses."""
+    names = {host.name for host in site.group(inner)}
+    outer = {host.name for host in site.hosts.values() if not host.role_groups}
+    if not outer:
+        not_measurable("the inventory names no host outside the site")
+    addresses = {address for name in names for leg in site.hosts[name].interfaces.values() for address in leg.addresses}
+    cells = [cell for cell in matrix if cell.source in outer and cell.address in addresses]
+    found = [f"{_named(cell)}: {matrix[cell]}" for cell in cells if matrix[cell] in THROUGH]
+    measure("cells dialled", len(cells))
+    expect(bool(cells) and not found, "an inner host answers the Internet", seen=found, expected="silence")
+
+
+@pytest.mark.control("LEM-8-23", "LEM-3-07")
+def test_clients_are_told_where_to_go(site: Site, prober: Prober, vantage: str, measure: Measure) -> None:
+    """SRV records name the public name at its registered ports (RFC 6186, RFC 8314), MX the relay's; both lead to addresses."""
+    domain, settings = site.settings.mail_domains[0], site.settings
+    servers = site.group("relays")[0].settings.dns_resolvers
+    services = {"_imap": 143, "_submission": 587}
+    if settings.tls_profile != "seed-strict":
+        services |= {"_imaps": 993, "_submissions": 465}
+    questions = [(f"{name}._tcp.{domain}", "SRV") for name in services]
+    questions += [(domain, "MX"), *((name, kind) for name in (settings.public_name, settings.mx_name) for kind in ("A", "AAAA"))]
+    found = {
+        (entry["name"], entry["type"]): entry["records"]
+        for entry in prober.ask(vantage, "lookup", questions=questions, server=str(servers[0]) if servers and site.is_lab else "")
+    }
+    measure("records", sum(len(records) for records in found.values()))
+    for name, port in services.items():
+        records = found[f"{name}._tcp.{domain}", "SRV"]
+        expect(
+            [record.split()[2:] for record in records] == [[str(port), settings.public_name]],
+            f"the SRV record {name} leads elsewhere",
+            seen=records,
+            expected=f"{port} {settings.public_name}",
+        )
+    exchangers = [record.split()[1] for record in found[domain, "MX"]]
+    expect(exchangers == [settings.mx_name], "the MX record leads elsewhere", seen=exchangers, expected=settings.mx_name)
+    for name in (settings.public_name, settings.mx_name):
+        expect(bool(found[name, "A"] or found[name, "AAAA"]), f"{name} has no address", seen="none", expected="A or AAAA")

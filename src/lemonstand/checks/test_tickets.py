@@ -1,0 +1,108 @@
+"""The way inward from the frontend: what the issuer answers, what the store takes, and that sessions are really passed on."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import pytest
+
+from lemonstand.checks import expect, invalid
+from lemonstand.checks.conftest import HostFactory, Measure
+from lemonstand.checks.vantage import Prober
+from lemonstand.probes.tickets import Inward
+from lemonstand.probes.wire import Account, Door
+from lemonstand.site import Site
+
+pytestmark = pytest.mark.answer("live")
+
+Attempts = dict[str, Any]
+GUESSES = 12
+GRANTED = "own ticket"
+TICKET_KEYS = ["access_token", "expires_in", "scope", "store", "token_type"]
+
+
+@pytest.mark.control("LEM-8-11")
+@pytest.mark.supports("LEM-8-12", "LEM-8-05")
+@pytest.mark.parametrize("service", ["store", "submission"])
+def test_the_store_takes_the_users_own_ticket_and_nothing_else(attempts: Attempts, service: str, measure: Measure) -> None:
+    """Passwords, expired, foreign, forged, edited and unsigned tickets, and certificates alone are refused on both ports."""
+    tried = attempts[service]
+    expect(tried[GRANTED]["status"] == "OK", "a good ticket is refused", seen=tried[GRANTED], expected="OK")
+    measure("refused", ", ".join(case for case in tried if tried[case]["status"] != "OK"))
+    taken = [case for case, answer in tried.items() if case != GRANTED and answer["status"] not in {"NO", "BAD", "CLOSED"}]
+    expect(not taken, "the store lets somebody in who has no ticket of his own", seen=taken, expected="all refused")
+
+
+@pytest.mark.control("LEM-8-08")
+def test_the_issuer_says_yes_or_no(attempts: Attempts, measure: Measure) -> None:
+    """A ticket for the right password; one and the same refusal for a wrong one and for a name nobody has (RFC 6749 section 5.2)."""
+    said = attempts["issuer"]
+    measure("refused after", said["wrong"]["seconds"], "s")
+    expect(said["right"]["status"] == 200, "the right password gets no ticket", seen=said["right"], expected=200)
+    expect(said["right"]["keys"] == TICKET_KEYS, "the answer holds more than a ticket", seen=said["right"]["keys"], expected=TICKET_KEYS)
+    for case in ("wrong", "unknown"):
+        answer = said[case]
+        expect(
+            (answer["status"], answer["error"], answer.get("keys")) == (400, "invalid_grant", ["error"]),
+            f"the refusal of a password ({case}) tells more",
+            seen=answer,
+            expected="400 invalid_grant",
+        )
+
+
+@pytest.mark.control("LEM-8-07")
+@pytest.mark.supports("LEM-8-12")
+def test_the_issuer_answers_frontends_only(attempts: Attempts) -> None:
+    """No certificate, no answer; the certificate for the store opens nothing here."""
+    for case in ("without a certificate", "with the certificate for stores"):
+        answer = attempts["issuer"][case]
+        expect(answer["status"] in {0, 401, 403}, f"the issuer answers {case}", seen=answer, expected="no TLS, 401 or 403")
+
+
+@pytest.mark.control("LEM-8-24")
+@pytest.mark.supports("LEM-8-12")
+def test_guessing_ends(prober: Prober, site: Site, inward: Inward, accounts: list[Account], measure: Measure) -> None:
+    """A name that is refused again and again is not tried any more; others behind the same address are (RFC 4954 section 6)."""
+    name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
+    found = prober.ask(site.group("frontends")[0].name, "guess", inward=inward, name=name, account=accounts[0], wave=GUESSES)
+    measure("refusals before the end", found["wave"].count(400))
+    expect(found["next"] == 429, "a name can be guessed without end", seen=found, expected="429 after a dozen guesses")
+    expect(found["account"] == 200, "somebody else is locked out too", seen=found["account"], expected=200)
+
+
+@pytest.mark.control("LEM-8-10")
+@pytest.mark.supports("LEM-8-04")
+def test_sessions_are_really_passed_on(
+    prober: Prober, host: HostFactory, site: Site, vantage: str, door: Door, family: int, accounts: list[Account], measure: Measure
+) -> None:
+    """While a handset idles, the store holds the session with the handset's own address, and the frontend only a proxied one."""
+    user, store, frontend = accounts[0]["user"], site.group("stores")[0].name, site.group("frontends")[0].name
+    probe = prober.start(vantage, "push", door=door, account=accounts[0], within=20)
+    try:
+        probe.wait("idling")
+        sessions = _table(host(store).run("doveadm -f tab who -1"))
+        proxied = _table(host(frontend).run("doveadm -f tab proxy list"))
+        local = _table(host(frontend).run("doveadm -f tab who -1"))
+    finally:
+        probe.stop()
+    mine = [row for row in sessions if row.get("username") == user]
+    measure("at the store", "; ".join(sorted({f"{row.get('service')} from {row.get('ip', row.get('ips', ''))}" for row in mine})))
+    expect(bool(mine), "the store has no session of the user", seen=sessions[:5], expected=user)
+    through = [row for row in proxied if row.get("username") == user]
+    expect(bool(through), "the frontend has no proxied session of the user", seen=proxied[:5], expected=user)
+    kept = [row for row in local if row.get("username") == user and row.get("service") in {"imap", "submission"} and not through]
+    expect(not kept, "the frontend holds the session itself", seen=kept, expected="none")
+    inner = {str(address) for address in site.group("frontends")[0].interfaces["dmz"].addresses}
+    seen = {row.get("ip", row.get("ips", "")).strip("()") for row in mine}
+    expect(
+        bool(seen) and not seen & inner, "the store sees the frontend's address for the client's", seen=seen, expected="the client's own"
+    )
+
+
+def _table(done: Any) -> list[dict[str, str]]:
+    if done.rc != 0:
+        invalid(f"doveadm failed: {done.stderr.strip()[:200]}")
+    lines = done.stdout.splitlines()
+    head = lines[0].split("\t") if lines else []
+    return [dict(zip(head, line.split("\t"), strict=False)) for line in lines[1:]]

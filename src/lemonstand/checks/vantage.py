@@ -1,0 +1,343 @@
+"""Fixtures of live checks: probes on hosts, the doors they knock at, the accounts they use.
+
+The vantage is a host outside the site (group `handsets`), the accounts are `lemonstand_probe_users`. Without them live checks are not
+measurable and the others still run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import queue
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lemonstand import probes
+from lemonstand.checks import Invalid, NotMeasurable
+from lemonstand.checks.connections import Connection
+from lemonstand.probes.tickets import Inward
+from lemonstand.probes.wire import Account, Door
+from lemonstand.site import Site
+
+FAMILIES = (4, 6)
+PROBE_SECONDS = 60
+GRACE_SECONDS = 10
+STOP_SECONDS = 2
+_FOLDER = Path(probes.__file__).parent
+_BOOT = (_FOLDER / "boot.py").read_text(encoding="utf-8")
+_MODULES = {f"lemonstand.probes.{path.stem}": path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("[!_]*.py"))}
+_MODULES |= {"lemonstand": "", "lemonstand.probes": ""}
+
+Once = Callable[[tuple[Any, ...], Callable[[], Any]], Any]
+InBoth = Callable[[str, int, Callable[[int], Any]], Any]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a probe told.
+
+    Args:
+        name: `result`, `error`, or the probe's own word.
+        values: what it said.
+        at: when it was heard here, seconds of a monotonic clock.
+    """
+
+    name: str
+    values: dict[str, Any]
+    at: float
+
+
+class Running:
+    """A probe at work on a host.
+
+    Args:
+        host: its inventory name.
+        command: the ssh command that runs it.
+        order: the line it is given: secrets travel there, never as arguments.
+        seconds: after which it ends itself.
+    """
+
+    def __init__(self, host: str, command: list[str], order: str, seconds: float) -> None:
+        self._host = host
+        self._deadline = time.monotonic() + seconds + GRACE_SECONDS
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._said: list[str] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._hear_errors, daemon=True).start()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # ssh's own words say why
+            self._process.stdin.write(order + "\n")
+            self._process.stdin.flush()
+
+    def wait(self, name: str) -> Event:
+        """Waits for an event.
+
+        Raises:
+            Invalid: the probe failed or ended without it.
+        """
+        while True:
+            try:
+                event = self._events.get(timeout=max(0.01, self._deadline - time.monotonic()))
+            except queue.Empty:
+                self.stop()
+                raise Invalid(f"the probe on {self._host} did not end in time") from None
+            if event is None:
+                said = " ".join(self._said[-3:]).strip() or f"exit status {self._process.wait()}"
+                raise Invalid(f"the probe on {self._host} ended without an answer: {said[:400]}")
+            if event.name == "error":
+                raise Invalid(f"the probe on {self._host} failed: {event.values['kind']}: {event.values['message']}")
+            if event.name == name:
+                return event
+
+    def result(self) -> Any:
+        """What it found."""
+        data = self.wait("result").values["data"]
+        self.stop()
+        return data
+
+    def stop(self) -> None:
+        """Ends it: without anybody at its standard input it goes away by itself."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                values = json.loads(line)
+                self._events.put(Event(str(values.pop("event")), values, time.monotonic()))
+            except (ValueError, KeyError, AttributeError):
+                self._said.append(line)
+        self._process.wait()
+        self._events.put(None)
+
+    def _hear_errors(self) -> None:
+        assert self._process.stderr is not None
+        self._said.extend(self._process.stderr)
+
+
+class Prober:
+    """Starts probes on the hosts of an inventory.
+
+    Args:
+        connections: how to reach each host.
+    """
+
+    def __init__(self, connections: dict[str, Connection]) -> None:
+        self._connections = connections
+
+    def start(self, host: str, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Running:
+        """Starts one; see `lemonstand.probes.run.PROBES` for names and arguments.
+
+        Args:
+            host: inventory name.
+            probe: its name.
+            seconds: after which it ends itself.
+        """
+        way = self._connections[host]
+        python = ["python3", "-c", _BOOT]
+        command = ["ssh", *shlex.split(way.ssh_arguments), way.target, shlex.join(["sudo", "-n", *python] if way.sudo else python)]
+        order = json.dumps({"modules": _MODULES, "probe": probe, "args": args, "seconds": seconds})
+        return Running(host, command, order, seconds)
+
+    def ask(self, host: str, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Any:
+        """Runs one and returns what it found.
+
+        Raises:
+            Invalid: it could not.
+        """
+        return self.start(host, probe, seconds=seconds, **args).result()
+
+
+@pytest.fixture(scope="session")
+def prober(connections: dict[str, Connection]) -> Prober:
+    """Starts probes."""
+    return Prober(connections)
+
+
+@pytest.fixture(scope="session")
+def once() -> Once:
+    """`once(key, make)`: what `make` returned or raised the first time; several checks look at one run of a probe."""
+    kept: dict[tuple[Any, ...], Future[Any]] = {}
+
+    def get(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        if key not in kept:
+            kept[key] = _begin(make)
+            kept[key].exception()  # waits; told again to each check that wants it
+        return kept[key].result()
+
+    return get
+
+
+def _begin(make: Callable[[], Any]) -> Future[Any]:
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(make())
+        except Exception as fault:  # it belongs to whoever asks for the result
+            future.set_exception(fault)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
+@pytest.fixture(scope="session")
+def in_both_families() -> InBoth:
+    """`in_both_families(name, family, ask)`: what `ask(family)` returned; the first call asks in both IP versions, side by side."""
+    kept: dict[tuple[str, int], Future[Any]] = {}
+
+    def get(name: str, wanted: int, ask: Callable[[int], Any]) -> Any:
+        if (name, wanted) not in kept:
+            for each in FAMILIES:
+                kept[name, each] = _begin(functools.partial(ask, each))
+        return kept[name, wanted].result()
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def vantage(site: Site) -> str:
+    """The host outside that live checks look from.
+
+    Raises:
+        NotMeasurable: the inventory has none.
+    """
+    hosts = site.group("handsets")
+    if not hosts:
+        raise NotMeasurable("the inventory names no host outside the site (group 'handsets')")
+    return hosts[0].name
+
+
+@pytest.fixture(scope="session")
+def outsider(site: Site) -> str:
+    """A mail host outside the site.
+
+    Raises:
+        NotMeasurable: the inventory has none.
+    """
+    hosts = site.group("peers")
+    if not hosts:
+        raise NotMeasurable("the inventory names no mail host outside the site (group 'peers')")
+    return hosts[0].name
+
+
+@pytest.fixture(scope="session")
+def accounts(site: Site) -> list[Account]:
+    """The accounts of live checks, two or more.
+
+    Raises:
+        NotMeasurable: the inventory has none.
+    """
+    names = site.settings.probe_users
+    if not names:
+        raise NotMeasurable("the inventory names no accounts for checks (lemonstand_probe_users)")
+    return [Account(user=name, password=site.password_of(name) or "") for name in names]
+
+
+@pytest.fixture(scope="session")
+def public_ca(site: Site) -> str:
+    """The CA that signs what clients see, as PEM; empty where it is one of the system's."""
+    if site.settings.public_certificate.source != "private_ca":
+        return ""
+    path = site.settings.pki_dir / "public" / "ca.crt"
+    if not path.is_file():
+        raise Invalid(f"there is no {path}: apply the site first")
+    return path.read_text(encoding="ascii")
+
+
+@pytest.fixture(params=FAMILIES, ids=["IPv4", "IPv6"])
+def family(request: pytest.FixtureRequest) -> int:
+    """Both IP versions, one after the other."""
+    return int(request.param)
+
+
+Doors = Callable[[int], Door]
+
+
+@pytest.fixture(scope="session")
+def doors(site: Site, public_ca: str) -> Doors:
+    """`doors(family)`: the public door of mail clients."""
+
+    def of(version: int) -> Door:
+        settings = site.settings
+        address = settings.public_ipv4 if version == 4 else site.group("frontends")[0].interfaces["dmz"].ipv6
+        if address is None:
+            raise NotMeasurable(f"the site has no public address of IPv{version}")
+        return Door(name=settings.public_name, address=str(address), ca=public_ca)
+
+    return of
+
+
+@pytest.fixture
+def door(doors: Doors, family: int) -> Door:
+    """The public door in one IP version."""
+    return doors(family)
+
+
+@pytest.fixture(scope="session")
+def exchangers(site: Site, public_ca: str) -> Doors:
+    """`exchangers(family)`: the site's MX."""
+
+    def of(version: int) -> Door:
+        address = site.settings.public_ipv4 if version == 4 else site.group("relays")[0].interfaces["dmz"].ipv6
+        if address is None:
+            raise NotMeasurable(f"the site has no public address of IPv{version}")
+        return Door(name=site.settings.mx_name, address=str(address), ca=public_ca)
+
+    return of
+
+
+@pytest.fixture
+def mx(exchangers: Doors, family: int) -> Door:
+    """The site's MX in one IP version."""
+    return exchangers(family)
+
+
+@pytest.fixture(scope="session")
+def inward(site: Site) -> Inward:
+    """What a frontend talks to inside, by IPv4 where there is one."""
+    frontend, auth, store = (site.group(group)[0] for group in ("frontends", "auths", "stores"))
+    domain = site.settings.internal_domain
+    return Inward(
+        issuer=f"{auth.name}.{domain}",
+        issuer_address=str(auth.interfaces["auth"].addresses[0]),
+        store=f"{store.name}.{domain}",
+        store_address=str(store.interfaces["store"].addresses[0]),
+        client=f"{frontend.name}.{domain}",
+    )
+
+
+EXPIRED_SECONDS = 10
+"""How long ago the ticket ended that must be refused."""
+
+
+@pytest.fixture(scope="session")
+def attempts(prober: Prober, once: Once, site: Site, inward: Inward, accounts: list[Account]) -> dict[str, Any]:
+    """Ways into the store, tried from a frontend."""
+    frontend, auth = site.group("frontends")[0].name, site.group("auths")[0].name
+    one, two = accounts[0], accounts[1]
+
+    def ask() -> Any:
+        ended = prober.ask(auth, "ticket-expired", user=one["user"], ago=EXPIRED_SECONDS)["ticket"]
+        return prober.ask(frontend, "ticket-attempts", inward=inward, account=one, other=two, ended=ended)
+
+    return dict(once(("ticket-attempts",), ask))

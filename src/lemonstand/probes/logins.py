@@ -1,0 +1,73 @@
+"""Many logins, one after another and side by side: how many fail, how many stall."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from lemonstand.probes.imap import Imap
+from lemonstand.probes.smtp import Smtp
+from lemonstand.probes.wire import Account, Door
+
+
+def logins(door: Door, accounts: list[Account], count: int, parallel: int, stall: float, *, service: str = "imap") -> dict[str, Any]:
+    """Opens sessions, logs in, asks once whether the mailbox answers, and leaves.
+
+    Args:
+        door: the frontend.
+        accounts: used in turn.
+        count: how many sessions.
+        parallel: how many at a time.
+        stall: seconds after which an answer counts as stalled.
+        service: `imap` or `submission`.
+
+    Returns:
+        `stalled` and `failed` (texts), `seconds` (of all), and per session `median`, `slowest` in seconds.
+    """
+    started = time.monotonic()
+    with ThreadPoolExecutor(max_workers=parallel) as pool:
+        results = list(pool.map(lambda number: _one(door, accounts[number % len(accounts)], stall, service), range(count)))
+    took = sorted(seconds for seconds, _ in results)
+    return {
+        "count": count,
+        "stalled": [fault for _, fault in results if fault.startswith("stalled")],
+        "failed": [fault for _, fault in results if fault and not fault.startswith("stalled")],
+        "seconds": round(time.monotonic() - started, 3),
+        "median": round(took[len(took) // 2], 4),
+        "slowest": round(took[-1], 4),
+    }
+
+
+def _one(door: Door, account: Account, stall: float, service: str) -> tuple[float, str]:
+    started = time.monotonic()
+    try:
+        for step in _imap(door, account, stall) if service == "imap" else _submission(door, account, stall):
+            if step:
+                return time.monotonic() - started, step
+    except TimeoutError:
+        return time.monotonic() - started, f"stalled: no answer within {stall} s"
+    except (OSError, ValueError) as fault:
+        return time.monotonic() - started, f"{type(fault).__name__}: {fault}"
+    return time.monotonic() - started, ""
+
+
+def _imap(door: Door, account: Account, stall: float) -> Iterator[str]:
+    session = Imap.open(door, account)
+    try:
+        session.wire.socket.settimeout(stall)
+        answer = session.command("STATUS INBOX (MESSAGES)")
+        yield "" if answer.ok and answer.lines("STATUS") else f"STATUS: {answer.status} {answer.text}"
+    finally:
+        session.quit()
+
+
+def _submission(door: Door, account: Account, stall: float) -> Iterator[str]:
+    session = Smtp.open(door, account)
+    try:
+        session.wire.socket.settimeout(stall)
+        reply = session.envelope(account["user"], [account["user"]])
+        yield "" if reply.ok else f"RCPT: {reply.code} {reply.text}"
+    finally:
+        session.quit()

@@ -1,0 +1,42 @@
+"""A client in IDLE: how soon it learns of a new message, and what else wakes it (RFC 2177)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lemonstand.probes.imap import Imap
+from lemonstand.probes.say import emit
+from lemonstand.probes.wire import Account, Door
+
+
+def push(door: Door, account: Account, within: float) -> dict[str, Any]:
+    """Idles in INBOX until the number of messages grows; tells `idling` when it does and `exists` when it learns of one.
+
+    Args:
+        within: seconds it waits.
+
+    Returns:
+        `arrived`, and `lines`: all that came while it idled.
+    """
+    session = Imap.open(door, account)
+    session.command("SELECT INBOX")
+    tag = session.begin("IDLE")
+    lines = [session.response().decode("utf-8", "replace")]
+    if not lines[0].startswith("+"):
+        return {"arrived": False, "lines": lines}
+    emit("idling")
+    until = time.monotonic() + within
+    arrived = False
+    while not arrived and (left := until - time.monotonic()) > 0:
+        try:
+            lines.append(session.response(left).decode("utf-8", "replace"))
+        except TimeoutError:
+            break
+        arrived = lines[-1].endswith(" EXISTS")
+    if arrived:
+        emit("exists")
+    session.wire.send(b"DONE\r\n")
+    session.finish(tag)
+    session.quit()
+    return {"arrived": arrived, "lines": lines[:20]}

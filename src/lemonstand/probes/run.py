@@ -1,0 +1,57 @@
+"""Carries out one order on the host it was sent to and prints lines of JSON.
+
+An order is `{"probe": NAME, "args": {...}, "seconds": N}`. Lines: `{"event": NAME, ...}` while it runs, then
+`{"event": "result", "data": ...}` or `{"event": "error", "kind": ..., "message": ...}`. The process ends itself after `seconds`, whatever
+happens to the connection.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from lemonstand.probes import delivery, dns, features, forward, logins, push, reach, sessions, tickets, transport
+from lemonstand.probes.say import emit
+
+PROBES: dict[str, Callable[..., Any]] = {
+    "deliver": delivery.deliver,
+    "features": features.features,
+    "forward": forward.forward,
+    "forward-abuse": forward.abuse,
+    "foreign-mx": delivery.foreign_mx,
+    "imap-session": sessions.imap_session,
+    "injection": transport.injection,
+    "logins": logins.logins,
+    "lookup": dns.lookup,
+    "maildir": delivery.maildir,
+    "guess": tickets.guess,
+    "push": push.push,
+    "reach": reach.reach,
+    "submission-session": sessions.submission_session,
+    "ticket-attempts": tickets.attempts,
+    "ticket-expired": tickets.expired,
+    "tls-versions": transport.versions,
+    "wait-for": delivery.wait_for,
+}
+
+
+def _end_with_the_asker() -> None:
+    """Whoever gave the order keeps standard input open as long as the answer is wanted."""
+    sys.stdin.read()
+    os._exit(3)
+
+
+def main(order: dict[str, Any]) -> None:
+    """Carries out the order."""
+    signal.alarm(int(order["seconds"]))
+    threading.Thread(target=_end_with_the_asker, daemon=True).start()
+    try:
+        data = PROBES[order["probe"]](**order["args"])
+    except Exception as fault:  # the other side has to learn of anything
+        emit("error", kind=type(fault).__name__, message=str(fault)[:2000])
+        sys.exit(1)
+    emit("result", data=data)

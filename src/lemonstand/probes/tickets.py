@@ -1,0 +1,275 @@
+"""The way inward, tried from the position of a frontend: what a mail store takes, and what it must not.
+
+Runs on a frontend with the frontend's own certificates, and on an auth host to make a ticket that has ended.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypedDict
+from urllib.parse import urlencode
+
+from lemonstand.probes.imap import Answer, Imap
+from lemonstand.probes.smtp import Smtp
+from lemonstand.probes.wire import Account, Wire, context
+
+PKI = Path("/etc/lemonstand/pki")
+SETTINGS = Path("/etc/lemonstand/ticket/issuer.json")
+ACTIVE = Path("/etc/lemonstand/ticket/private/active.pem")
+
+
+class Inward(TypedDict):
+    """The two hosts a frontend talks to: names in their certificates and addresses; `client` is what it calls itself to the issuer."""
+
+    issuer: str
+    issuer_address: str
+    store: str
+    store_address: str
+    client: str
+
+
+def encode(data: bytes) -> str:
+    """Base64 for URLs without padding (RFC 7515 section 2)."""
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def decode(text: str) -> dict[str, Any]:
+    """A part of a JWT."""
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    return found
+
+
+def compact(header: dict[str, Any], claims: dict[str, Any], key: Path | None) -> str:
+    """A JWT, signed RS256 by a key file, or with an empty signature."""
+    signed = f"{encode(json.dumps(header).encode())}.{encode(json.dumps(claims).encode())}"
+    if key is None:
+        return signed + "."
+    made = subprocess.run(["openssl", "dgst", "-sha256", "-sign", str(key)], input=signed.encode(), capture_output=True, check=True)
+    return f"{signed}.{encode(made.stdout)}"
+
+
+def expired(user: str, ago: int) -> dict[str, str]:
+    """A ticket of the issuer's own making that ended `ago` seconds ago: the only claim that is wrong. Runs on the auth host."""
+    settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
+    now = int(time.time())
+    claims = {
+        "iss": settings["issuer"], "sub": user, "aud": settings["audience"], "scope": settings.get("scope", "mail"),
+        "iat": now - ago - 60, "nbf": now - ago - 60, "exp": now - ago, "jti": encode(str(now).encode()),
+    }  # fmt: skip
+    key = ACTIVE.resolve()
+    return {"ticket": compact({"alg": "RS256", "typ": "JWT", "kid": key.stem}, claims, key)}
+
+
+def attempts(inward: Inward, account: Account, other: Account, ended: str) -> dict[str, Any]:
+    """Gets a ticket, then tries each way into the store, every one on a connection of its own.
+
+    Args:
+        account: whose ticket it is.
+        other: somebody else, who must not be opened with it.
+        ended: a ticket of the account that has ended.
+
+    Returns:
+        `issuer`: what it answered (`right`, `wrong`, `without a certificate`); `store`: by case `{status, text}` on IMAP;
+        `submission`: the same on 587; `capabilities`: of the store after a login that worked.
+    """
+    answers = {
+        "right": _ask(inward, account["user"], account["password"]),
+        "wrong": _ask(inward, account["user"], "no" + account["password"]),
+        "unknown": _ask(inward, "nobody-at-all@" + account["user"].partition("@")[2], account["password"]),
+        "without a certificate": _ask(inward, account["user"], account["password"], certificate=""),
+        "with the certificate for stores": _ask(inward, account["user"], account["password"], certificate="store-client"),
+    }
+    ticket = str(answers["right"].pop("ticket", ""))
+    if not ticket:
+        raise PermissionError(f"the issuer gave no ticket: {answers['right']}")
+    header, claims, signature = ticket.split(".")
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder, "own.pem")
+        subprocess.run(["openssl", "genrsa", "-out", str(own), "2048"], capture_output=True, check=True)
+        theirs = {**decode(claims), "sub": other["user"]}
+        names = {
+            "own ticket": (account["user"], ticket),
+            "ticket of another user": (other["user"], ticket),
+            "no name": ("", ticket),
+            "expired": (account["user"], ended),
+            "forged with a key of one's own": (account["user"], compact(decode(header), decode(claims), own)),
+            "edited": (other["user"], f"{header}.{encode(json.dumps(theirs).encode())}.{signature}"),
+            "unsigned": (other["user"], compact({**decode(header), "alg": "none"}, theirs, None)),
+            "another audience": (account["user"], compact(decode(header), {**decode(claims), "aud": "elsewhere"}, own)),
+            "garbage": (account["user"], "not.a.ticket"),
+            "empty": (account["user"], ""),
+        }
+    jobs: dict[str, Any] = {case: (_bearer, inward, name, token) for case, (name, token) in names.items()}
+    jobs["password by LOGIN"] = (_login, inward, account)
+    jobs["password by PLAIN"] = (_plain, inward, account)
+    jobs["certificate alone"] = (_external, inward, account)
+    jobs["own ticket without a certificate"] = (_bearer, inward, account["user"], ticket, "")
+    jobs["own ticket with the certificate for the issuer"] = (_bearer, inward, account["user"], ticket, "issuer-client")
+    jobs["own ticket before TLS"] = (_before_tls, inward, account["user"], ticket)
+    submission: dict[str, Any] = {
+        "own ticket": (_submission, inward, account["user"], ticket),
+        "ticket of another user": (_submission, inward, other["user"], ticket),
+        "expired": (_submission, inward, account["user"], ended),
+        "password by PLAIN": (_submission_plain, inward, account),
+        "own ticket without a certificate": (_submission, inward, account["user"], ticket, ""),
+    }
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        imap = {case: pool.submit(*job) for case, job in jobs.items()}
+        smtp = {case: pool.submit(*job) for case, job in submission.items()}
+        store = {case: job.result() for case, job in imap.items()}
+        capabilities = store["own ticket"].pop("capabilities", [])
+        return {
+            "issuer": answers,
+            "store": store,
+            "submission": {case: job.result() for case, job in smtp.items()},
+            "capabilities": capabilities,
+        }
+
+
+def guess(inward: Inward, name: str, account: Account, wave: int) -> dict[str, Any]:
+    """Guesses a name's password, then asks once more, and asks for the account. Runs on a frontend.
+
+    Args:
+        name: a login name nobody has.
+        account: must not suffer.
+        wave: guesses side by side.
+
+    Returns:
+        `wave`: the statuses; `next`: the status of one more; `account`: that of the account with its right password.
+    """
+    with ThreadPoolExecutor(max_workers=wave) as pool:
+        first = list(pool.map(lambda number: _ask(inward, name, f"guess {number}")["status"], range(wave)))
+    after = _ask(inward, name, "one more guess")["status"]
+    return {"wave": first, "next": after, "account": _ask(inward, account["user"], account["password"])["status"]}
+
+
+def _ask(inward: Inward, user: str, password: str, certificate: str = "issuer-client") -> dict[str, Any]:
+    files = (f"{PKI}/{certificate}.crt", f"{PKI}/{certificate}.key") if certificate else ("", "")
+    secured = context((PKI / "ca-hosts.crt").read_text(encoding="ascii"), *files)
+    wire = Wire(inward["issuer_address"], 8443)
+    try:
+        wire.starttls(secured, inward["issuer"])
+        connection = http.client.HTTPConnection(inward["issuer"], 8443)
+        connection.sock = wire.socket
+        form = {"grant_type": "password", "scope": "mail", "client_id": inward["client"], "username": user, "password": password}
+        started = time.monotonic()
+        connection.request("POST", "/token", urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"})
+        answer = connection.getresponse()
+        body = answer.read()
+    except OSError as fault:
+        return {"status": 0, "error": f"{type(fault).__name__}: {fault}"}
+    finally:
+        wire.close()
+    shown: dict[str, Any] = {"status": answer.status, "seconds": round(time.monotonic() - started, 3)}
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {**shown, "error": body[:200].decode("utf-8", "replace")}
+    if "access_token" in found:
+        return {**shown, "ticket": found["access_token"], "keys": sorted(found)}
+    return {**shown, "error": str(found.get("error", "")), "keys": sorted(found)}
+
+
+def _store(inward: Inward, certificate: str) -> Imap:
+    files = (f"{PKI}/{certificate}.crt", f"{PKI}/{certificate}.key") if certificate else ("", "")
+    session = Imap(Wire(inward["store_address"], 143))
+    session.command("STARTTLS")
+    session.wire.starttls(context((PKI / "ca-hosts.crt").read_text(encoding="ascii"), *files), inward["store"])
+    return session
+
+
+def _bearer(inward: Inward, user: str, ticket: str, certificate: str = "store-client") -> dict[str, Any]:
+    try:
+        session = _store(inward, certificate)
+        answer = _oauthbearer(session, inward["store"], user, ticket)
+        shown: dict[str, Any] = answer.plain()
+        if answer.ok:
+            shown["capabilities"] = session.capabilities()
+        session.quit()
+    except OSError as fault:
+        return {"status": "CLOSED", "text": f"{type(fault).__name__}: {fault}"}
+    return shown
+
+
+def _response(host: str, port: int, user: str, ticket: str) -> str:
+    """The first response of OAUTHBEARER (RFC 7628 section 3.1)."""
+    name = user.replace("=", "=3D").replace(",", "=2C")
+    return base64.b64encode(f"n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {ticket}\x01\x01".encode()).decode()
+
+
+def _oauthbearer(session: Imap, host: str, user: str, ticket: str) -> Answer:
+    tag = session.begin(f"AUTHENTICATE OAUTHBEARER {_response(host, 143, user, ticket)}", shown="AUTHENTICATE OAUTHBEARER <ticket>")
+    first = session.response()
+    if first.startswith(b"+"):
+        session.wire.send(b"AQ==\r\n")  # the client's word for "I have read why not" (RFC 7628 section 3.2.3)
+        return session.finish(tag)
+    while not first.startswith(tag.encode() + b" "):
+        first = session.response()
+    _, status, *text = first.decode("utf-8", "replace").split(" ", 2)
+    return Answer(status.upper(), text[0] if text else "")
+
+
+def _before_tls(inward: Inward, user: str, ticket: str) -> dict[str, Any]:
+    session = Imap(Wire(inward["store_address"], 143))
+    answer = _oauthbearer(session, inward["store"], user, ticket)
+    session.quit()
+    return dict(answer.plain())
+
+
+def _login(inward: Inward, account: Account) -> dict[str, Any]:
+    session = _store(inward, "store-client")
+    answer = session.command(f'LOGIN "{account["user"]}" "{account["password"]}"', shown="LOGIN <account>")
+    session.quit()
+    return dict(answer.plain())
+
+
+def _plain(inward: Inward, account: Account) -> dict[str, Any]:
+    session = _store(inward, "store-client")
+    answer = session.plain(account)
+    session.quit()
+    return dict(answer.plain())
+
+
+def _external(inward: Inward, account: Account) -> dict[str, Any]:
+    session = _store(inward, "store-client")
+    answer = session.command(f"AUTHENTICATE EXTERNAL {base64.b64encode(account['user'].encode()).decode()}")
+    session.quit()
+    return dict(answer.plain())
+
+
+def _submission_session(inward: Inward, certificate: str) -> Smtp:
+    files = (f"{PKI}/{certificate}.crt", f"{PKI}/{certificate}.key") if certificate else ("", "")
+    session = Smtp(Wire(inward["store_address"], 587))
+    session.ehlo()
+    session.command("STARTTLS")
+    session.wire.starttls(context((PKI / "ca-hosts.crt").read_text(encoding="ascii"), *files), inward["store"])
+    session.ehlo()
+    return session
+
+
+def _submission(inward: Inward, user: str, ticket: str, certificate: str = "store-client") -> dict[str, Any]:
+    try:
+        session = _submission_session(inward, certificate)
+        reply = session.command("AUTH OAUTHBEARER")  # the ticket is longer than a line of SMTP may be
+        if reply.code == 334:
+            reply = session.command(_response(inward["store"], 587, user, ticket), shown="<ticket>")
+        if reply.code == 334:
+            reply = session.command("AQ==")
+        session.quit()
+    except OSError as fault:
+        return {"status": "CLOSED", "text": f"{type(fault).__name__}: {fault}"}
+    return {"status": "OK" if reply.code == 235 else "NO", "text": f"{reply.code} {reply.text}"[:300]}
+
+
+def _submission_plain(inward: Inward, account: Account) -> dict[str, Any]:
+    session = _submission_session(inward, "store-client")
+    reply = session.plain(account)
+    session.quit()
+    return {"status": "OK" if reply.code == 235 else "NO", "text": f"{reply.code} {reply.text}"[:300]}

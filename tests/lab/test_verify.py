@@ -1,0 +1,42 @@
+"""A deployed site holds what it promises, and says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lemonstand.paths import lab_dir
+
+from .conftest import Command
+
+LIVE = ("PRO-E2E-01", "LEM-3-03", "LEM-8-11", "LEM-8-06", "LEM-5-05")
+"""Controls that nothing but a probe answers well."""
+
+
+def test_every_check_passes(deployed: str, lemonstand: Command, tmp_path: Path) -> None:
+    lemonstand("verify", "--lab", deployed, "--json", str(tmp_path / "evidence.json"), "--junit", str(tmp_path / "junit.xml"))
+    evidence = json.loads((tmp_path / "evidence.json").read_text(encoding="utf-8"))
+    outcomes = {result["outcome"] for result in evidence["results"]}
+    assert outcomes <= {"pass", "not-measurable"}
+    standings = {each["id"]: each for each in evidence["controls"]}
+    assert {standings[name]["class"] for name in LIVE} == {"live"}
+    assert (tmp_path / "junit.xml").stat().st_size > 0
+
+
+def test_no_secret_gets_into_the_evidence(deployed: str, lemonstand: Command, tmp_path: Path) -> None:
+    lemonstand("verify", "--lab", deployed, "-k", "test_tickets or test_imap", "--json", str(tmp_path / "evidence.json"))
+    text = (tmp_path / "evidence.json").read_text(encoding="utf-8")
+    secrets = (lab_dir(deployed) / "secrets" / "passwords.yml").read_text(encoding="utf-8")
+    passwords = [line.split(": ", 1)[1] for line in secrets.splitlines()]
+    assert len(passwords) > 3
+    assert not [password for password in passwords if password in text]
+    assert "eyJ" not in text, "a ticket starts like this"
+
+
+def test_what_is_broken_is_told(deployed: str, lemonstand: Command, on: object) -> None:
+    on("frontend", "systemctl", "stop", "dovecot")  # type: ignore[operator]
+    done = lemonstand("verify", "--lab", deployed, "-k", "test_the_handset_reaches_both_services", code=1)
+    assert "LEM-3-03" in done.stdout
+    assert "the handset does not reach both" in done.stdout
+    lemonstand("apply", "--lab", deployed, "--limit", "frontend", "--stage", "activate")
+    lemonstand("verify", "--lab", deployed, "-k", "test_the_handset_reaches_both_services")

@@ -1,0 +1,222 @@
+"""The probes' clients against servers that say exactly what a test wants, and the way a probe is sent."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from lemonstand.checks import Invalid
+from lemonstand.checks.vantage import _BOOT, _MODULES, Running
+from lemonstand.probes import dns, tickets
+from lemonstand.probes.imap import Imap, Literal, announced
+from lemonstand.probes.messages import large, message
+from lemonstand.probes.reach import reach
+from lemonstand.probes.smtp import Smtp
+from lemonstand.probes.wire import Closed, Wire
+
+Script = Callable[[socket.socket], None]
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[[Script], tuple[str, int]]]:
+    """Starts a server for one connection and returns its address."""
+    listeners = []
+
+    def start(script: Script) -> tuple[str, int]:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with closing(connection):
+                script(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+        address: tuple[str, int] = listener.getsockname()
+        return address
+
+    yield start
+    for listener in listeners:
+        listener.close()
+
+
+def _says(*chunks: bytes, after: float = 0.0) -> Script:
+    """Sends chunks one by one, each after a line from the client but the first."""
+
+    def script(connection: socket.socket) -> None:
+        stream = connection.makefile("rb")
+        for number, chunk in enumerate(chunks):
+            if number:
+                stream.readline()
+            connection.sendall(chunk)
+        time.sleep(after)
+
+    return script
+
+
+def test_an_answer_holds_literals_and_code(server: Callable[[Script], tuple[str, int]]) -> None:
+    address = server(
+        _says(
+            b"* OK [CAPABILITY IMAP4rev1 IDLE] ready\r\n",
+            b"* 1 FETCH (BODY[] {6}\r\np1 OK\r FLAGS ())\r\n* 2 EXISTS\r\np1 OK [COPYUID 1 2 3] done\r\n",
+        )
+    )
+    session = Imap(Wire(*address))
+    assert announced(session.greeting) == ["IDLE", "IMAP4rev1"]
+    answer = session.command("FETCH 1 BODY[]")
+    assert answer.ok and answer.code == "COPYUID 1 2 3"
+    assert answer.untagged[0] == b"1 FETCH (BODY[] {6}\r\np1 OK\r FLAGS ())", "a literal that looks like the end is none"
+    assert answer.lines("EXISTS") == ["2 EXISTS"]
+
+
+def test_a_session_that_is_ended_is_an_answer(server: Callable[[Script], tuple[str, int]]) -> None:
+    session = Imap(Wire(*server(_says(b"* OK ready\r\n", b"* BYE go away\r\n"))))
+    answer = session.command("NOOP")
+    assert (answer.status, answer.text) == ("BYE", "BYE go away")
+
+
+def test_a_literal_waits_only_where_it_is_told_to(server: Callable[[Script], tuple[str, int]]) -> None:
+    heard: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        stream = connection.makefile("rb")
+        connection.sendall(b"* OK ready\r\n")
+        heard.append(stream.readline())
+        heard.append(stream.readline())
+        connection.sendall(b"p1 OK\r\n")
+        heard.append(stream.readline())
+        connection.sendall(b"+ go\r\n")
+        heard.append(stream.readline())
+        connection.sendall(b"p2 OK\r\n")
+
+    session = Imap(Wire(*server(script)))
+    session.command("APPEND x", Literal(b"abc", binary=True))
+    session.command("APPEND x", Literal(b"abc"), sync=True)
+    assert heard == [b"p1 APPEND x ~{3+}\r\n", b"abc\r\n", b"p2 APPEND x {3}\r\n", b"abc\r\n"]
+
+
+def test_passwords_stay_out_of_the_transcript(server: Callable[[Script], tuple[str, int]]) -> None:
+    session = Imap(Wire(*server(_says(b"* OK ready\r\n", b"p1 NO [AUTHENTICATIONFAILED] no\r\n"))))
+    session.plain({"user": "alice", "password": "hidden-word"})
+    text = "\n".join(session.wire.transcript)
+    assert "<alice>" in text
+    assert "hidden-word" not in text and "AGFsaWNl" not in text
+
+
+def test_bytes_are_counted(server: Callable[[Script], tuple[str, int]]) -> None:
+    session = Imap(Wire(*server(_says(b"* OK ready\r\n", b"p1 OK\r\n", after=0.2))))
+    session.command("NOOP")
+    assert (session.wire.sent, session.wire.received) == (len(b"p1 NOOP\r\n"), len(b"* OK ready\r\np1 OK\r\n"))
+    assert session.wire.kernel_bytes() == {"sent": session.wire.sent, "received": session.wire.received}
+
+
+def test_a_line_that_does_not_come_is_a_timeout(server: Callable[[Script], tuple[str, int]]) -> None:
+    wire = Wire(*server(_says(b"half", after=1.0)))
+    with pytest.raises(TimeoutError):
+        wire.line(0.1)
+
+
+def test_a_closed_connection_is_told(server: Callable[[Script], tuple[str, int]]) -> None:
+    wire = Wire(*server(_says(b"bye")))
+    with pytest.raises(Closed):
+        wire.line()
+
+
+def test_replies_of_several_lines(server: Callable[[Script], tuple[str, int]]) -> None:
+    session = Smtp(Wire(*server(_says(b"220 mx ready\r\n", b"250-mx\r\n250-SIZE 10\r\n250 AUTH PLAIN LOGIN\r\n", b"421"))))
+    assert session.ehlo() == {"SIZE": "10", "AUTH": "PLAIN LOGIN"}
+    assert session.command("NOOP").code == 0, "half a reply is none"
+
+
+def test_dots_are_doubled(server: Callable[[Script], tuple[str, int]]) -> None:
+    heard: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        stream = connection.makefile("rb")
+        connection.sendall(b"220 x\r\n")
+        stream.readline()
+        connection.sendall(b"354 go\r\n")
+        while (line := stream.readline()) != b".\r\n":
+            heard.append(line)
+        connection.sendall(b"250 2.0.0 ok\r\n")
+
+    assert Smtp(Wire(*server(script))).data(b"a\r\n.b\r\n..\r\n").ok
+    assert heard == [b"a\r\n", b"..b\r\n", b"...\r\n"]
+
+
+def test_messages_can_be_told_apart() -> None:
+    one, two = message("a@x", "b@x"), message("a@x", "b@x")
+    assert one.ident != two.ident
+    assert f"Message-ID: <{one.ident}>\r\n".encode() in one.data
+    assert len(large("a@x", "b@x", 100_000).data) > 100_000
+    assert max(len(line) for line in large("a@x", "b@x", 100_000).data.split(b"\r\n")) <= 78
+
+
+def test_a_knock_is_answered_or_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            closed = other.getsockname()[1]
+            assert reach([("127.0.0.1", port), ("127.0.0.1", closed)], 1) == [["127.0.0.1", port, "open"], ["127.0.0.1", closed, "refused"]]
+
+
+def test_names_in_answers_follow_pointers_backwards_only() -> None:
+    packet = b"\x03foo\x04test\x00" + b"\x03bar\xc0\x04"
+    assert dns._name(packet, 10) == ("bar.test", 16)
+    with pytest.raises(ValueError, match="leads on"):
+        dns._name(b"\xc0\x00", 0)
+
+
+def test_srv_records_are_read() -> None:
+    name = b"\x05_imap\x04_tcp\x01x\x00"
+    target = b"\x04mail\xc0\x17"  # "x" stands behind the header (12) and two labels (6 + 5)
+    record = b"\xc0\x0c" + struct.pack("!HHIH", 33, 1, 60, 6 + len(target)) + struct.pack("!3H", 0, 1, 143) + target
+    answer = struct.pack("!6H", 7, 0x8180, 1, 1, 0, 0) + name + struct.pack("!2H", 33, 1) + record
+    assert dns.read(answer, 33) == {"code": 0, "records": ["0 1 143 mail.x"]}
+    assert dns.read(answer, 1) == {"code": 0, "records": []}, "records of other types are left out"
+
+
+def test_an_unsigned_ticket_says_so() -> None:
+    header, claims, signature = tickets.compact({"alg": "none"}, {"sub": "x"}, None).split(".")
+    assert tickets.decode(header) == {"alg": "none"} and tickets.decode(claims) == {"sub": "x"} and signature == ""
+
+
+def _running(order: dict[str, Any], seconds: float = 5) -> Running:
+    text = json.dumps({"modules": _MODULES, "seconds": 5, **order})
+    return Running("here", [sys.executable, "-I", "-S", "-c", _BOOT], text, seconds)
+
+
+def test_a_probe_runs_where_nothing_of_ours_is() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        found = _running({"probe": "reach", "args": {"targets": [["127.0.0.1", port]], "timeout": 1}}).result()
+    assert found == [["127.0.0.1", port, "open"]]
+
+
+def test_a_probe_that_fails_is_invalid() -> None:
+    with pytest.raises(Invalid, match="ConnectionRefusedError"):
+        _running({"probe": "imap-session", "args": {"door": {"name": "x", "address": "127.0.0.1", "ca": ""}, "account": {}}}).result()
+
+
+def test_a_probe_that_is_not_wanted_any_more_ends(server: Callable[[Script], tuple[str, int]]) -> None:
+    running = _running({"probe": "maildir", "args": {"folder": "/nonexistent", "ident": "x", "within": 60}})
+    started = time.monotonic()
+    time.sleep(0.3)
+    running.stop()
+    assert time.monotonic() - started < 2
+    assert running._process.returncode == 3
+
+
+def test_a_probe_has_an_end() -> None:
+    with pytest.raises(Invalid, match="ended without an answer"):
+        _running({"probe": "maildir", "args": {"folder": "/nonexistent", "ident": "x", "within": 60}, "seconds": 1}).result()
