@@ -1,6 +1,6 @@
 # make lab: a running, deployed and verified lab. make test: everything that must pass. Both install what they need.
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test lint unit bench clean distclean
+.PHONY: help setup lab test lint unit render bench clean distclean
 
 LEMONSTAND := .venv/bin/lemonstand
 LAB ?= lab
@@ -27,8 +27,11 @@ lint: setup ## ruff, mypy, yamllint, ansible-lint, syntax
 unit: setup ## tests that need no host
 	.venv/bin/pytest -q tests/unit tests/contract
 
+render: setup ## every template, judged by the programs that read it, in a container
+	.venv/bin/pytest -q tests/render
+
 test: setup lint ## all of it, with a lab of its own
-	.venv/bin/pytest -q tests/unit tests/contract tests/lab
+	.venv/bin/pytest -q tests/unit tests/contract tests/render tests/lab
 
 clean: ## away with all labs, networks and changed kernel settings; caches stay
 	@if [ -x $(LEMONSTAND) ]; then $(LEMONSTAND) lab down --all; fi

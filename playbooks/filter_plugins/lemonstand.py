@@ -38,8 +38,7 @@ KNOWN = [
     "flows_disabled",
     "foreign_variables",
     "clock_is_ours",
-    "roles",
-    "late_roles",
+    "kind",
 ]
 REQUIRED = ["site_name", "zones", "mail_domains", "public_name", "mx_name", "internal_domain", "users", "pki_dir"]
 TLS_PROFILES = ("both", "seed-strict", "modern")

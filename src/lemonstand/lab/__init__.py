@@ -235,7 +235,7 @@ def _start(topology: Topology, host: str, base: images.Base, log: Path) -> str:
         [
             "podman", *(["--runtime", "runc"] if version_1 else []), "run", "--detach", "--name", container, "--hostname", host,
             "--label", f"lemonstand.lab={topology.name}", "--network", f"ns:/run/netns/{container}",
-            "--systemd=always", *_limits(), "--pids-limit", "16384",
+            "--systemd=always", *limits(), "--pids-limit", "16384",
             "--cap-add", "NET_ADMIN,NET_RAW,SYS_ADMIN", "--security-opt", "unmask=/proc/sys", "--no-hosts", "--log-driver", "none",
             "--volume", f"{lab_dir(topology.name)}/hosts/{host}:{images.SEED_MOUNT}:ro",
             "--volume", f"{base.packages}:{images.PACKAGE_MOUNT}:ro",
@@ -263,7 +263,7 @@ def _start(topology: Topology, host: str, base: images.Base, log: Path) -> str:
     return host
 
 
-def _limits() -> list[str]:
+def limits() -> list[str]:
     """Open files and processes as high as this machine allows: asking for more than the hard limit would fail without CAP_SYS_RESOURCE."""
     options = []
     for word, kind in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):

@@ -48,6 +48,22 @@ def check(topology: Topology, *, other_prefixes: dict[str, str]) -> None:
     Raises:
         LemonstandError: names what is missing or in the way, and the remedy.
     """
+    check_tools()
+    _check_space()
+    for name, prefix in other_prefixes.items():
+        if prefix == topology.prefix:
+            raise LemonstandError(
+                f"the lab '{name}' uses {topology.ipv4} already", "--prefix", f"choose another one, for instance --prefix {_other(prefix)}"
+            )
+    _check_clash(topology)
+
+
+def check_tools() -> None:
+    """Asks whether containers with systemd can be run here.
+
+    Raises:
+        LemonstandError: names what is missing, and the remedy.
+    """
     if os.geteuid() != 0:
         raise LemonstandError("a lab needs root: it makes network namespaces and system containers", "this user", "run it with sudo")
     missing = {tool: package for tool, package in TOOLS.items() if shutil.which(tool) is None}
@@ -66,13 +82,6 @@ def check(topology: Topology, *, other_prefixes: dict[str, str]) -> None:
             )
         if shutil.which("runc") is None:
             raise LemonstandError("control groups of version 1 need the runtime runc", "PATH", "apt-get install runc")
-    _check_space()
-    for name, prefix in other_prefixes.items():
-        if prefix == topology.prefix:
-            raise LemonstandError(
-                f"the lab '{name}' uses {topology.ipv4} already", "--prefix", f"choose another one, for instance --prefix {_other(prefix)}"
-            )
-    _check_clash(topology)
 
 
 def _other(prefix: str) -> str:

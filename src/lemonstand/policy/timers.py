@@ -43,6 +43,7 @@ class Timers(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     profiles: dict[str, dict[str, StrictInt]] = Field(min_length=1)
+    shared: dict[str, StrictInt] = Field({}, description="what profiles in the file share, merged into each by YAML")
     relations: tuple[Relation, ...] = ()
 
     @model_validator(mode="after")

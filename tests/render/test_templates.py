@@ -1,0 +1,166 @@
+"""Every template of every role, for sites of several shapes, judged by the programs that read the result."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lemonstand import lab as labs
+from lemonstand.lab import images, machine
+from lemonstand.lab.topology import Topology
+from sample_site import Tree, host, leg, sound_site, write_site
+
+from .rendering import ROOT, render
+
+JUDGE = Path(__file__).with_name("judge.sh")
+PACKAGES = (
+    "nftables dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd dovecot-sieve dovecot-auth-lua slapd chrony nsd postfix openssl "
+    "gunicorn"
+)
+
+
+def _profile(name: str) -> Callable[[Tree], object]:
+    return lambda tree: tree["all"].update({"lemonstand_tls_profile": name})
+
+
+def _strict(tree: Tree) -> None:
+    tree["all"]["lemonstand_timer_profile"] = "strict"
+
+
+def _large(tree: Tree) -> None:
+    names = [f"user{number}@lemon.example" for number in range(200)]
+    tree["all"]["lemonstand_users"] += [{"name": name, "aliases": [f"alias-{name}"], "store": "store"} for name in names]
+    tree["all"]["lemonstand_user_passwords"].update(dict.fromkeys(names, "x"))
+    tree["all"]["lemonstand_devices_per_user"] = 60
+
+
+def _several(tree: Tree) -> None:
+    children = tree["hosts"]["all"]["children"]
+    children["stores"]["hosts"]["store2"] = host(22, store=leg("store0", "192.0.2.140", "2001:db8:4::11"))
+    children["frontends"]["hosts"]["frontend2"] = host(20, dmz=leg("dmz0", "192.0.2.11", "2001:db8:2::11"))
+    for number, user in enumerate(tree["all"]["lemonstand_users"]):
+        user["store"] = "store" if number % 2 else "store2"
+
+
+def _no_edge(tree: Tree) -> None:
+    del tree["hosts"]["all"]["children"]["edges"]
+    del tree["all"]["lemonstand_public_ipv4"]
+
+
+def _odd_names(tree: Tree) -> None:
+    tree["all"]["lemonstand_users"][0]["aliases"] = ["a+b_c.d-e@lemon.example", "0@lemon.example"]
+    tree["all"]["lemonstand_mail_domains"] = ["lemon.example", "xn--zitrne-9za.example"]
+
+
+SHAPES: dict[str, Callable[[Tree], object]] = {
+    "plain": lambda tree: None,
+    "seed-strict": _profile("seed-strict"),
+    "modern": _profile("modern"),
+    "strict-timers": _strict,
+    "large": _large,
+    "several": _several,
+    "no-edge": _no_edge,
+    "odd-names": _odd_names,
+}
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict[str, str]]]:
+    """Files by shape, host and path."""
+    found = {}
+    for name, change in SHAPES.items():
+        tree = copy.deepcopy(sound_site())
+        change(tree)
+        found[name] = render(write_site(tmp_path_factory.mktemp(name), tree))
+    found["example"] = render(ROOT / "inventories" / "example")
+    with pytest.MonkeyPatch.context() as patch:
+        lab = tmp_path_factory.mktemp("lab")
+        (lab / "secrets").mkdir()
+        users = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/users.yml").read_text(encoding="utf-8"))["lemonstand_users"]
+        (lab / "secrets" / "passwords.yml").write_text(yaml.safe_dump({user["name"]: "x" for user in users}), encoding="utf-8")
+        patch.setenv("LEMONSTAND_LAB_DIR", str(lab))
+        patch.setenv("LEMONSTAND_LAB_PREFIX", "10.83")
+        found["lab"] = render(ROOT / "inventories" / "lab")
+    return found
+
+
+@pytest.fixture(scope="session")
+def complaints(rendered: dict[str, dict[str, dict[str, str]]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """What the programs say, in a container with their packages from the cache and no network."""
+    folder = tmp_path_factory.mktemp("render")
+    folder.chmod(0o755)
+    for shape, hosts in rendered.items():
+        for name, files in hosts.items():
+            for path, text in files.items():
+                target = folder / shape / name / path[1:]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text, encoding="utf-8")
+    (folder / "judge").mkdir()
+    machine.check_tools()
+    base = images.prepare(lambda line: None, folder / "judge" / "prepare.log")
+    script = (
+        f"set -e; apt-get -q update >/dev/null; DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install {PACKAGES} "
+        ">/tmp/apt.log 2>&1 || { tail -5 /tmp/apt.log; exit 9; }; sh /judge.sh"
+    )
+    command = ["podman", *(["--runtime", "runc"] if machine.cgroup_v1() else []), "run", "--rm", "--network", "none"]
+    command += [*labs.limits(), "--cap-add", "NET_ADMIN"]
+    for source, target in ((base.packages, images.PACKAGE_MOUNT), (JUDGE, "/judge.sh"), (folder, "/render"), (ROOT / "roles", "/roles")):
+        command += ["--volume", f"{source}:{target}:ro"]
+    done = subprocess.run([*command, base.image, "sh", "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    count = sum(len(files) for hosts in rendered.values() for files in hosts.values())
+    assert lines[-1] == f"judged {count} files", "the judge has not seen all files"
+    yield lines[:-1]
+
+
+def test_the_programs_take_every_file(complaints: list[str]) -> None:
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, "example", "lab"])
+def test_nothing_is_left_unrendered(rendered: dict[str, dict[str, dict[str, str]]], shape: str) -> None:
+    hosts = rendered[shape]
+    assert {"frontend", "store", "relay", "auth"} <= {name.rstrip("0123456789") for name in hosts}
+    for name, files in hosts.items():
+        for path, text in files.items():
+            assert "{{" not in text and "{%" not in text, f"{name} {path}"
+            assert "AnsibleUndefined" not in text and "Undefined" not in text, f"{name} {path}"
+
+
+def test_ports_of_implicit_tls_follow_the_profile(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    strict = rendered["seed-strict"]["frontend"]["/etc/dovecot/dovecot.conf"]
+    assert "port = 993" not in strict and "port = 465" not in strict
+    assert "port = 143" in strict and "port = 587" in strict
+    both = rendered["plain"]["frontend"]["/etc/dovecot/dovecot.conf"]
+    assert "port = 993" in both and "port = 465" in both
+
+
+def test_a_large_site_has_room(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    """202 users with sixty devices: two sessions a device, and some."""
+    text = rendered["large"]["frontend"]["/etc/dovecot/dovecot.conf"]
+    limits = [int(line.split("=")[1]) for line in text.splitlines() if line.strip().startswith("process_limit")]
+    assert max(limits) >= 24_000
+
+
+def test_no_secret_is_in_a_file(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    for hosts in rendered.values():
+        for files in hosts.values():
+            for path, text in files.items():
+                assert "correct horse" not in text and "battery staple" not in text, path
+
+
+def test_a_user_is_sent_to_his_store(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    transport = rendered["several"]["relay"]["/etc/postfix/transport"]
+    assert "alice@lemon.example lmtp:[192.0.2.140]:24" in transport
+    assert "bob@lemon.example lmtp:[192.0.2.139]:24" in transport
+
+
+def test_topology_is_what_the_lab_inventory_says(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    rules = rendered["lab"]["edge"]["/etc/lemonstand/nftables.nft"]
+    assert Topology("lab", "10.83").address4("dmz", 10) in rules
