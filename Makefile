@@ -1,6 +1,6 @@
 # make lab: a running, deployed and verified lab. make test: everything that must pass. Both install what they need.
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test lint unit render bench clean distclean
+.PHONY: help setup lab test lint unit render bench molecule clean distclean
 
 LEMONSTAND := .venv/bin/lemonstand
 LAB ?= lab
@@ -32,6 +32,12 @@ render: setup ## every template, judged by the programs that read it, in a conta
 
 test: setup lint ## all of it, with a lab of its own
 	.venv/bin/pytest -q tests/unit tests/contract tests/render tests/lab
+
+bench: setup ## stages, tasks, memory, logins, forwarding and push, measured on a lab of its own
+	.venv/bin/python benchmarks/bench.py
+
+molecule: setup ## the lab's life by Molecule: check, converge, idempotence, verify
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/molecule test
 
 clean: ## away with all labs, networks and changed kernel settings; caches stay
 	@if [ -x $(LEMONSTAND) ]; then $(LEMONSTAND) lab down --all; fi

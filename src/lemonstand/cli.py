@@ -26,6 +26,8 @@ DEFAULT_SITE = "inventories/lab"
 DEFAULT_LAB = "lab"
 NEEDED = "auths"
 """These hosts are part of every limited run: stores are given the public keys of the issuers that are met in the same run."""
+PREFLIGHT = "Check the inventory"
+"""The play that looks at the inventory as a whole (playbooks/preflight.yml)."""
 STAGES = ("install", "configure", "activate")
 
 
@@ -170,13 +172,31 @@ def apply(chosen: Chosen, limit: str | None, stage: str | None, diff: bool) -> N
 @click.option("--junit", "junit_path", type=click.Path(path_type=Path, dir_okay=False), help="Copy the results to this file (JUnit XML).")
 @click.option("-k", "keyword", metavar="EXPRESSION", help="Only checks whose names match, as pytest's -k.")
 @click.option("--control", "controls", multiple=True, metavar="ID", help="Only checks of this control; may be repeated.")
-def verify(chosen: Chosen, json_path: Path | None, junit_path: Path | None, keyword: str | None, controls: tuple[str, ...]) -> None:
+@click.option("--disruptive", is_flag=True, help="Also run checks that disturb the site: outages, loss, injected errors, reloads.")
+@click.option("--yes-disturb", metavar="SITE", help="The second word a real site wants for --disruptive: its name.")
+def verify(
+    chosen: Chosen,
+    *,
+    json_path: Path | None,
+    junit_path: Path | None,
+    keyword: str | None,
+    controls: tuple[str, ...],
+    disruptive: bool,
+    yes_disturb: str | None,
+) -> None:
     """Measures the running site against every control and keeps the evidence."""
     from lemonstand.evidence import verify as run_verify  # noqa: PLC0415 - pytest and testinfra are slow to import
 
     loaded = chosen.load()
+    name = loaded.settings.site_name
+    if disruptive and not loaded.is_lab and yes_disturb != name:
+        raise InputError(
+            f"'{name}' is no lab: a disruptive run cuts its users' connections for minutes",
+            "--disruptive",
+            f"add --yes-disturb {name} if that is what you want",
+        )
     folder = chosen.state(loaded) / "evidence"
-    code = run_verify(chosen.path, folder, list(controls) or None, keyword)
+    code = run_verify(chosen.path, folder, list(controls) or None, keyword, disruptive=disruptive)
     for wanted, name in ((json_path, "evidence.json"), (junit_path, "junit.xml")):
         if wanted is not None and (folder / name).is_file():
             wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -397,7 +417,7 @@ def _finish(console: Console, chosen: Chosen, result: RunResult, command: str, l
         console.print(f"{seconds:7.1f} s  {escape(stage)}", highlight=False)
     again = ["lemonstand", command, *chosen.options]
     for failure in result.record.failures:
-        limited = shlex.join([*again, "--limit", failure.host])
+        limited = shlex.join(again if failure.stage == PREFLIGHT else [*again, "--limit", failure.host])
         console.print(
             f"\n[bold red]{escape(failure.host)}: {escape(failure.task)}[/bold red]\n{escape(failure.message)}\n"
             f"where:  {escape(failure.path)} (stage {escape(failure.stage)})\nrepeat: {escape(limited)}",

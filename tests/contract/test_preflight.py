@@ -18,7 +18,7 @@ SHARED = tuple(bad for bad in BAD_SITES if bad.key is not None)
 """The faults that both must see; tests/unit/test_site_model.py shows that the model does."""
 
 
-def preflight(folder: Path) -> tuple[int, str, bool]:
+def preflight(folder: Path, *options: str) -> tuple[int, str, bool]:
     """Runs the play as a user of plain Ansible does.
 
     Returns:
@@ -33,6 +33,7 @@ def preflight(folder: Path) -> tuple[int, str, bool]:
         str(Path(sys.executable).parent / "ansible-playbook"),
         "-i",
         str(folder / "hosts.yml"),
+        *options,
         str(ROOT / "playbooks" / "preflight.yml"),
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=env, cwd=folder, timeout=60)
@@ -68,4 +69,13 @@ def test_preflight_names_what_the_model_names(bad: Bad, verdicts: dict[str, tupl
     assert code != 0, "the play accepts what the model refuses"
     assert str(bad.key) in text
     assert "Traceback" not in text
+    assert not touched
+
+
+def test_a_limit_does_not_get_round_it(tmp_path: Path) -> None:
+    tree = sound_site()
+    tree["all"]["lemonstand_tls_profile"] = "sloppy"
+    code, said, touched = preflight(write_site(tmp_path, tree), "--limit", "store")
+    assert code != 0
+    assert "lemonstand_tls_profile 'sloppy'" in said
     assert not touched

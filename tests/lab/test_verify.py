@@ -40,3 +40,8 @@ def test_what_is_broken_is_told(deployed: str, lemonstand: Command, on: object) 
     assert "the handset does not reach both" in done.stdout
     lemonstand("apply", "--lab", deployed, "--limit", "frontend", "--stage", "activate")
     lemonstand("verify", "--lab", deployed, "-k", "test_the_handset_reaches_both_services")
+
+
+def test_sessions_outlive_routine_work_soft_errors_and_a_forgetful_edge(deployed: str, lemonstand: Command) -> None:
+    words = "routine_work or learnt_again or soft_errors or silent_connections"
+    lemonstand("verify", "--lab", deployed, "--disruptive", "-k", words)

@@ -223,3 +223,27 @@ def test_progress_shows_hosts_and_hides_differences_unless_asked(terminal: bool)
     for text in shown.values():
         assert "mail_store : Write [bold]x" in text
         assert "Skip me" not in text
+
+
+def test_a_real_site_is_disturbed_only_with_a_second_word(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("lemonstand.evidence.verify", lambda *words, **options: asked.append(options) or 0)
+    refused = call(*["verify", "--site", str(site), "--disruptive"])
+    assert refused.exit_code == 2
+    assert "--yes-disturb sample" in refused.stderr
+    assert not asked
+    assert call(*["verify", "--site", str(site), "--disruptive", "--yes-disturb", "sample"]).exit_code == 0
+    assert asked == [{"disruptive": True}]
+
+
+def test_verify_copies_evidence_and_passes_its_exit_code_on(site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fake(inventory: Path, folder: Path, controls: list[str] | None, keyword: str | None, **options: object) -> int:
+        folder.mkdir(parents=True)
+        (folder / "evidence.json").write_text("{}", encoding="utf-8")
+        assert (controls, keyword) == (["LEM-3-01"], "imap")
+        return 1
+
+    monkeypatch.setattr("lemonstand.evidence.verify", fake)
+    words = ["verify", "--site", str(site), "--control", "LEM-3-01", "-k", "imap", "--json", str(tmp_path / "deep" / "copy.json")]
+    assert call(*words).exit_code == 1
+    assert (tmp_path / "deep" / "copy.json").read_text(encoding="utf-8") == "{}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -164,7 +165,7 @@ def snapshots(pytestconfig: pytest.Config, host: HostFactory, nodes: list[str]) 
                 return Invalid(f"{name} can't be read (exit {done.rc}): {said}")
             return Facts(name, json.loads(done.stdout))
         except (OSError, RuntimeError, ValueError) as problem:
-            return Invalid(f"{name} can't be read: {problem}")
+            return Invalid(f"{name} can't be read: {_brief(problem)}")
 
     with ThreadPoolExecutor(max_workers=max(1, min(16, len(nodes)))) as pool:
         taken = dict(zip(nodes, pool.map(take, nodes), strict=True))
@@ -183,6 +184,12 @@ def snapshots(pytestconfig: pytest.Config, host: HostFactory, nodes: list[str]) 
         return found
 
     return of
+
+
+def _brief(problem: Exception) -> str:
+    """testinfra tells a failed connection with the whole command, which holds a whole program: what ssh said is enough."""
+    found = re.search(r"exit_status=(\d+).*_?stderr=b?(['\"])(.*?)\2\)?", str(problem), re.DOTALL)
+    return f"ssh exit {found.group(1)}: {found.group(3)[:300]}" if found else str(problem)[:300]
 
 
 def _described(facts: Facts) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lemonstand.probes.wire import Account, Door
 pytestmark = pytest.mark.answer("live")
 
 STALL_SECONDS = 10.0
-COUNT = {"imap": 40, "submission": 20}
+COUNT = {"imap": 30, "submission": 15}
 """Enough to see a stall of one session in thirty (measured with a multiplexed TLS leg); `make bench` runs more."""
 
 

@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import Doors, Once, Prober
-from lemonstand.policy import CONTROLLER, Cell, expected_matrix
+from lemonstand.checks.vantage import THROUGH, Doors, Prober, Seen
+from lemonstand.policy import Cell, expected_matrix
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
 
 KNOCK_SECONDS = 1.5
-THROUGH = {"open", "refused"}
-"""What a SYN brings that was not held back: `refused` is an answer of the host too."""
 IMPLICIT_TLS = (465, 993)
-
-Seen = dict[Cell, str]
-
-
-@pytest.fixture
-def matrix(site: Site, prober: Prober, once: Once) -> Seen:
-    """What came of each TCP cell, from all hosts of the inventory at once."""
-    return dict(once(("matrix",), lambda: _dial(site, prober)))
-
-
-def _dial(site: Site, prober: Prober) -> Seen:
-    inner = {host.name for host in site.hosts.values() if host.role_groups}
-    cells = [
-        cell
-        for cell in expected_matrix(site)
-        if cell.protocol == "tcp" and cell.source != CONTROLLER and (cell.source in inner or cell.destination in inner)
-    ]
-    by_source: dict[str, list[Cell]] = {}
-    for cell in cells:
-        by_source.setdefault(cell.source, []).append(cell)
-
-    def ask(source: str) -> list[tuple[Cell, str]]:
-        targets = sorted({(str(cell.address), cell.port) for cell in by_source[source]})
-        found = {(address, port): what for address, port, what in prober.ask(source, "reach", targets=targets, timeout=KNOCK_SECONDS)}
-        return [(cell, str(found[str(cell.address), cell.port])) for cell in by_source[source]]
-
-    with ThreadPoolExecutor(max_workers=len(by_source) or 1) as pool:
-        return dict(pair for pairs in pool.map(ask, by_source) for pair in pairs)
 
 
 def _named(cell: Cell) -> str:

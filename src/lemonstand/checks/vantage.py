@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import pytest
 from lemonstand import probes
 from lemonstand.checks import Invalid, NotMeasurable
 from lemonstand.checks.connections import Connection
+from lemonstand.policy import CONTROLLER, Cell, expected_matrix
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import Site
@@ -33,12 +34,13 @@ FAMILIES = (4, 6)
 PROBE_SECONDS = 60
 GRACE_SECONDS = 10
 STOP_SECONDS = 2
+LONG = {"attempts", "matrix"}
+"""Fixtures whose question takes seconds and disturbs nobody; `ask_NAME` returns the function that asks."""
 _FOLDER = Path(probes.__file__).parent
 _BOOT = (_FOLDER / "boot.py").read_text(encoding="utf-8")
 _MODULES = {f"lemonstand.probes.{path.stem}": path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("[!_]*.py"))}
 _MODULES |= {"lemonstand": "", "lemonstand.probes": ""}
 
-Once = Callable[[tuple[Any, ...], Callable[[], Any]], Any]
 InBoth = Callable[[str, int, Callable[[int], Any]], Any]
 
 
@@ -173,18 +175,33 @@ def prober(connections: dict[str, Connection]) -> Prober:
     return Prober(connections)
 
 
+class Once:
+    """Keeps what a long question brought: several checks look at one answer."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Future[Any]] = {}
+
+    def begin(self, name: str, make: Callable[[], Any]) -> None:
+        """Asks, and does not wait."""
+        if name not in self._kept:
+            self._kept[name] = _begin(make)
+
+    def __call__(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returned or raised the first time."""
+        self.begin(name, make)
+        return self._kept[name].result()
+
+
 @pytest.fixture(scope="session")
-def once() -> Once:
-    """`once(key, make)`: what `make` returned or raised the first time; several checks look at one run of a probe."""
-    kept: dict[tuple[Any, ...], Future[Any]] = {}
-
-    def get(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        if key not in kept:
-            kept[key] = _begin(make)
-            kept[key].exception()  # waits; told again to each check that wants it
-        return kept[key].result()
-
-    return get
+def once(request: pytest.FixtureRequest) -> Once:
+    """Answers that are shared; the long ones are asked for at once if any check wants them."""
+    kept = Once()
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    for name in LONG & wanted:
+        # A check that can't be measured here says so itself.
+        with contextlib.suppress(NotMeasurable, Invalid):
+            kept.begin(name, request.getfixturevalue(f"ask_{name}"))
+    return kept
 
 
 def _begin(make: Callable[[], Any]) -> Future[Any]:
@@ -331,8 +348,8 @@ EXPIRED_SECONDS = 10
 
 
 @pytest.fixture(scope="session")
-def attempts(prober: Prober, once: Once, site: Site, inward: Inward, accounts: list[Account]) -> dict[str, Any]:
-    """Ways into the store, tried from a frontend."""
+def ask_attempts(prober: Prober, site: Site, inward: Inward, accounts: list[Account]) -> Callable[[], Any]:
+    """Tries the ways into the store, from a frontend."""
     frontend, auth = site.group("frontends")[0].name, site.group("auths")[0].name
     one, two = accounts[0], accounts[1]
 
@@ -340,4 +357,48 @@ def attempts(prober: Prober, once: Once, site: Site, inward: Inward, accounts: l
         ended = prober.ask(auth, "ticket-expired", user=one["user"], ago=EXPIRED_SECONDS)["ticket"]
         return prober.ask(frontend, "ticket-attempts", inward=inward, account=one, other=two, ended=ended)
 
-    return dict(once(("ticket-attempts",), ask))
+    return ask
+
+
+@pytest.fixture(scope="session")
+def attempts(once: Once, ask_attempts: Callable[[], Any]) -> dict[str, Any]:
+    """Ways into the store, tried from a frontend."""
+    return dict(once("attempts", ask_attempts))
+
+
+KNOCK_SECONDS = 1.5
+THROUGH = {"open", "refused"}
+"""What a SYN brings that was not held back: `refused` is an answer of the host too."""
+Seen = dict[Cell, str]
+
+
+@pytest.fixture(scope="session")
+def ask_matrix(site: Site, prober: Prober) -> Callable[[], Seen]:
+    """Dials each TCP cell, from all hosts of the inventory at once."""
+    return functools.partial(_dial, site, prober)
+
+
+@pytest.fixture(scope="session")
+def matrix(once: Once, ask_matrix: Callable[[], Seen]) -> Seen:
+    """What came of each TCP cell."""
+    return dict(once("matrix", ask_matrix))
+
+
+def _dial(site: Site, prober: Prober) -> Seen:
+    inner = {host.name for host in site.hosts.values() if host.role_groups}
+    cells = [
+        cell
+        for cell in expected_matrix(site)
+        if cell.protocol == "tcp" and cell.source != CONTROLLER and (cell.source in inner or cell.destination in inner)
+    ]
+    by_source: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_source.setdefault(cell.source, []).append(cell)
+
+    def ask(source: str) -> list[tuple[Cell, str]]:
+        targets = sorted({(str(cell.address), cell.port) for cell in by_source[source]})
+        found = {(address, port): what for address, port, what in prober.ask(source, "reach", targets=targets, timeout=KNOCK_SECONDS)}
+        return [(cell, str(found[str(cell.address), cell.port])) for cell in by_source[source]]
+
+    with ThreadPoolExecutor(max_workers=len(by_source) or 1) as pool:
+        return dict(pair for pairs in pool.map(ask, by_source) for pair in pairs)

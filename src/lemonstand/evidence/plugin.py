@@ -25,6 +25,7 @@ MARKS = {
     "control(*ids)": "the controls this check answers",
     "supports(*ids)": "controls this check can break and does not answer",
     "answer(kind)": "the class of its answer: live, scaled or configuration",
+    "disruptive": "disturbs the site while it runs: only if asked for",
     "absent(reason)": "set by lemonstand: the site has no such host",
 }
 HOST_FIXTURES = ("edge", "frontend", "auth", "store", "relay", "node")
@@ -39,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("lemonstand")
     group.addoption("--inventory", default=None, help="the site's inventory")
     group.addoption("--evidence", default=None, help="directory for evidence.json and junit.xml")
+    group.addoption("--disruptive", action="store_true", help="run checks that disturb the site as well")
     group.addoption("--select-control", action="append", default=[], help="only checks of this control, pattern (LEM-7-*) or topic")
 
 
@@ -84,6 +86,8 @@ class Recorder:
         self._hosts: dict[str, dict[str, Any]] = {}
         self._topic = ""
         self._unread = False
+        self._disruptive: bool = config.getoption("--disruptive")
+        self._waiting: set[str] = set()
 
     def saw_site(self, name: str, groups: dict[str, list[str]]) -> None:
         """Notes which site this is, and the groups of its hosts."""
@@ -114,6 +118,11 @@ class Recorder:
         faults = [fault for item in items for fault in _faults(item, known)]
         if faults:
             raise pytest.UsageError("\n".join(dict.fromkeys(faults)))
+        if not self._disruptive:
+            calm = [item for item in items if item.get_closest_marker("disruptive") is None]
+            self._waiting = {name for item in items if item not in calm for name in _ids(item, "control")}
+            config.hook.pytest_deselected(items=[item for item in items if item not in calm])
+            items[:] = calm
         if self._selection:
             kept = [item for item in items if _selected(item, self._selection)]
             config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -190,6 +199,7 @@ class Recorder:
             complete: whether the session came to its end.
         """
         results = list(self._results.values())
+        standings = judge(self._catalogue, results)
         ended = dt.datetime.now(dt.UTC)
         hosts = {name: {"groups": groups, **self._hosts.get(name, {})} for name, groups in self._groups.items()}
         return {
@@ -199,10 +209,12 @@ class Recorder:
             "started": self._started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "ended": ended.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "complete": complete,
+            "disruptive": self._disruptive,
             "selection": {"controls": self._selection, "keyword": str(self._config.getoption("keyword", "") or "")},
             "hosts": hosts,
             "results": [result.plain() for result in results],
-            "controls": [standing.plain() for standing in judge(self._catalogue, results)],
+            "controls": [standing.plain() for standing in standings],
+            "awaiting": [each.control.id for each in standings if each.status == "unanswered" and each.control.id in self._waiting],
         }
 
 

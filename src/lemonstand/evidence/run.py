@@ -25,7 +25,13 @@ _REFUSED = 4
 
 
 def verify(
-    inventory: Path, out_dir: Path, select: list[str] | None = None, keyword: str | None = None, *, checks: Path | None = None
+    inventory: Path,
+    out_dir: Path,
+    select: list[str] | None = None,
+    keyword: str | None = None,
+    *,
+    disruptive: bool = False,
+    checks: Path | None = None,
 ) -> int:
     """Verifies a site: runs the checks, prints progress and a summary, leaves the evidence.
 
@@ -36,6 +42,7 @@ def verify(
         out_dir: gets `evidence.json`, `junit.xml` and a dated copy below `history/`.
         select: ids of controls, patterns of them (`LEM-7-*`), or topics (`network`); default: all checks.
         keyword: a pytest expression (`-k`) over the checks' names.
+        disruptive: also run checks that disturb the site (outages, loss, reloads).
         checks: another directory of checks.
 
     Returns:
@@ -55,7 +62,7 @@ def verify(
         "-c", os.devnull, "--rootdir", str(folder), "--confcutdir", str(folder), "--strict-markers",
         "--inventory", str(inventory.absolute()), "--evidence", str(out_dir),
         *(word for each in select or [] for word in ("--select-control", each)),
-        *(["-k", keyword] if keyword else []), str(folder),
+        *(["--disruptive"] if disruptive else []), *(["-k", keyword] if keyword else []), str(folder),
     ]  # fmt: skip
     # Neither the user's options nor plugins of other projects change what a check means.
     env = {key: value for key, value in os.environ.items() if key not in {"PYTEST_ADDOPTS", "PYTEST_PLUGINS"}}

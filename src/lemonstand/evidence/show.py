@@ -86,7 +86,10 @@ def _print_open(console: Console, evidence: Mapping[str, Any], partial: bool) ->
         console.print("\nnot measurable here:")
         for reason in sorted(reasons):
             console.print(f"  {escape(_short(reason))}", soft_wrap=True)
-    unanswered = [control["id"] for control in evidence["controls"] if control["status"] == "unanswered"]
+    awaiting = evidence["awaiting"]
+    if awaiting and not partial:
+        console.print(f"\nawaiting `lemonstand verify --disruptive`: {', '.join(awaiting)}", soft_wrap=True)
+    unanswered = [control["id"] for control in evidence["controls"] if control["status"] == "unanswered" and control["id"] not in awaiting]
     if unanswered and not partial:
         console.print(f"\nnot answered: {', '.join(unanswered)}", soft_wrap=True)
 

@@ -99,6 +99,8 @@ def status(name: str = DEFAULT_NAME) -> list[dict[str, Any]]:
         state = _inspect(container, "{{.State.Status}}") or "absent"
         systemd = ""
         memory = 0
+        if state == "running" and not _lives(container):
+            state = "dead: lemonstand lab up"
         if state == "running":
             systemd = run(["podman", "exec", container, "systemctl", "is-system-running"], check=False).stdout.strip()
             memory = _memory(container)
@@ -166,10 +168,13 @@ def _inspect(container: str, template: str) -> str:
 
 
 def _all_running(topology: Topology) -> bool:
-    states = run(
-        ["podman", "ps", "--filter", f"label=lemonstand.lab={topology.name}", "--format", "{{.Names}}"], check=False
-    ).stdout.split()
-    return {topology.container(m.name) for m in MACHINES} <= set(states)
+    with ThreadPoolExecutor(len(MACHINES)) as pool:
+        return all(pool.map(lambda item: _lives(topology.container(item.name)), MACHINES))
+
+
+def _lives(container: str) -> bool:
+    """Whether something can be run in it: after the machine was restarted podman still calls its containers running."""
+    return run(["podman", "exec", container, "true"], check=False).returncode == 0
 
 
 def _tear_down(topology: Topology) -> None:

@@ -17,7 +17,7 @@ def push(door: Door, account: Account, within: float) -> dict[str, Any]:
         within: seconds it waits.
 
     Returns:
-        `arrived`, and `lines`: all that came while it idled.
+        `arrived`, `answered` (the client's own next word was), and `lines`: all that came while it idled.
     """
     session = Imap.open(door, account)
     session.command("SELECT INBOX")
@@ -33,10 +33,13 @@ def push(door: Door, account: Account, within: float) -> dict[str, Any]:
             lines.append(session.response(left).decode("utf-8", "replace"))
         except TimeoutError:
             break
+        except OSError as fault:
+            return {"arrived": False, "answered": False, "lines": [*lines[:20], f"{type(fault).__name__}: {fault}"]}
         arrived = lines[-1].endswith(" EXISTS")
     if arrived:
         emit("exists")
+    # On the same connection, so it shows that the client is heard too.
     session.wire.send(b"DONE\r\n")
-    session.finish(tag)
+    answered = session.finish(tag).ok
     session.quit()
-    return {"arrived": arrived, "lines": lines[:20]}
+    return {"arrived": arrived, "answered": answered, "lines": lines[:20]}

@@ -14,24 +14,31 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from lemonstand.probes import delivery, dns, features, forward, logins, push, reach, sessions, tickets, transport
+from lemonstand.probes import delivery, dns, features, forward, logins, path, push, reach, sessions, tickets, transport
 from lemonstand.probes.say import emit
 
 PROBES: dict[str, Callable[..., Any]] = {
     "deliver": delivery.deliver,
+    "counters": path.counters,
     "features": features.features,
+    "flows": path.flows,
+    "forget": path.forget,
     "forward": forward.forward,
     "forward-abuse": forward.abuse,
     "foreign-mx": delivery.foreign_mx,
+    "hold-back": path.hold_back,
     "imap-session": sessions.imap_session,
     "injection": transport.injection,
+    "keepalives": path.keepalives,
     "logins": logins.logins,
     "lookup": dns.lookup,
     "maildir": delivery.maildir,
     "guess": tickets.guess,
     "push": push.push,
     "reach": reach.reach,
+    "soft-errors": path.soft_errors,
     "submission-session": sessions.submission_session,
+    "talk": path.talk,
     "ticket-attempts": tickets.attempts,
     "ticket-expired": tickets.expired,
     "tls-versions": transport.versions,

@@ -1,0 +1,178 @@
+"""Measures a lab of its own, from nothing to nothing, and prints one table.
+
+Run by `make bench`. Times are of one run on one machine: compare the ratios, and say on what they were measured (the first lines do).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from lemonstand import lab as labs
+from lemonstand.checks.connections import read_connections
+from lemonstand.checks.vantage import Prober
+from lemonstand.paths import data_dir, lab_dir
+from lemonstand.probes.wire import Account, Door
+from lemonstand.site import load_site
+
+NAME, PREFIX = "bench", "10.85"
+LOGINS = 300
+PUSHES = 5
+SIZE = 10_000_000
+STALL_SECONDS = 10
+Rows = list[tuple[str, str]]
+
+
+def lemonstand(*words: str) -> float:
+    """Runs the command line; seconds it took."""
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "lemonstand", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"lemonstand {' '.join(words)}: exit {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return time.monotonic() - started
+
+
+def machine() -> str:
+    """What this was measured on."""
+    total = next(
+        int(line.split()[1]) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines() if line.startswith("MemTotal")
+    )
+    return f"{os.cpu_count()} cores, {total / 2**20:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def last_run() -> dict[str, Any]:
+    """The record of the newest run."""
+    record: dict[str, Any] = json.loads(max((lab_dir(NAME) / "runs").glob("*/run.json")).read_text(encoding="utf-8"))
+    return record
+
+
+def _stages(record: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {seconds:.0f}" for name, seconds in record["stages"].items() if seconds >= 1)
+
+
+def deployment() -> Rows:
+    """From empty hosts to verified ones."""
+    rows: Rows = [("lab up (caches warm)", f"{lemonstand('lab', 'up', '--name', NAME, '--prefix', PREFIX):.1f} s")]
+    first = lemonstand("apply", "--lab", NAME)
+    stages = _stages(last_run())
+    rows.append(("first apply", f"{first:.1f} s ({stages})"))
+    second = lemonstand("apply", "--lab", NAME)
+    record = last_run()
+    stages = _stages(record)
+    rows.append(("second apply", f"{second:.1f} s ({stages}), {len(record['changes'])} changed"))
+    rows.append(("tasks a host", ", ".join(f"{host} {tally['tasks']}" for host, tally in record["hosts"].items() if host != "localhost")))
+    rows.append(("verify", f"{lemonstand('verify', '--lab', NAME):.1f} s"))
+    evidence = json.loads((lab_dir(NAME) / "evidence" / "evidence.json").read_text(encoding="utf-8"))
+    topics: dict[str, float] = {}
+    for result in evidence["results"]:
+        topic = result["check"].split("::")[0].removeprefix("test_").removesuffix(".py")
+        topics[topic] = topics.get(topic, 0) + result["seconds"]
+    share = sorted(topics.items(), key=lambda item: -item[1])[:6]
+    rows.append(("of which", ", ".join(f"{topic} {seconds:.0f} s" for topic, seconds in share)))
+    rows.append(
+        ("make lab in all (caches warm)", f"{sum(float(value.split()[0]) for name, value in rows if name.split(' ')[0] in WHOLE):.0f} s")
+    )
+    memory = {row["host"]: row["memory"] / 2**20 for row in labs.status(NAME)}
+    rows.append(("memory", f"{sum(memory.values()):.0f} MiB: " + ", ".join(f"{host} {size:.0f}" for host, size in memory.items())))
+    return rows
+
+
+WHOLE = ("lab", "first", "verify")
+
+
+def mail() -> Rows:
+    """What a handset sees."""
+    os.environ.update(labs.environment(NAME))
+    inventory = data_dir("inventories") / "lab"
+    site = load_site(inventory)
+    ca = (site.settings.pki_dir / "public" / "ca.crt").read_text(encoding="ascii")
+    doors = {
+        "IPv4": Door(name=site.settings.public_name, address=str(site.settings.public_ipv4), ca=ca),
+        "IPv6": Door(name=site.settings.public_name, address=str(site.group("frontends")[0].interfaces["dmz"].ipv6), ca=ca),
+    }
+    accounts = [Account(user=name, password=site.password_of(name) or "") for name in site.settings.probe_users]
+    sockets = Path(tempfile.mkdtemp(prefix="lemonstand-ssh-"))
+    try:
+        prober = Prober(read_connections(inventory, sockets))
+        return [*_logins(prober, doors, accounts), *_forward(prober, doors, accounts), *_push(prober, doors, accounts)]
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _logins(prober: Prober, doors: dict[str, Door], accounts: list[Account]) -> Rows:
+    rows: Rows = []
+    for family, door in doors.items():
+        for parallel in (1, 8):
+            found = prober.ask(
+                "handset", "logins", seconds=550, door=door, accounts=accounts, count=LOGINS, parallel=parallel, stall=STALL_SECONDS
+            )
+            rows.append(
+                (
+                    f"{LOGINS} logins, {parallel} at a time, {family}",
+                    f"{len(found['stalled'])} stalled, {len(found['failed'])} failed; median {found['median'] * 1000:.0f} ms, "
+                    f"slowest {found['slowest'] * 1000:.0f} ms, {found['count'] / found['seconds']:.0f} a second",
+                )
+            )
+    return rows
+
+
+def _forward(prober: Prober, doors: dict[str, Door], accounts: list[Account]) -> Rows:
+    rows: Rows = []
+    for catenate in (False, True):
+        seen = prober.ask("handset", "forward", door=doors["IPv4"], sender=accounts[0], recipient=accounts[1], size=SIZE, catenate=catenate)
+        if seen["code"] != 250 or seen["arrived"]["sha256"] != seen["body"]:
+            sys.exit(f"the forward failed: {seen['code']} {seen['text']}")
+        rows.append(
+            (
+                f"forward of {seen['stored'] / 1e6:.1f} MB by {'CATENATE and ' if catenate else ''}BURL",
+                f"client sends {seen['sent']} B, gets {seen['received']} B of application data "
+                f"({seen['kernel_sent']} and {seen['kernel_received']} B in TLS); opening both connections took "
+                f"{seen['setup_sent']} B; {seen['seconds'] * 1000:.0f} ms",
+            )
+        )
+    return rows
+
+
+def _push(prober: Prober, doors: dict[str, Door], accounts: list[Account]) -> Rows:
+    delays = []
+    mx = Door(name="mx.lemon.test", address=doors["IPv4"]["address"], ca=doors["IPv4"]["ca"])
+    user = accounts[0]["user"]
+    for _ in range(PUSHES):
+        waiting = prober.start("handset", "push", door=doors["IPv4"], account=accounts[0], within=20)
+        waiting.wait("idling")
+        sending = prober.start(
+            "peer", "foreign-mx", door=mx, sender="postmaster@peer.test", recipient=user, elsewhere="x@elsewhere.invalid"
+        )
+        accepted = sending.wait("result")
+        delays.append(waiting.wait("exists").at - accepted.at)
+        waiting.stop()
+        prober.ask("handset", "wait-for", door=doors["IPv4"], account=accounts[0], ident=accepted.values["data"]["ident"], within=20)
+    return [
+        ("push, from acceptance at the MX to EXISTS", f"median {statistics.median(delays):.2f} s, slowest {max(delays):.2f} s of {PUSHES}")
+    ]
+
+
+def main() -> None:
+    """Measures and prints."""
+    labs.down(NAME, lambda line: None)
+    print(f"measured on {machine()}\n", flush=True)
+    print("| what | measured |\n|---|---|")
+    try:
+        for part in (deployment, mail):
+            for name, value in part():
+                print(f"| {name} | {value} |", flush=True)
+    finally:
+        labs.down(NAME, lambda line: None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""What happens to connections on the way: outages, loss, forgotten state, soft errors.
+
+Runs as root on a border host and on hosts with services. Rules of a probe lie in a table of their own, `inet lemonstand_probe`, which goes
+away with the probe, and by a timer of systemd if the probe can't take it away itself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from lemonstand.probes.imap import Imap
+from lemonstand.probes.say import emit
+from lemonstand.probes.wire import Account, Door
+
+TABLE = "lemonstand_probe"
+SAFETY = "lemonstand-probe"
+SAFETY_SECONDS = 30
+"""After how long the timer of that name takes rules away that the probe could not."""
+SOFT = {4: [(3, 0), (3, 1), (3, 5), (11, 0), (12, 0)], 6: [(1, 0), (1, 3), (3, 0), (4, 0)]}
+"""ICMP (type, code) that end no connection: unreachable 0, 1, 5, time exceeded, parameter problem (RFC 1122 section 4.2.3.9)."""
+COUNTERS = {
+    4: (("snmp", "Icmp", "InDestUnreachs"), ("snmp", "Icmp", "InTimeExcds"), ("snmp", "Icmp", "InParmProbs")),
+    6: (("snmp6", "", "Icmp6InDestUnreachs"), ("snmp6", "", "Icmp6InTimeExcds"), ("snmp6", "", "Icmp6InParmProblems")),
+}
+ETHER_ANY = 3
+TCP, ICMP, ICMP6 = 6, 1, 58
+
+
+def hold_back(ports: list[int], within: float, device: str, percent: int = 100) -> dict[str, Any]:
+    """Drops forwarded TCP of some ports in both directions for a while; tells `holding` when it begins.
+
+    Args:
+        ports: of the servers.
+        within: seconds.
+        device: the interface towards the clients; what passes others is left alone.
+        percent: of the packets.
+
+    Returns:
+        `dropped` packets, and `entries`: what conntrack says of these ports at the end of it, as `flows` has it.
+    """
+    chance = f"numgen random mod 100 < {percent} " if percent < 100 else ""
+    listed = ", ".join(map(str, ports))
+    rules = f"""table inet {TABLE} {{
+      counter dropped {{ }}
+      chain hold {{
+        type filter hook forward priority -300; policy accept;
+        iifname "{device}" tcp dport {{ {listed} }} {chance}counter name dropped drop
+        oifname "{device}" tcp sport {{ {listed} }} {chance}counter name dropped drop
+      }}
+    }}"""
+    _away()
+    seconds = int(within) + SAFETY_SECONDS
+    _run("systemd-run", "--quiet", f"--unit={SAFETY}", f"--on-active={seconds}", "nft", "delete", "table", "inet", TABLE)
+    _run("nft", "-f", "-", data=rules)
+    try:
+        emit("holding")
+        time.sleep(within)
+        found = re.search(r"packets (\d+)", _run("nft", "list", "counter", "inet", TABLE, "dropped"))
+        entries = flows(ports)
+    finally:
+        _away()
+    return {"dropped": int(found.group(1)) if found else 0, "entries": entries}
+
+
+def flows(ports: list[int]) -> list[dict[str, Any]]:
+    """Connections to some ports that conntrack of this host knows: `state`, seconds `left`, `source`, `target`, `port`, `family`."""
+    found = []
+    for family in ("ipv4", "ipv6"):
+        for line in _run("conntrack", "-L", "-f", family, "-p", "tcp", "-o", "extended", check=False).splitlines():
+            words = re.search(r"tcp\s+6 (\d+) ([A-Z_0-9]+) src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)", line)
+            if words and int(words.group(6)) in ports:
+                found.append(
+                    {
+                        "family": family, "left": int(words.group(1)), "state": words.group(2), "source": words.group(3),
+                        "target": words.group(4), "sport": int(words.group(5)), "port": int(words.group(6)),
+                    }
+                )  # fmt: skip
+    return found
+
+
+def forget(ports: list[int]) -> int:
+    """Drops what conntrack of this host knows of connections to some ports, as a restart of it would; how many there were."""
+    known = flows(ports)
+    for entry in known:
+        _run(
+            "conntrack", "-D", "-f", entry["family"], "-p", "tcp", "--src", entry["source"], "--dst", entry["target"],
+            "--sport", str(entry["sport"]), "--dport", str(entry["port"]), check=False,
+        )  # fmt: skip
+    left = {(entry["source"], entry["sport"]) for entry in flows(ports)}
+    return sum((entry["source"], entry["sport"]) not in left for entry in known)
+
+
+def talk(door: Door, account: Account, within: float, every: float) -> dict[str, Any]:
+    """A session that says NOOP again and again; tells `talking` after the first answer.
+
+    Returns:
+        `answered`: how many; `ended`: what ended it, empty if nothing did; `longest`: seconds the longest answer took.
+    """
+    session = Imap.open(door, account)
+    session.wire.socket.settimeout(within)
+    until = time.monotonic() + within
+    answered, longest, ended = 0, 0.0, ""
+    while time.monotonic() < until and not ended:
+        started = time.monotonic()
+        try:
+            answer = session.command("NOOP")
+        except OSError as fault:
+            ended = f"{type(fault).__name__}: {fault}"
+            break
+        if not answer.ok:
+            ended = f"{answer.status} {answer.text}"
+        answered += answer.ok
+        longest = max(longest, time.monotonic() - started)
+        if answered == 1:
+            emit("talking")
+        time.sleep(every)
+    session.quit()
+    return {"answered": answered, "ended": ended, "longest": round(longest, 3)}
+
+
+def counters() -> dict[str, int]:
+    """What this host's kernel says of ICMP errors it got, and of those it did not look at (`OutOfWindowIcmps`)."""
+    netstat, snmp = _table("netstat"), _table("snmp")
+    plain = dict(line.split() for line in Path("/proc/net/snmp6").read_text(encoding="ascii").splitlines())
+    found = {"OutOfWindowIcmps": netstat["TcpExt"]["OutOfWindowIcmps"]}
+    found |= {name: snmp["Icmp"][name] for _, group, name in COUNTERS[4]}
+    return found | {name: int(plain[name]) for _, _, name in COUNTERS[6]}
+
+
+def keepalives(ports: list[int]) -> list[dict[str, Any]]:
+    """Established connections of this host with one of the ports at either end, and the timer of each.
+
+    Returns:
+        `local`, `peer`, and `timer`: seconds to the next keep-alive, None if there is none.
+    """
+    condition = " or ".join(f"sport = :{port} or dport = :{port}" for port in ports)
+    found = []
+    for line in _run("ss", "-tnoH", "state", "established", f"( {condition} )").splitlines():
+        words = line.split()
+        timer = re.search(r"timer:\(keepalive,([^,]+),", line)
+        found.append({"local": words[2], "peer": words[3], "timer": _span(timer.group(1)) if timer else None})
+    return found
+
+
+def soft_errors(targets: list[str], ports: list[int], within: float) -> dict[str, Any]:
+    """Listens for connections between hosts of ours and others, then sends the hosts soft errors about them.
+
+    An error counts only if it quotes a sequence number the host has sent and that lies in its window: on a connection that is silent right
+    now, the next number. It is learnt from the other side's acknowledgements.
+
+    Args:
+        targets: addresses of the hosts that are to get errors.
+        ports: TCP ports of the connections, at either end.
+        within: seconds to listen first.
+
+    Returns:
+        `sent`: errors by target; `connections`: how many were seen.
+    """
+    wanted = {ipaddress.ip_address(address).packed for address in targets}
+    next_of: dict[tuple[bytes, bytes, int, int], int] = {}
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETHER_ANY)) as wire:
+        wire.settimeout(0.2)
+        until = time.monotonic() + within
+        while time.monotonic() < until:
+            try:
+                packet = wire.recv(65535)
+            except TimeoutError:
+                continue
+            parsed = _segment(packet)
+            if parsed is None:
+                continue
+            source, target, sport, dport, flags, acknowledged = parsed
+            # What the others acknowledge to a host of ours is the number it will use next.
+            if target in wanted and (sport in ports or dport in ports) and flags & 0x10 and not flags & 0x07:
+                next_of[target, source, dport, sport] = acknowledged
+    sent: dict[str, int] = {}
+    for (host, other, host_port, other_port), sequence in next_of.items():
+        version = 4 if len(host) == 4 else 6
+        address = str(ipaddress.ip_address(host))
+        quoted = _quoted(host, other, host_port, other_port, sequence)
+        for kind, code in SOFT[version]:
+            _send_error(address, kind, code, quoted)
+            sent[address] = sent.get(address, 0) + 1
+            time.sleep(0.01)
+    return {"sent": sent, "connections": len(next_of)}
+
+
+def _segment(packet: bytes) -> tuple[bytes, bytes, int, int, int, int] | None:
+    """(source, target, source port, target port, flags, acknowledged) of a TCP segment; None for anything else."""
+    if packet[:1] and packet[0] >> 4 == 4 and packet[9] == TCP:
+        start, source, target = (packet[0] & 15) * 4, packet[12:16], packet[16:20]
+    elif packet[:1] and packet[0] >> 4 == 6 and packet[6] == TCP:
+        start, source, target = 40, packet[8:24], packet[24:40]
+    else:
+        return None
+    if len(packet) < start + 20:
+        return None
+    sport, dport, _, acknowledged, offset_flags = struct.unpack_from("!HHIIH", packet, start)
+    return source, target, sport, dport, offset_flags & 0x3F, acknowledged
+
+
+def _quoted(host: bytes, other: bytes, host_port: int, other_port: int, sequence: int) -> bytes:
+    """The start of a segment from a host of ours, as an error quotes it."""
+    segment = struct.pack("!HHIIHHHH", host_port, other_port, sequence, 0, 0x5010, 1024, 0, 0)
+    if len(host) == 16:
+        return struct.pack("!IHBB", 0x60000000, len(segment), TCP, 60) + host + other + segment
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 1, 0x4000, 60, TCP, 0) + host + other
+    return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + segment
+
+
+def _send_error(address: str, kind: int, code: int, quoted: bytes) -> None:
+    version = 6 if ":" in address else 4
+    family, protocol = (socket.AF_INET6, ICMP6) if version == 6 else (socket.AF_INET, ICMP)
+    message = struct.pack("!BBHI", kind, code, 0, 0) + quoted
+    if version == 4:
+        message = message[:2] + struct.pack("!H", _checksum(message)) + message[4:]
+    with socket.socket(family, socket.SOCK_RAW, protocol) as out:
+        out.sendto(message, (address, 0))
+
+
+def _checksum(data: bytes) -> int:
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _table(name: str) -> dict[str, dict[str, int]]:
+    lines = Path("/proc/net", name).read_text(encoding="ascii").splitlines()
+    found: dict[str, dict[str, int]] = {}
+    for head, values in zip(lines[::2], lines[1::2], strict=True):
+        group, _, names = head.partition(":")
+        found[group] = dict(zip(names.split(), map(int, values.partition(":")[2].split()), strict=True))
+    return found
+
+
+def _span(text: str) -> float:
+    """Seconds of a timer as `ss` prints it: `119min`, `1hour5min`, `12sec`, `300ms`."""
+    units = {"hour": 3600, "min": 60, "sec": 1, "ms": 0.001}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(hour|min|sec|ms)", text))
+
+
+def _away() -> None:
+    _run("systemctl", "stop", f"{SAFETY}.timer", check=False)
+    _run("nft", "delete", "table", "inet", TABLE, check=False)
+
+
+def _run(*command: str, data: str | None = None, check: bool = True) -> str:
+    done = subprocess.run(command, input=data, capture_output=True, text=True, timeout=30, check=False)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(command[:3])}: {done.stderr.strip()[:300]}")
+    return done.stdout
