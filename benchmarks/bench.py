@@ -149,9 +149,7 @@ def _push(prober: Prober, doors: dict[str, Door], accounts: list[Account]) -> Ro
     for _ in range(PUSHES):
         waiting = prober.start("handset", "push", door=doors["IPv4"], account=accounts[0], within=20)
         waiting.wait("idling")
-        sending = prober.start(
-            "peer", "foreign-mx", door=mx, sender="postmaster@peer.test", recipient=user, elsewhere="x@elsewhere.invalid"
-        )
+        sending = prober.start("peer", "foreign-mx", door=mx, sender="postmaster@peer.test", recipient=user, elsewhere="x@peer.test")
         accepted = sending.wait("result")
         delays.append(waiting.wait("exists").at - accepted.at)
         waiting.stop()

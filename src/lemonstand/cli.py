@@ -21,6 +21,7 @@ from lemonstand.errors import InputError, LemonstandError
 from lemonstand.paths import data_dir, lab_dir, site_dir
 from lemonstand.progress import observer
 from lemonstand.site import Site, load_site
+from lemonstand.site.fields import suggest
 
 DEFAULT_SITE = "inventories/lab"
 DEFAULT_LAB = "lab"
@@ -232,6 +233,69 @@ def summary(chosen: Chosen) -> None:
     console.print("Try:")
     for line in tries:
         console.print(f"  {' '.join(line.split())}", soft_wrap=True)
+
+
+@main.command()
+@site_options
+@click.argument("names", nargs=-1, metavar="[MUTANT]…")
+@click.option("--list", "listing", is_flag=True, help="Only say which mutants there are.")
+def mutate(chosen: Chosen, names: tuple[str, ...], listing: bool) -> None:
+    """Breaks a lab on purpose, one mutant after the other, and sees whether the checks notice. Each is mended before the next.
+
+    1 if a named check missed its mutant, or the lab is not as it was.
+    """
+    from lemonstand import mutants as breaks  # noqa: PLC0415 - starts pytest
+
+    known = {mutant.name: mutant for mutant in breaks.load_mutants()}
+    if listing:
+        for mutant in known.values():
+            click.echo(f"{mutant.name:<40} {mutant.host:<9} {', '.join(mutant.controls)}")
+        return
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise InputError(f"there is no mutant '{wrong[0]}'", "MUTANT", suggest(wrong[0], known, "`lemonstand mutate --list` names them"))
+    if chosen.lab is None:
+        raise InputError("mutants break hosts on purpose: labs only", "--site", "name a lab's inventory")
+    chosen.load()
+    console = Console(highlight=False)
+    verdicts = []
+    for name in names or known:
+        verdict = breaks.mutate(known[name], chosen.lab, chosen.path)
+        verdicts.append(verdict)
+        word = "[green]noticed[/]" if verdict.good else "[bold red]MISSED[/]" if verdict.missed else "[bold red]NOT MENDED[/]"
+        console.print(f"{name:<40} {word}  {verdict.seconds:5.1f} s  {', '.join(verdict.noticed)}", soft_wrap=True)
+        for missed in verdict.missed:
+            console.print(f"  [bold red]did not notice:[/] {missed}", soft_wrap=True)
+    good = sum(verdict.good for verdict in verdicts)
+    console.print(f"{good} of {len(verdicts)} mutants noticed and mended in {sum(v.seconds for v in verdicts):.0f} s")
+    click.get_current_context().exit(0 if good == len(verdicts) else 1)
+
+
+@main.command()
+@site_options
+def dns(chosen: Chosen) -> None:
+    """Prints the DNS records the site needs, as lines of a zone file."""
+    from lemonstand.policy.dns import records  # noqa: PLC0415
+
+    for record in records(chosen.load()):
+        click.echo(str(record))
+
+
+@main.command("firewall-request")
+@site_options
+@click.option("--format", "form", type=click.Choice(["md", "html"]), default="md", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file instead.")
+def firewall_request(chosen: Chosen, form: str, output: Path | None) -> None:
+    """Writes what the owner of an existing firewall is asked for: openings, times, ICMP, and why."""
+    from lemonstand.policy.change_request import change_request, render  # noqa: PLC0415
+
+    text = render(change_request(chosen.load()), form)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    click.echo(f"written: {output}")
 
 
 @main.group("lab", cls=Group)

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.answer("live")
 PEER_MAIL = "/srv/peer-mail"
 PEER_SENDER, PEER_USER = "postmaster@peer.test", "carol@peer.test"
 """The lab's mail host outside: who sends there, and who has a mailbox."""
-ELSEWHERE = "somebody@elsewhere.invalid"
+ELSEWHERE = "somebody@peer.test"
+"""An address an open relay would take mail for: its domain exists, and is not the site's."""
 PUSH_SECONDS = 2.0
 ARRIVAL_SECONDS = 20
 

@@ -140,7 +140,7 @@ def test_soft_errors_end_no_connection(
         for host in hosts
     }
     before = {host.name: prober.ask(host.name, "counters") for host in hosts}
-    sessions = {family: prober.start(vantage, "talk", door=doors(family), account=accounts[0], within=12, every=0.5) for family in FAMILIES}
+    sessions = {family: prober.start(vantage, "talk", door=doors(family), account=accounts[0], within=14, every=2.0) for family in FAMILIES}
     for running in sessions.values():
         running.wait("talking")
     sent = prober.ask(border, "soft-errors", targets=[a for each in legs.values() for a in each], ports=[143], within=4)

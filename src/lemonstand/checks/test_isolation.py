@@ -44,7 +44,9 @@ def _owner(site: Site, address: str) -> Host | None:
 class Path:
     """One connection attempt through the rules of all hosts on its way: the source's output, the edge, the target's input."""
 
-    def __init__(self, site: Site, snapshots: Snapshots) -> None:
+    def __init__(self, site: Site, snapshots: Snapshots, alone: str = "") -> None:
+        """With `alone`, only that host's rules count: the others let everything through, as if somebody had broken into them."""
+        self._alone = alone
         self._site = site
         self._snapshots = snapshots
         self._edges = list(site.group("edges"))
@@ -144,7 +146,7 @@ class Path:
     def _ask(self, host: str, hook: str, packet: Packet, seen: list[Verdict]) -> str | None:
         verdict = self._facts(host).rules.verdict(hook, packet)
         seen.append(verdict)
-        return None if verdict.accepted else f"{host} {hook}: {verdict.rule}"
+        return None if verdict.accepted or self._alone not in {"", host} else f"{host} {hook}: {verdict.rule}"
 
 
 def _asked(site: Site, cell: Cell) -> bool:
@@ -196,6 +198,32 @@ def test_rules_equal_the_flows(site: Site, snapshots: Snapshots, measure: Measur
         count > 0 and not wrong, f"{len(wrong)} of {count} answers differ from the flows", seen=wrong[:20], expected="what flows.yml says"
     )
     _edge_is_ours(site)
+
+
+@pytest.mark.control("LEM-8-06")
+@pytest.mark.supports("LEM-8-07", "LEM-8-09", "LEM-6.1-02")
+@pytest.mark.parametrize("group", ["edges", "auths", "stores"])
+def test_each_filter_holds_alone(site: Site, snapshots: Snapshots, group: str, measure: Measure) -> None:
+    """The edge keeps zones apart whatever hosts' own rules say; hosts with credentials or mail are closed whatever the edge says."""
+    if not site.group(group):
+        _edge_is_ours(site)
+    wrong, count = [], 0
+    for filtering in site.group(group):
+        path = Path(site, snapshots, filtering.name)
+        for cell, flow in expected_matrix(site).items():
+            source = site.hosts.get(cell.source)
+            zone = _zone_of(site, site.hosts[cell.destination], str(cell.address))
+            between = zone is not None and not (source is not None and zone in source.interfaces) and zone != "management"
+            concerned = between and cell.source != CONTROLLER if group == "edges" else cell.destination == filtering.name
+            if flow is not None or not concerned or not _asked(site, cell):
+                continue
+            count += 1
+            if path.first_drop(cell)[0] is None:
+                wrong.append(
+                    f"{filtering.name} alone lets {cell.source} reach {cell.destination} {cell.address} {cell.protocol} {cell.port}"
+                )
+    measure("questions", count)
+    expect(count > 0 and not wrong, "a filter relies on others", seen=wrong[:20], expected="each drops what no flow allows")
 
 
 @pytest.mark.control("LEM-8-09")

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from lemonstand import probes
-from lemonstand.checks import Invalid, NotMeasurable
+from lemonstand.checks import Invalid, NotMeasurable, Unmet
 from lemonstand.checks.connections import Connection
 from lemonstand.policy import CONTROLLER, Cell, expected_matrix
 from lemonstand.probes.tickets import Inward
@@ -89,6 +89,7 @@ class Running:
 
         Raises:
             Invalid: the probe failed or ended without it.
+            Unmet: a service refused what it must allow.
         """
         while True:
             try:
@@ -101,6 +102,8 @@ class Running:
                 raise Invalid(f"the probe on {self._host} ended without an answer: {said[:400]}")
             if event.name == "error":
                 raise Invalid(f"the probe on {self._host} failed: {event.values['kind']}: {event.values['message']}")
+            if event.name == "refused":
+                raise Unmet("a service refuses what it must allow", event.values["message"], "leave", "see the service's journal")
             if event.name == name:
                 return event
 

@@ -259,7 +259,8 @@ def _outcome(call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Ou
         return "invalid", problem
     if report.passed:
         return "pass", None
-    if report.when == "call" and isinstance(problem, AssertionError | pytest.fail.Exception):
+    # A fixture that breaks is no failure of the site, unless it says so in as many words.
+    if isinstance(problem, Unmet) or (report.when == "call" and isinstance(problem, AssertionError | pytest.fail.Exception)):
         return "fail", problem
     return "invalid", problem
 

@@ -31,6 +31,7 @@ def verify(
     keyword: str | None = None,
     *,
     disruptive: bool = False,
+    quiet: bool = False,
     checks: Path | None = None,
 ) -> int:
     """Verifies a site: runs the checks, prints progress and a summary, leaves the evidence.
@@ -43,6 +44,7 @@ def verify(
         select: ids of controls, patterns of them (`LEM-7-*`), or topics (`network`); default: all checks.
         keyword: a pytest expression (`-k`) over the checks' names.
         disruptive: also run checks that disturb the site (outages, loss, reloads).
+        quiet: print nothing; the evidence says it all.
         checks: another directory of checks.
 
     Returns:
@@ -68,7 +70,7 @@ def verify(
     env = {key: value for key, value in os.environ.items() if key not in {"PYTEST_ADDOPTS", "PYTEST_PLUGINS"}}
     env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     console = Console(highlight=False)
-    process = subprocess.Popen(command, env=env, cwd=folder)
+    process = subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.DEVNULL if quiet else None)
     try:
         code = process.wait()
     except KeyboardInterrupt:
@@ -84,7 +86,8 @@ def verify(
         raise LemonstandError(f"the checks ended without evidence (pytest says {code})", str(folder), "see the messages above")
     evidence = json.loads(latest.read_text(encoding="utf-8"))
     check_form(evidence)
-    print_summary(console, evidence, load_controls(), latest)
+    if not quiet:
+        print_summary(console, evidence, load_controls(), latest)
     if not evidence["complete"]:
         return INTERRUPTED if code == _PYTEST_INTERRUPTED else FAILED
     return FAILED if code or _bad(evidence) else 0

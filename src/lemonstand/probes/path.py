@@ -29,6 +29,7 @@ COUNTERS = {
     4: (("snmp", "Icmp", "InDestUnreachs"), ("snmp", "Icmp", "InTimeExcds"), ("snmp", "Icmp", "InParmProbs")),
     6: (("snmp6", "", "Icmp6InDestUnreachs"), ("snmp6", "", "Icmp6InTimeExcds"), ("snmp6", "", "Icmp6InParmProblems")),
 }
+QUIET_SECONDS, QUIET_LIMIT = 0.3, 10.0
 ETHER_ANY = 3
 TCP, ICMP, ICMP6 = 6, 1, 58
 
@@ -166,9 +167,11 @@ def soft_errors(targets: list[str], ports: list[int], within: float) -> dict[str
     wanted = {ipaddress.ip_address(address).packed for address in targets}
     next_of: dict[tuple[bytes, bytes, int, int], int] = {}
     with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETHER_ANY)) as wire:
-        wire.settimeout(0.2)
-        until = time.monotonic() + within
-        while time.monotonic() < until:
+        wire.settimeout(0.05)
+        heard = time.monotonic()
+        until = heard + within
+        # The last words must have been said a moment ago: then the next number is what it was when it was learnt.
+        while time.monotonic() < until or (time.monotonic() < until + QUIET_LIMIT and time.monotonic() - heard < QUIET_SECONDS):
             try:
                 packet = wire.recv(65535)
             except TimeoutError:
@@ -177,6 +180,8 @@ def soft_errors(targets: list[str], ports: list[int], within: float) -> dict[str
             if parsed is None:
                 continue
             source, target, sport, dport, flags, acknowledged = parsed
+            if sport in ports or dport in ports:
+                heard = time.monotonic()
             # What the others acknowledge to a host of ours is the number it will use next.
             if target in wanted and (sport in ports or dport in ports) and flags & 0x10 and not flags & 0x07:
                 next_of[target, source, dport, sport] = acknowledged
@@ -188,7 +193,7 @@ def soft_errors(targets: list[str], ports: list[int], within: float) -> dict[str
         for kind, code in SOFT[version]:
             _send_error(address, kind, code, quoted)
             sent[address] = sent.get(address, 0) + 1
-            time.sleep(0.01)
+            time.sleep(0.002)
     return {"sent": sent, "connections": len(next_of)}
 
 

@@ -1,8 +1,9 @@
 """Carries out one order on the host it was sent to and prints lines of JSON.
 
-An order is `{"probe": NAME, "args": {...}, "seconds": N}`. Lines: `{"event": NAME, ...}` while it runs, then
-`{"event": "result", "data": ...}` or `{"event": "error", "kind": ..., "message": ...}`. The process ends itself after `seconds`, whatever
-happens to the connection.
+An order is `{"probe": NAME, "args": {...}, "seconds": N}`. Lines: `{"event": NAME, ...}` while it runs, then one of
+`{"event": "result", "data": ...}`; `{"event": "refused", "message": ...}` where a service said no to what it must allow (a
+`PermissionError` of the clients); `{"event": "error", "kind": ..., "message": ...}`. The process ends itself after `seconds`,
+whatever happens to the connection.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ def main(order: dict[str, Any]) -> None:
     threading.Thread(target=_end_with_the_asker, daemon=True).start()
     try:
         data = PROBES[order["probe"]](**order["args"])
+    except PermissionError as refusal:
+        emit("refused", message=str(refusal)[:2000])
+        sys.exit(2)
     except Exception as fault:  # the other side has to learn of anything
         emit("error", kind=type(fault).__name__, message=str(fault)[:2000])
         sys.exit(1)

@@ -1,0 +1,159 @@
+"""What the people who own a firewall are asked for: a change request from flows and timers (RFC 5383 section 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import jinja2
+
+from lemonstand.errors import LemonstandError
+from lemonstand.paths import data_dir
+from lemonstand.policy.flows import GROUPS, ZONES, Flow
+
+if TYPE_CHECKING:  # the site model builds on this package
+    from lemonstand.site.model import Host, Site
+
+FORMATS = ("md", "html")
+NAMES = {"controllers": "the controllers", "resolvers": "the name servers", "ntp": "the time servers", "internet": "any address outside"}
+STATES = {
+    "established": "established, whether or not anything is sent",
+    "unack": "established, with data not yet acknowledged",
+    "retrans": "established, with data sent again",
+    "fin_wait": "closed by one side",
+    "close_wait": "closed by the other side",
+    "syn_sent": "opening",
+    "syn_recv": "opening, answered",
+    "time_wait": "closed",
+    "close": "reset",
+}
+"""Conntrack's names of states, as a person who runs another make of firewall would put them."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One row of the request.
+
+    Args:
+        flow: what it comes from.
+        source, destination: who, with addresses.
+        crosses: whether packets of it pass a border between zones.
+    """
+
+    flow: Flow
+    source: str
+    destination: str
+    crosses: bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that the template shows."""
+
+    site: str
+    public_name: str
+    domains: str
+    openings: tuple[Opening, ...]
+    timers: tuple[tuple[str, int], ...]
+    keepalive: int
+    idle_notify: int
+    tls_profile: str
+
+
+def change_request(site: Site) -> Request:
+    """The request for a site's border, flows that stay within one zone left out.
+
+    Args:
+        site: a valid site.
+    """
+    timers = site.timers.profiles[site.settings.timer_profile]
+    openings = (
+        Opening(flow, _who(site, flow, flow.source), _who(site, flow, flow.destination), _crosses(site, flow)) for flow in site.active_flows
+    )
+    return Request(
+        site=site.settings.site_name,
+        public_name=site.settings.public_name,
+        domains=", ".join(site.settings.mail_domains),
+        openings=tuple(opening for opening in openings if opening.crosses),
+        timers=tuple((meaning, timers[state]) for state, meaning in STATES.items()),
+        keepalive=timers["tcp_keepalive_time"],
+        idle_notify=timers["idle_notify"],
+        tls_profile=site.settings.tls_profile,
+    )
+
+
+def render(request: Request, form: str) -> str:
+    """The request as a document.
+
+    Args:
+        form: `md` or `html`; HTML is one file without anything outside it.
+
+    Raises:
+        LemonstandError: the template is not there.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(data_dir("templates")),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["span"] = span
+    try:
+        template = environment.get_template(f"firewall-request.{form}.j2")
+    except jinja2.TemplateNotFound as error:
+        raise LemonstandError(f"there is no template {error}", str(data_dir("templates")), "restore it from the release") from None
+    return template.render(request=request)
+
+
+def span(seconds: int) -> str:
+    """Seconds as people say them: 7440 is `2 h 4 min`."""
+    parts = [(seconds // 86400, "d"), (seconds % 86400 // 3600, "h"), (seconds % 3600 // 60, "min"), (seconds % 60, "s")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
+
+
+def _who(site: Site, flow: Flow, endpoint: str) -> str:
+    if endpoint in GROUPS:
+        hosts = site.group(endpoint)
+        named = _hosts(hosts)
+        published = flow.publish and endpoint == flow.destination and site.settings.public_ipv4
+        return f"{named}, IPv4 by way of {site.settings.public_ipv4}" if published else named
+    if endpoint == "controllers":
+        return f"{NAMES[endpoint]} ({', '.join(map(str, site.settings.controllers))})"
+    if endpoint in {"resolvers", "ntp"}:
+        asking = [host for host in site.hosts.values() if flow.source in host.groups or flow.source in host.interfaces]
+        lists = (host.settings.dns_resolvers if endpoint == "resolvers" else host.settings.ntp_servers for host in asking)
+        values = {str(address) for addresses in lists for address in addresses}
+        return f"{NAMES[endpoint]} ({', '.join(sorted(values)) or 'none is set'})"
+    if endpoint == "internet":
+        return NAMES[endpoint]
+    zone = site.settings.zones[endpoint]
+    return f"zone {endpoint} ({', '.join(str(network) for network in (zone.ipv4, zone.ipv6) if network)})"
+
+
+def _hosts(hosts: Iterable[Host]) -> str:
+    rows = []
+    for host in hosts:
+        zones = [zone for zone in host.interfaces if zone != "management"] or list(host.interfaces)
+        addresses = [str(a) for zone in zones for a in host.interfaces[zone].addresses]
+        rows.append(f"{host.name} ({', '.join(addresses)})")
+    return "; ".join(rows)
+
+
+def _crosses(site: Site, flow: Flow) -> bool:
+    """Whether the ends stand in different zones; what hosts ask their own zone's edge never meets a rule between zones."""
+    if flow.destination == "edges" and flow.source in ZONES:
+        return False
+    return _zones(site, flow.source) != _zones(site, flow.destination)
+
+
+def _zones(site: Site, endpoint: str) -> frozenset[str]:
+    if endpoint in ZONES:
+        return frozenset({endpoint})
+    if endpoint == "controllers":
+        return frozenset({"management"})
+    if endpoint in {"resolvers", "ntp"}:
+        return frozenset({"internet"})
+    return frozenset(zone for host in site.group(endpoint) for zone in host.interfaces if zone != "management")

@@ -1,0 +1,61 @@
+"""The DNS records a site needs, so that clients and other mail hosts find it (RFC 6186, RFC 8314 section 5.1, RFC 5321 section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the site model builds on this package
+    from lemonstand.site.model import Site
+
+SERVICES = {"_imap": 143, "_submission": 587}
+IMPLICIT_TLS = {"_imaps": 993, "_submissions": 465}
+PREFERRED = {"both": IMPLICIT_TLS, "modern": IMPLICIT_TLS, "seed-strict": SERVICES}
+"""The services a profile wants clients to try first: they get priority 0, the others 10."""
+
+
+@dataclass(frozen=True, order=True)
+class Record:
+    """One record; names without the final dot.
+
+    Args:
+        name: its owner.
+        kind: A, AAAA, MX or SRV.
+        value: as in a zone file.
+    """
+
+    name: str
+    kind: str
+    value: str
+
+    def __str__(self) -> str:
+        """A line of a zone file."""
+        absolute = self.value if self.kind in {"A", "AAAA"} else f"{self.value}."
+        return f"{self.name}. IN {self.kind} {absolute}"
+
+
+def records(site: Site) -> list[Record]:
+    """The records of a site, in a zone file's order.
+
+    Args:
+        site: a valid site.
+    """
+    settings = site.settings
+    offered = SERVICES | (IMPLICIT_TLS if settings.tls_profile != "seed-strict" else {})
+    preferred = PREFERRED[settings.tls_profile]
+    found = []
+    for domain in settings.mail_domains:
+        found.append(Record(domain, "MX", f"10 {settings.mx_name}"))
+        for service, port in offered.items():
+            priority = 0 if service in preferred else 10
+            found.append(Record(f"{service}._tcp.{domain}", "SRV", f"{priority} 1 {port} {settings.public_name}"))
+    for name, group in ((settings.public_name, "frontends"), (settings.mx_name, "relays")):
+        if settings.public_ipv4 is not None:
+            found.append(Record(name, "A", str(settings.public_ipv4)))
+        for host in site.group(group):
+            leg = host.interfaces["dmz"]
+            if settings.public_ipv4 is None and leg.ipv4 is not None:
+                found.append(Record(name, "A", str(leg.ipv4)))
+            if leg.ipv6 is not None:
+                found.append(Record(name, "AAAA", str(leg.ipv6)))
+    return found

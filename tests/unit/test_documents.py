@@ -1,0 +1,87 @@
+"""What is printed for others: DNS records and the change request for a firewall."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lemonstand.policy.change_request import FORMATS, change_request, render, span
+from lemonstand.policy.dns import records
+from lemonstand.site import Site, load_site
+from sample_site import Tree, sound_site, write_site
+
+
+def _site(folder: Path, **changes: object) -> Site:
+    tree: Tree = sound_site()
+    tree["all"].update(changes)
+    return load_site(write_site(folder, tree))
+
+
+def test_records_lead_to_the_services(tmp_path: Path) -> None:
+    lines = [str(record) for record in records(_site(tmp_path))]
+    assert "lemon.example. IN MX 10 mx.lemon.example." in lines
+    assert "_imap._tcp.lemon.example. IN SRV 10 1 143 mail.lemon.example." in lines
+    assert "_submissions._tcp.lemon.example. IN SRV 0 1 465 mail.lemon.example." in lines
+    assert "mail.lemon.example. IN A 203.0.113.1" in lines
+    assert "mx.lemon.example. IN AAAA 2001:db8:2::20" in lines
+
+
+def test_the_letter_of_the_seed_names_starttls_ports_alone(tmp_path: Path) -> None:
+    ports = [record.value.split()[2] for record in records(_site(tmp_path, lemonstand_tls_profile="seed-strict")) if record.kind == "SRV"]
+    assert ports == ["143", "587"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_flow_across_a_border_is_asked_for_once(tmp_path: Path, form: str) -> None:
+    site = _site(tmp_path)
+    request = change_request(site)
+    text = render(request, form)
+    asked = [opening.flow.name for opening in request.openings]
+    assert len(asked) == len(set(asked))
+    within = {flow.name for flow in site.active_flows} - set(asked)
+    assert within == {"management-ssh", "submission-to-imap", "time-dmz", "time-auth", "time-store"}
+    for opening in request.openings:
+        mark = f"({opening.flow.name})" if form == "md" else f"<code>{opening.flow.name}</code>"
+        assert text.count(mark) == 1
+        assert opening.source in text
+    assert "2 h 4 min" in text
+    assert "203.0.113.1" in text
+
+
+def test_what_a_site_adds_is_asked_for_and_escaped(tmp_path: Path) -> None:
+    flow = {
+        "name": "sieve", "from": "internet", "to": "frontends", "protocol": "tcp", "ports": [4190],
+        "reason": "scripts <b>&</b> filters", "controls": ["LEM-3-09"],
+    }  # fmt: skip
+    text = render(change_request(_site(tmp_path, lemonstand_flows_extra=[flow], lemonstand_flows_disabled=["submission"])), "html")
+    assert "scripts &lt;b&gt;&amp;&lt;/b&gt; filters" in text
+    assert "<code>sieve</code>" in text
+    assert "<code>submission</code>" not in text
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    text = render(change_request(_site(tmp_path)), "html")
+    opened: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag not in {"meta"}:
+                opened.append(tag)
+            assert tag not in {"script", "link", "img", "iframe"}
+
+        def handle_endtag(self, tag: str) -> None:
+            assert opened.pop() == tag
+
+    Reader().feed(text)
+    assert opened == []
+    assert not re.search(r"https?://", text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(7440, "2 h 4 min"), (1740, "29 min"), (240, "4 min"), (432000, "5 d"), (0, "0 s"), (61, "1 min 1 s")]
+)
+def test_spans(seconds: int, text: str) -> None:
+    assert span(seconds) == text
