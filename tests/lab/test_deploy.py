@@ -78,3 +78,18 @@ def test_inner_hosts_have_no_route_to_the_internet(new_lab: str, on: Callable[..
     for host in ("auth", "store"):
         for family, peer in (("-4", f"{PREFIX}.1.25"), ("-6", "fd6c:656d:84:1::25")):
             on(host, "ip", family, "route", "get", peer, code=2)
+
+
+def test_a_stranger_on_a_port_of_ours_is_named_before_anything_changes(
+    deployed: str, lemonstand: Command, on: Callable[..., str], last_run: Callable[[], dict[str, Any]]
+) -> None:
+    on("relay", "systemctl", "stop", "postfix")
+    on("relay", "systemd-run", "--quiet", "--unit=squatter", "python3", "-m", "http.server", "25")
+    try:
+        done = lemonstand("apply", "--lab", deployed, code=1)
+    finally:
+        on("relay", "systemctl", "stop", "squatter")
+        on("relay", "systemctl", "start", "postfix")
+    assert "relay" in done.stdout
+    assert "port 25 is taken by python3" in done.stdout
+    assert last_run()["changes"] == []
