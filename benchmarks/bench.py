@@ -19,7 +19,7 @@ from typing import Any
 
 from lemonstand import lab as labs
 from lemonstand.checks.connections import read_connections
-from lemonstand.checks.vantage import Prober
+from lemonstand.checks.vantage import ELSEWHERE, FAMILIES, PEER_SENDER, Prober, accounts_of, ca_of_clients, door_to
 from lemonstand.paths import data_dir, lab_dir
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import load_site
@@ -94,16 +94,13 @@ def mail() -> Rows:
     os.environ.update(labs.environment(NAME))
     inventory = data_dir("inventories") / "lab"
     site = load_site(inventory)
-    ca = (site.settings.pki_dir / "public" / "ca.crt").read_text(encoding="ascii")
-    doors = {
-        "IPv4": Door(name=site.settings.public_name, address=str(site.settings.public_ipv4), ca=ca),
-        "IPv6": Door(name=site.settings.public_name, address=str(site.group("frontends")[0].interfaces["dmz"].ipv6), ca=ca),
-    }
-    accounts = [Account(user=name, password=site.password_of(name) or "") for name in site.settings.probe_users]
+    ca = ca_of_clients(site)
+    doors = {f"IPv{version}": door_to(site, ca, "frontends", version) for version in FAMILIES}
+    accounts, mx = accounts_of(site), door_to(site, ca, "relays", 4)
     sockets = Path(tempfile.mkdtemp(prefix="lemonstand-ssh-"))
     try:
         prober = Prober(read_connections(inventory, sockets))
-        return [*_logins(prober, doors, accounts), *_forward(prober, doors, accounts), *_push(prober, doors, accounts)]
+        return [*_logins(prober, doors, accounts), *_forward(prober, doors, accounts), *_push(prober, doors["IPv4"], mx, accounts[0])]
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
 
@@ -142,18 +139,16 @@ def _forward(prober: Prober, doors: dict[str, Door], accounts: list[Account]) ->
     return rows
 
 
-def _push(prober: Prober, doors: dict[str, Door], accounts: list[Account]) -> Rows:
+def _push(prober: Prober, door: Door, mx: Door, account: Account) -> Rows:
     delays = []
-    mx = Door(name="mx.lemon.test", address=doors["IPv4"]["address"], ca=doors["IPv4"]["ca"])
-    user = accounts[0]["user"]
     for _ in range(PUSHES):
-        waiting = prober.start("handset", "push", door=doors["IPv4"], account=accounts[0], within=20)
-        waiting.wait("idling")
-        sending = prober.start("peer", "foreign-mx", door=mx, sender="postmaster@peer.test", recipient=user, elsewhere="x@peer.test")
-        accepted = sending.wait("result")
-        delays.append(waiting.wait("exists").at - accepted.at)
-        waiting.stop()
-        prober.ask("handset", "wait-for", door=doors["IPv4"], account=accounts[0], ident=accepted.values["data"]["ident"], within=20)
+        with prober.start("handset", "push", door=door, account=account, within=20) as waiting:
+            waiting.wait("idling")
+            recipient = account["user"]
+            with prober.start("peer", "foreign-mx", door=mx, sender=PEER_SENDER, recipient=recipient, elsewhere=ELSEWHERE) as sending:
+                accepted = sending.wait("result")
+            delays.append(waiting.wait("exists").at - accepted.at)
+        prober.ask("handset", "wait-for", door=door, account=account, ident=accepted.values["data"]["ident"], within=20)
     return [
         ("push, from acceptance at the MX to EXISTS", f"median {statistics.median(delays):.2f} s, slowest {max(delays):.2f} s of {PUSHES}")
     ]

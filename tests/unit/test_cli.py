@@ -48,7 +48,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]
             record._fatal.append(Failure("Configure", "store", "mail_store : Write", "/r/tasks.yml:7", "no room"))
         return RunResult(code, record, "env A=B ansible-playbook site.yml", tmp_path, 1.0)
 
-    monkeypatch.setattr(cli, "run_playbook", run)
+    monkeypatch.setattr("lemonstand.cli.deploy.run_playbook", run)
     return asked
 
 

@@ -96,3 +96,11 @@ def test_missing_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(LemonstandError, match="can't be read") as caught:
         load_timers(tmp_path / "none.yml")
     assert "restore" in caught.value.remedy
+
+
+def test_the_floor_under_a_timer_comes_from_its_relations() -> None:
+    timers = load_timers()
+    assert timers.floor("established") == 7440
+    assert timers.floor("close") == 240
+    with pytest.raises(LookupError, match="imap_hibernate"):
+        timers.floor("imap_hibernate")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid
+from lemonstand.checks import Invalid, Unmet
 from lemonstand.checks.vantage import _BOOT, _MODULES, Running
 from lemonstand.probes import dns, tickets
 from lemonstand.probes.imap import Imap, Literal, announced
@@ -220,3 +220,19 @@ def test_a_probe_that_is_not_wanted_any_more_ends(server: Callable[[Script], tup
 def test_a_probe_has_an_end() -> None:
     with pytest.raises(Invalid, match="ended without an answer"):
         _running({"probe": "maildir", "args": {"folder": "/nonexistent", "ident": "x", "within": 60}, "seconds": 1}).result()
+
+
+def test_a_service_that_refuses_fails_and_a_kernel_that_refuses_is_invalid(server: Callable[[Script], tuple[str, int]]) -> None:
+    address, port = server(_says(b"220 ready\r\n", b"250 x\r\n", b"454 no TLS today\r\n"))
+    code = (
+        "import lemonstand.probes.smtp as s, lemonstand.probes.run as r\n"
+        f"from lemonstand.probes.wire import Wire\ns.Wire = lambda *_: Wire({address!r}, {port})\n"
+        "r.PROBES['x'] = lambda: s.Smtp.open({'name': 'x', 'address': 'x', 'ca': ''}) and None\n"
+        "def kernel(): raise PermissionError('kernel')\nr.PROBES['y'] = kernel\n"
+    )
+    boot = _BOOT.replace('importlib.import_module("lemonstand.probes.run").main(ORDER)', f"exec({code!r})\nr.main(ORDER)")
+    order = {"modules": _MODULES, "seconds": 5, "args": {}}
+    with pytest.raises(Unmet, match="refuses"):
+        Running("here", [sys.executable, "-I", "-S", "-c", boot], json.dumps({**order, "probe": "x"}), 5).result()
+    with pytest.raises(Invalid, match="kernel"):
+        Running("here", [sys.executable, "-I", "-S", "-c", boot], json.dumps({**order, "probe": "y"}), 5).result()

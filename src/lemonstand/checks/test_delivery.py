@@ -8,18 +8,15 @@ import pytest
 
 from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import Doors, InBoth, Prober
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Doors, InBoth, Prober
 from lemonstand.probes.wire import Account, Door
 
 pytestmark = pytest.mark.answer("live")
 
 PEER_MAIL = "/srv/peer-mail"
-PEER_SENDER, PEER_USER = "postmaster@peer.test", "carol@peer.test"
-"""The lab's mail host outside: who sends there, and who has a mailbox."""
-ELSEWHERE = "somebody@peer.test"
-"""An address an open relay would take mail for: its domain exists, and is not the site's."""
+PEER_USER = "carol@peer.test"
+"""Who has a mailbox at the lab's mail host outside."""
 PUSH_SECONDS = 2.0
-ARRIVAL_SECONDS = 20
 
 
 @pytest.fixture
@@ -42,14 +39,12 @@ def test_mail_from_outside_wakes_a_client(
     prober: Prober, vantage: str, outsider: str, *, door: Door, mx: Door, family: int, accounts: list[Account], measure: Measure
 ) -> None:
     """A handset idles; a message by MX, relay and LMTP is told within 2 s of its acceptance, by one clock: the controller's."""
-    waiting = prober.start(vantage, "push", door=door, account=accounts[0], within=ARRIVAL_SECONDS)
-    try:
+    user = accounts[0]["user"]
+    with prober.start(vantage, "push", door=door, account=accounts[0], within=ARRIVAL_SECONDS) as waiting:
         waiting.wait("idling")
-        sending = prober.start(outsider, "foreign-mx", door=mx, sender=PEER_SENDER, recipient=accounts[0]["user"], elsewhere=ELSEWHERE)
-        accepted = sending.wait("result")
+        with prober.start(outsider, "foreign-mx", door=mx, sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE) as sending:
+            accepted = sending.wait("result")
         told = waiting.wait("exists")
-    finally:
-        waiting.stop()
     sent = accepted.values["data"]
     prober.ask(vantage, "wait-for", door=door, account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
     expect(sent["accepted"]["code"] == 250, "the MX refuses a message for a user", seen=sent["accepted"], expected=250)

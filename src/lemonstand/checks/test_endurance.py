@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.vantage import FAMILIES, Doors, Once, Prober, Running
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, FAMILIES, Doors, Once, Prober, Running
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site
 
@@ -18,31 +20,39 @@ pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
 
 OUTAGE_SECONDS = 120
 LOSS_PERCENT, LOSS_SECONDS = 20, 30
+SPARE_SECONDS = 30
+"""What a probe gets beyond the time it works, to open its session and to close it."""
 MAIL_PORTS = [143, 587]
-FLOOR = 7440
-"""Seconds: 2 h 4 min (RFC 5382, REQ-5)."""
-PUSH_SECONDS = 5.0
-ARRIVAL_SECONDS = 20
-Sessions = dict[int, Running]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def border(site: Site) -> str:
-    """The host all mail of clients passes, if it is ours."""
+    """The host all mail of clients passes.
+
+    Raises:
+        NotMeasurable: it is not ours.
+    """
     edges = site.group("edges")
     if not edges:
         not_measurable("the site has no edge of its own: outages can't be made")
     return edges[0].name
 
 
-def _idle(prober: Prober, vantage: str, doors: Doors, account: Account, within: float) -> Sessions:
-    """A session that idles, in each IP version."""
-    running = {}
-    for family in FAMILIES:
-        running[family] = prober.start(vantage, "push", seconds=int(within) + 30, door=doors(family), account=account, within=within)
-    for each in running.values():
-        each.wait("idling")
-    return running
+@contextlib.contextmanager
+def _in_both(
+    prober: Prober, vantage: str, doors: Doors, probe: str, ready: str, *, within: float, **args: Any
+) -> Iterator[dict[int, Running]]:
+    """A probe at work in each IP version, all of them `ready`; they are stopped at the end of the block."""
+    with contextlib.ExitStack() as stack:
+        running = {
+            family: stack.enter_context(
+                prober.start(vantage, probe, seconds=int(within) + SPARE_SECONDS, door=doors(family), within=within, **args)
+            )
+            for family in FAMILIES
+        }
+        for each in running.values():
+            each.wait(ready)
+        yield running
 
 
 def _mail(prober: Prober, vantage: str, doors: Doors, accounts: list[Account]) -> str:
@@ -58,22 +68,24 @@ def _tidy(prober: Prober, vantage: str, doors: Doors, account: Account, ident: s
 
 
 @pytest.fixture(scope="session")
-def outage(once: Once, prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[Account]) -> dict[str, Any]:
+def outside(site: Site, border: str) -> str:
+    """The border's device towards the clients."""
+    return site.hosts[border].interfaces["internet"].device
+
+
+@pytest.fixture(scope="session")
+def outage(once: Once, prober: Prober, border: str, outside: str, *, vantage: str, doors: Doors, accounts: list[Account]) -> dict[str, Any]:
     """Two minutes without a packet between client and frontend, while mail arrives; what came after it on the same connections."""
-    edges = site.group("edges")
-    if not edges:
-        not_measurable("the site has no edge of its own: outages can't be made")
 
     def ask() -> Any:
         within = 3.0 * OUTAGE_SECONDS
-        outside = edges[0].interfaces["internet"].device
-        sessions = _idle(prober, vantage, doors, accounts[0], within)
-        hold = prober.start(edges[0].name, "hold-back", seconds=OUTAGE_SECONDS + 20, ports=[143], within=OUTAGE_SECONDS, device=outside)
-        hold.wait("holding")
-        ident = _mail(prober, vantage, doors, accounts)
-        held = hold.result()
-        released = time.monotonic()
-        seen = {family: running.wait("result") for family, running in sessions.items()}
+        with _in_both(prober, vantage, doors, "push", "idling", within=within, account=accounts[0]) as sessions:
+            hold = prober.start(border, "hold-back", seconds=OUTAGE_SECONDS + 20, ports=[143], within=OUTAGE_SECONDS, device=outside)
+            hold.wait("holding")
+            ident = _mail(prober, vantage, doors, accounts)
+            held = hold.result()
+            released = time.monotonic()
+            seen = {family: running.wait("result") for family, running in sessions.items()}
         _tidy(prober, vantage, doors, accounts[0], ident)
         return {
             "held": held,
@@ -97,7 +109,7 @@ def test_a_session_outlives_an_outage(outage: dict[str, Any], family: int, measu
 
 
 @pytest.mark.control("LEM-4.2-02", "LEM-7-04")
-def test_the_edge_remembers_unacknowledged_data(outage: dict[str, Any], measure: Measure) -> None:
+def test_the_edge_remembers_unacknowledged_data(outage: dict[str, Any], site: Site, measure: Measure) -> None:
     """At the end of the outage, with data sent again and again, conntrack still means to remember for more than two hours."""
     entries = [entry for entry in outage["held"]["entries"] if entry["state"] == "ESTABLISHED"]
     if not entries:
@@ -105,26 +117,24 @@ def test_the_edge_remembers_unacknowledged_data(outage: dict[str, Any], measure:
     least = min(entry["left"] for entry in entries)
     measure("connections", len(entries))
     measure("least time left", least, "s")
-    expect(least >= FLOOR - OUTAGE_SECONDS, "the edge forgets a connection with unacknowledged data", seen=entries, expected=f"{FLOOR} s")
+    floor = site.timers.floor("unack")
+    expect(least >= floor - OUTAGE_SECONDS, "the edge forgets a connection with unacknowledged data", seen=entries, expected=f"{floor} s")
 
 
 @pytest.mark.control("LEM-7-01", "LEM-7-09")
 def test_the_edge_remembers_silent_connections(
-    prober: Prober, border: str, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+    prober: Prober, border: str, site: Site, vantage: str, doors: Doors, *, accounts: list[Account], measure: Measure
 ) -> None:
     """Idle connections in both families, as the edge's conntrack counts them down."""
-    sessions = _idle(prober, vantage, doors, accounts[0], 20)
-    try:
+    with _in_both(prober, vantage, doors, "push", "idling", within=20, account=accounts[0]):
         entries = [entry for entry in prober.ask(border, "flows", ports=[143]) if entry["state"] == "ESTABLISHED"]
-    finally:
-        for running in sessions.values():
-            running.stop()
+    floor = site.timers.floor("established")
     for version in ("ipv4", "ipv6"):
         left = [entry["left"] for entry in entries if entry["family"] == version]
         if not left:
             invalid(f"the edge shows no {version} connection of the handset")
         measure(f"{version}: time left", min(left), "s")
-        expect(min(left) >= FLOOR - 20, f"the edge forgets silent {version} connections", seen=min(left), expected=f"{FLOOR} s")
+        expect(min(left) >= floor - 20, f"the edge forgets silent {version} connections", seen=min(left), expected=f"{floor} s")
 
 
 @pytest.mark.control("LEM-4.2-05", "LEM-4-04d")
@@ -140,11 +150,9 @@ def test_soft_errors_end_no_connection(
         for host in hosts
     }
     before = {host.name: prober.ask(host.name, "counters") for host in hosts}
-    sessions = {family: prober.start(vantage, "talk", door=doors(family), account=accounts[0], within=14, every=2.0) for family in FAMILIES}
-    for running in sessions.values():
-        running.wait("talking")
-    sent = prober.ask(border, "soft-errors", targets=[a for each in legs.values() for a in each], ports=[143], within=4)
-    talked = {family: running.result() for family, running in sessions.items()}
+    with _in_both(prober, vantage, doors, "talk", "talking", within=14, account=accounts[0], every=2.0) as sessions:
+        sent = prober.ask(border, "soft-errors", targets=[a for each in legs.values() for a in each], ports=[143], within=4)
+        talked = {family: running.result() for family, running in sessions.items()}
     after = {host.name: prober.ask(host.name, "counters") for host in hosts}
     for host in hosts:
         grown = {name: after[host.name][name] - before[host.name][name] for name in after[host.name]}
@@ -164,11 +172,9 @@ def test_a_forgotten_connection_is_learnt_again(
     prober: Prober, border: str, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
 ) -> None:
     """The edge forgets, the client speaks, the session goes on."""
-    sessions = {family: prober.start(vantage, "talk", door=doors(family), account=accounts[0], within=6, every=1.0) for family in FAMILIES}
-    for running in sessions.values():
-        running.wait("talking")
-    gone = prober.ask(border, "forget", ports=[143])
-    talked = {family: running.result() for family, running in sessions.items()}
+    with _in_both(prober, vantage, doors, "talk", "talking", within=6, account=accounts[0], every=1.0) as sessions:
+        gone = prober.ask(border, "forget", ports=[143])
+        talked = {family: running.result() for family, running in sessions.items()}
     measure("connections forgotten", gone)
     if gone < len(FAMILIES):
         invalid(f"only {gone} connections could be forgotten")
@@ -182,17 +188,17 @@ def test_routine_work_ends_no_session(
     prober: Prober, host: HostFactory, site: Site, vantage: str, doors: Doors, *, accounts: list[Account], measure: Measure
 ) -> None:
     """Dovecot is reloaded on frontends and stores, all rules are loaded anew; then a message is told on the sessions from before."""
-    sessions = _idle(prober, vantage, doors, accounts[0], 60)
-    for each in (*site.group("frontends"), *site.group("stores")):
-        if host(each.name).run("systemctl reload dovecot").rc != 0:
-            invalid(f"dovecot on {each.name} can't be reloaded")
-    for each in site.hosts.values():
-        if each.role_groups and host(each.name).run("nft -f /etc/lemonstand/nftables.nft").rc != 0:
-            invalid(f"the rules on {each.name} can't be loaded")
-    time.sleep(7)  # a reload that ends sessions does so within six seconds
-    began = time.monotonic()
-    ident = _mail(prober, vantage, doors, accounts)
-    seen = {family: running.wait("result") for family, running in sessions.items()}
+    with _in_both(prober, vantage, doors, "push", "idling", within=60, account=accounts[0]) as sessions:
+        for each in (*site.group("frontends"), *site.group("stores")):
+            if host(each.name).run("systemctl reload dovecot").rc != 0:
+                invalid(f"dovecot on {each.name} can't be reloaded")
+        for each in site.hosts.values():
+            if each.role_groups and host(each.name).run("nft -f /etc/lemonstand/nftables.nft").rc != 0:
+                invalid(f"the rules on {each.name} can't be loaded")
+        time.sleep(7)  # a reload that ends sessions does so within six seconds
+        began = time.monotonic()
+        ident = _mail(prober, vantage, doors, accounts)
+        seen = {family: running.wait("result") for family, running in sessions.items()}
     _tidy(prober, vantage, doors, accounts[0], ident)
     lost = [f"IPv{family}: {event.values['data']['lines']}" for family, event in seen.items() if not event.values["data"]["arrived"]]
     measure("push after it", round(max(event.at for event in seen.values()) - began, 2), "s")
@@ -202,10 +208,9 @@ def test_routine_work_ends_no_session(
 @pytest.mark.control("LEM-4-01")
 @pytest.mark.supports("LEM-4-04g", "LEM-4-04a")
 def test_services_work_through_loss(
-    prober: Prober, border: str, site: Site, vantage: str, doors: Doors, *, accounts: list[Account], measure: Measure
+    prober: Prober, border: str, outside: str, vantage: str, doors: Doors, *, accounts: list[Account], measure: Measure
 ) -> None:
     """A fifth of all packets is lost: handshakes, TLS and logins on both ports take longer and succeed."""
-    outside = site.hosts[border].interfaces["internet"].device
     hold = prober.start(
         border, "hold-back", seconds=LOSS_SECONDS + 20, ports=MAIL_PORTS, within=LOSS_SECONDS, percent=LOSS_PERCENT, device=outside
     )

@@ -8,14 +8,13 @@ import pytest
 
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import THROUGH, Doors, Prober, Seen
+from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Doors, Prober, Seen
 from lemonstand.policy import Cell, expected_matrix
 from lemonstand.policy.dns import records
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
 
-KNOCK_SECONDS = 1.5
 IMPLICIT_TLS = (465, 993)
 
 

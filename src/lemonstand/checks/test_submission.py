@@ -9,7 +9,7 @@ import pytest
 
 from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import Doors, InBoth, Prober
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, Doors, InBoth, Prober
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import Site
 
@@ -21,7 +21,6 @@ TAKEN_FOR_TRACE = 1024
 ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}\b")
 TRANSPORT = {"STARTTLS", "AUTH"}
 """Keywords that change with TLS and login by their nature (RFC 3207, RFC 4954)."""
-ARRIVAL_SECONDS = 20
 
 
 @pytest.fixture

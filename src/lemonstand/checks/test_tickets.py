@@ -78,14 +78,11 @@ def test_sessions_are_really_passed_on(
 ) -> None:
     """While a handset idles, the store holds the session with the handset's own address, and the frontend only a proxied one."""
     user, store, frontend = accounts[0]["user"], site.group("stores")[0].name, site.group("frontends")[0].name
-    probe = prober.start(vantage, "push", door=door, account=accounts[0], within=20)
-    try:
+    with prober.start(vantage, "push", door=door, account=accounts[0], within=20) as probe:
         probe.wait("idling")
         sessions = _table(host(store).run("doveadm -f tab who -1"))
         proxied = _table(host(frontend).run("doveadm -f tab proxy list"))
         local = _table(host(frontend).run("doveadm -f tab who -1"))
-    finally:
-        probe.stop()
     mine = [row for row in sessions if row.get("username") == user]
     measure("at the store", "; ".join(sorted({f"{row.get('service')} from {row.get('ip', row.get('ips', ''))}" for row in mine})))
     expect(bool(mine), "the store has no session of the user", seen=sessions[:5], expected=user)
@@ -115,12 +112,9 @@ def test_no_leg_keeps_itself_alive_too_often(
 ) -> None:
     """While a session idles, every TCP connection it consists of has a keep-alive timer of two hours, or none, at each end that is ours."""
     names = [host.name for group in ("frontends", "stores") for host in site.group(group)]
-    probe = prober.start(vantage, "push", door=door, account=accounts[0], within=20)
-    try:
+    with prober.start(vantage, "push", door=door, account=accounts[0], within=20) as probe:
         probe.wait("idling")
         found = {name: prober.ask(name, "keepalives", ports=[143]) for name in names}
-    finally:
-        probe.stop()
     silent = [name for name, rows in found.items() if not rows]
     if silent:
         invalid(f"no connection was seen on {', '.join(silent)}")

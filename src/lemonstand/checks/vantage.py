@@ -34,6 +34,12 @@ FAMILIES = (4, 6)
 PROBE_SECONDS = 60
 GRACE_SECONDS = 10
 STOP_SECONDS = 2
+ARRIVAL_SECONDS = 20
+"""How long a message may take from submission or MX to a mailbox."""
+PEER_SENDER = "postmaster@peer.test"
+"""Who sends from the lab's mail host outside."""
+ELSEWHERE = "somebody@peer.test"
+"""An address an open relay would take mail for: its domain exists, and is not the site's."""
 LONG = {"attempts", "matrix"}
 """Fixtures whose question takes seconds and disturbs nobody; `ask_NAME` returns the function that asks."""
 _FOLDER = Path(probes.__file__).parent
@@ -84,6 +90,13 @@ class Running:
             self._process.stdin.write(order + "\n")
             self._process.stdin.flush()
 
+    def __enter__(self) -> Running:
+        """Itself; the probe is stopped at the end of the block, however that ends."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def wait(self, name: str) -> Event:
         """Waits for an event.
 
@@ -109,9 +122,8 @@ class Running:
 
     def result(self) -> Any:
         """What it found."""
-        data = self.wait("result").values["data"]
-        self.stop()
-        return data
+        with self:
+            return self.wait("result").values["data"]
 
     def stop(self) -> None:
         """Ends it: without anybody at its standard input it goes away by itself."""
@@ -221,15 +233,13 @@ def _begin(make: Callable[[], Any]) -> Future[Any]:
 
 
 @pytest.fixture(scope="session")
-def in_both_families() -> InBoth:
+def in_both_families(once: Once) -> InBoth:
     """`in_both_families(name, family, ask)`: what `ask(family)` returned; the first call asks in both IP versions, side by side."""
-    kept: dict[tuple[str, int], Future[Any]] = {}
 
     def get(name: str, wanted: int, ask: Callable[[int], Any]) -> Any:
-        if (name, wanted) not in kept:
-            for each in FAMILIES:
-                kept[name, each] = _begin(functools.partial(ask, each))
-        return kept[name, wanted].result()
+        for each in FAMILIES:
+            once.begin(f"{name} by IPv{each}", functools.partial(ask, each))
+        return once(f"{name} by IPv{wanted}", functools.partial(ask, wanted))
 
     return get
 
@@ -267,15 +277,28 @@ def accounts(site: Site) -> list[Account]:
     Raises:
         NotMeasurable: the inventory has none.
     """
-    names = site.settings.probe_users
-    if not names:
+    if not site.settings.probe_users:
         raise NotMeasurable("the inventory names no accounts for checks (lemonstand_probe_users)")
-    return [Account(user=name, password=site.password_of(name) or "") for name in names]
+    return accounts_of(site)
+
+
+def accounts_of(site: Site) -> list[Account]:
+    """The accounts a site names for checks; may be none."""
+    return [Account(user=name, password=site.password_of(name) or "") for name in site.settings.probe_users]
 
 
 @pytest.fixture(scope="session")
 def public_ca(site: Site) -> str:
     """The CA that signs what clients see, as PEM; empty where it is one of the system's."""
+    return ca_of_clients(site)
+
+
+def ca_of_clients(site: Site) -> str:
+    """See `public_ca`.
+
+    Raises:
+        Invalid: the site's own CA is not there yet.
+    """
     if site.settings.public_certificate.source != "private_ca":
         return ""
     path = site.settings.pki_dir / "public" / "ca.crt"
@@ -293,18 +316,28 @@ def family(request: pytest.FixtureRequest) -> int:
 Doors = Callable[[int], Door]
 
 
+def door_to(site: Site, ca: str, group: str, version: int) -> Door:
+    """The public door of the first frontend or relay.
+
+    Args:
+        ca: PEM of the CA clients trust; empty: the system's.
+        group: `frontends` or `relays`.
+        version: 4 or 6.
+
+    Raises:
+        NotMeasurable: the site has no public address of that IP version.
+    """
+    settings = site.settings
+    address = settings.public_ipv4 if version == 4 else site.group(group)[0].interfaces["dmz"].ipv6
+    if address is None:
+        raise NotMeasurable(f"the site has no public address of IPv{version}")
+    return Door(name=settings.public_name if group == "frontends" else settings.mx_name, address=str(address), ca=ca)
+
+
 @pytest.fixture(scope="session")
 def doors(site: Site, public_ca: str) -> Doors:
     """`doors(family)`: the public door of mail clients."""
-
-    def of(version: int) -> Door:
-        settings = site.settings
-        address = settings.public_ipv4 if version == 4 else site.group("frontends")[0].interfaces["dmz"].ipv6
-        if address is None:
-            raise NotMeasurable(f"the site has no public address of IPv{version}")
-        return Door(name=settings.public_name, address=str(address), ca=public_ca)
-
-    return of
+    return functools.partial(door_to, site, public_ca, "frontends")
 
 
 @pytest.fixture
@@ -316,14 +349,7 @@ def door(doors: Doors, family: int) -> Door:
 @pytest.fixture(scope="session")
 def exchangers(site: Site, public_ca: str) -> Doors:
     """`exchangers(family)`: the site's MX."""
-
-    def of(version: int) -> Door:
-        address = site.settings.public_ipv4 if version == 4 else site.group("relays")[0].interfaces["dmz"].ipv6
-        if address is None:
-            raise NotMeasurable(f"the site has no public address of IPv{version}")
-        return Door(name=site.settings.mx_name, address=str(address), ca=public_ca)
-
-    return of
+    return functools.partial(door_to, site, public_ca, "relays")
 
 
 @pytest.fixture
@@ -357,8 +383,8 @@ def ask_attempts(prober: Prober, site: Site, inward: Inward, accounts: list[Acco
     one, two = accounts[0], accounts[1]
 
     def ask() -> Any:
-        ended = prober.ask(auth, "ticket-expired", user=one["user"], ago=EXPIRED_SECONDS)["ticket"]
-        return prober.ask(frontend, "ticket-attempts", inward=inward, account=one, other=two, ended=ended)
+        spoilt = prober.ask(auth, "tickets-spoilt", user=one["user"], ago=EXPIRED_SECONDS)
+        return prober.ask(frontend, "ticket-attempts", inward=inward, account=one, other=two, spoilt=spoilt)
 
     return ask
 

@@ -51,7 +51,8 @@ def up(name: str = DEFAULT_NAME, prefix: str | None = None, progress: Say = prin
     known = _read(name)
     topology = Topology(name, prefix or known.get("prefix", DEFAULT_PREFIX))
     if known.get("up") and known.get("prefix") == topology.prefix and known.get("key") == images.content_key() and _all_running(topology):
-        _seed(topology, lab_dir(name))  # a user added to the inventory gets a password
+        with _lock(name):
+            _seed(topology, lab_dir(name))  # a user added to the inventory gets a password
         progress(f"lab '{name}' is up already")
         return
     with _lock(name):

@@ -73,19 +73,18 @@ class Base:
 
 
 def wanted_packages() -> list[str]:
-    """The Debian packages all roles ask for, as their `tasks/install.yml` name them.
+    """The Debian packages all roles ask for, as `__ROLE_packages` in their `vars/main.yml` names them.
 
     Raises:
         LemonstandError: a role names packages by a template, which could not be known before a run.
     """
     wanted: set[str] = set()
-    for path in sorted(data_dir("roles").glob("*/tasks/install.yml")):
-        for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
-            names = task.get("ansible.builtin.apt", {}).get("name", [])
-            for name in [names] if isinstance(names, str) else names:
-                if "{" in name:
-                    raise LemonstandError(f"the package '{name}' is not known before a run", str(path), "write package names as they are")
-                wanted.add(name)
+    for path in sorted(data_dir("roles").glob("*/vars/main.yml")):
+        role = path.parents[1].name
+        for name in yaml.safe_load(path.read_text(encoding="utf-8")).get(f"__{role}_packages", []):
+            if "{" in name:
+                raise LemonstandError(f"the package '{name}' is not known before a run", str(path), "write package names as they are")
+            wanted.add(name)
     return sorted(wanted)
 
 

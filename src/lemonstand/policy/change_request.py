@@ -38,23 +38,22 @@ class Opening:
     Args:
         flow: what it comes from.
         source, destination: who, with addresses.
-        crosses: whether packets of it pass a border between zones.
     """
 
     flow: Flow
     source: str
     destination: str
-    crosses: bool
 
 
 @dataclass(frozen=True)
 class Request:
-    """All that the template shows."""
+    """All that the template shows; times in seconds."""
 
     site: str
     public_name: str
     domains: str
     openings: tuple[Opening, ...]
+    floor: int
     timers: tuple[tuple[str, int], ...]
     keepalive: int
     idle_notify: int
@@ -68,15 +67,17 @@ def change_request(site: Site) -> Request:
         site: a valid site.
     """
     timers = site.timers.profiles[site.settings.timer_profile]
-    openings = (
-        Opening(flow, _who(site, flow, flow.source), _who(site, flow, flow.destination), _crosses(site, flow)) for flow in site.active_flows
-    )
     return Request(
         site=site.settings.site_name,
         public_name=site.settings.public_name,
         domains=", ".join(site.settings.mail_domains),
-        openings=tuple(opening for opening in openings if opening.crosses),
-        timers=tuple((meaning, timers[state]) for state, meaning in STATES.items()),
+        openings=tuple(
+            Opening(flow, _who(site, flow, flow.source), _who(site, flow, flow.destination))
+            for flow in site.active_flows
+            if _crosses(site, flow)
+        ),
+        floor=site.timers.floor("established"),
+        timers=tuple((meaning, site.timers.floor(state)) for state, meaning in STATES.items()),
         keepalive=timers["tcp_keepalive_time"],
         idle_notify=timers["idle_notify"],
         tls_profile=site.settings.tls_profile,

@@ -55,6 +55,17 @@ class Timers(BaseModel):
                         raise ValueError(f"profile '{profile}' has no timer '{name}', which the relation '{relation}' needs")
         return self
 
+    def floor(self, timer: str) -> int:
+        """The least a timer may be, by the relations that name a number.
+
+        Raises:
+            LookupError: none does.
+        """
+        named = [each.right for each in self.relations if each.left == timer and each.op == ">=" and isinstance(each.right, int)]
+        if not named:
+            raise LookupError(f"no relation sets a floor under '{timer}'")
+        return max(named)
+
     def broken(self, profile: str) -> list[Relation]:
         """The relations that do not hold in a profile."""
         return [relation for relation in self.relations if not relation.holds(self.profiles[profile])]

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lemonstand.probes.imap import Imap, Literal
-from lemonstand.probes.messages import SUBJECT, Message, message
+from lemonstand.probes.messages import Message, message
 from lemonstand.probes.smtp import Smtp
-from lemonstand.probes.wire import Account, Door, Wire, context
+from lemonstand.probes.wire import Account, Door, Refused, Wire, context
 
 POLL_SECONDS = 0.1
-PARAMETERS = {"eightbit": "BODY=8BITMIME", "utf8": "BODY=8BITMIME SMTPUTF8"}
 EIGHT_BIT = "Grüße aus der Wartung: für Löschen freigegeben.\r\n".encode()
 
 
@@ -23,16 +22,15 @@ def deliver(door: Door, account: Account, recipient: str, how: str = "data", *, 
     """Submits a message.
 
     Args:
-        how: `data`; `chunks` (BDAT, three of them); `eightbit` (8-bit text, RFC 6152); `utf8` (a header in UTF-8 as well, RFC 6531).
+        how: `data`; `chunks` (BDAT, three of them); `eightbit` (8-bit text, RFC 6152).
         report: ask for a report of success (RFC 3461).
     """
     session = Smtp.open(door, account)
     mime = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"
     parameters = "RET=HDRS ENVID=lemonstand" if report else ""
-    if how in PARAMETERS:
-        subject = "Grüße" if how == "utf8" else SUBJECT
-        sample = message(account["user"], recipient, body=EIGHT_BIT, headers=mime, subject=subject)
-        parameters = f"{PARAMETERS[how]} {parameters}".strip()
+    if how == "eightbit":
+        sample = message(account["user"], recipient, body=EIGHT_BIT, headers=mime)
+        parameters = f"BODY=8BITMIME {parameters}".strip()
     else:
         sample = message(account["user"], recipient)
     reply = session.envelope(account["user"], [recipient], parameters, "NOTIFY=SUCCESS" if report else "")
@@ -159,10 +157,10 @@ def append(session: Imap, mailbox: str, sample: Message) -> Stored:
     """Stores a message.
 
     Raises:
-        PermissionError: the server refused.
+        Refused: the server refused.
     """
     answer = session.command("APPEND", mailbox, Literal(sample.data), shown=f"APPEND {mailbox} <{len(sample.data)} bytes>")
     found = re.match(r"APPENDUID (\d+) (\d+)", answer.code)
     if not found:
-        raise PermissionError(f"APPEND: {answer.status} {answer.text}")
+        raise Refused(f"APPEND: {answer.status} {answer.text}")
     return Stored(mailbox, found.group(1), found.group(2))

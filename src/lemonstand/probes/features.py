@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from lemonstand.probes import delivery
 from lemonstand.probes.forward import genurlauth
 from lemonstand.probes.imap import Answer, Imap, Literal
 from lemonstand.probes.messages import SUBJECT, message
-from lemonstand.probes.wire import Account, Door
+from lemonstand.probes.wire import Account, Door, Refused
 
 KEYWORDS = ("$Forwarded", "$SubmitPending", "$Submitted")
 PUSH_SECONDS = 3.0
@@ -96,7 +97,7 @@ def features(door: Door, account: Account) -> dict[str, Any]:
             one.command("SELECT", mailbox)
             try:
                 found[name] = [True, exercise(desk)]
-            except (Lacking, PermissionError) as fault:
+            except (Lacking, Refused) as fault:
                 found[name] = [False, str(fault)]
         return {"capabilities": one.capabilities(), "features": found}
     finally:
@@ -333,9 +334,7 @@ EXERCISES: dict[str, Callable[[Desk], str]] = {
     "CONDSTORE": _condstore,
     "LITERAL+": _literals,
     "IDLE": _idle,
-    "$Forwarded": lambda desk: _keywords(desk, "$Forwarded"),
-    "$SubmitPending": lambda desk: _keywords(desk, "$SubmitPending"),
-    "$Submitted": lambda desk: _keywords(desk, "$Submitted"),
+    **{keyword: functools.partial(_keywords, keyword=keyword) for keyword in KEYWORDS},
     "BINARY": _binary,
     "COMPRESS=DEFLATE": _compress,
     "CONTEXT=SEARCH": _context,

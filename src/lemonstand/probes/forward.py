@@ -13,9 +13,9 @@ from urllib.parse import quote
 from lemonstand.probes import delivery
 from lemonstand.probes.delivery import Stored
 from lemonstand.probes.imap import Imap, Literal
-from lemonstand.probes.messages import Message, ident, large, message
+from lemonstand.probes.messages import ident, large, message
 from lemonstand.probes.smtp import Reply, Smtp
-from lemonstand.probes.wire import Account, Door, Wire
+from lemonstand.probes.wire import Account, Door, Refused, Wire
 
 ARRIVAL_SECONDS = 20
 EXPIRY_SECONDS = 2.2
@@ -84,7 +84,7 @@ def genurlauth(session: Imap, host: str, user: str, stored: Stored, access: str,
         extra: `;EXPIRE=…` or `/;PARTIAL=…`, in front of `;URLAUTH`.
 
     Raises:
-        PermissionError: the server made none.
+        Refused: the server made none.
     """
     name, _, who = access.partition("+")
     access = f"{name}+{quote(who, safe='')}" if who else name
@@ -92,13 +92,15 @@ def genurlauth(session: Imap, host: str, user: str, stored: Stored, access: str,
     answer = session.command(f'GENURLAUTH "{rump}" INTERNAL')
     found = [re.search(r'GENURLAUTH "?([^"\s]+)"?', line) for line in answer.lines("GENURLAUTH")]
     if not answer.ok or not found or found[0] is None:
-        raise PermissionError(f"GENURLAUTH: {answer.status} {answer.text}")
+        raise Refused(f"GENURLAUTH: {answer.status} {answer.text}")
     return found[0].group(1)
 
 
-def burl(session: Smtp, sender: str, recipient: str, url: str) -> Reply:
-    """Sends what a URL names: MAIL and RCPT, then BURL LAST; the first refusal or the last reply."""
+def burl(session: Smtp, sender: str, recipient: str, url: str, text: bytes = b"") -> Reply:
+    """Sends what a URL names, behind a chunk of our own if there is one (RFC 4468 section 3.3); the first refusal or the last reply."""
     reply = session.envelope(sender, [recipient])
+    if reply.ok and text:
+        reply = session.chunk(text, last=False)
     if reply.ok:
         reply = session.command(f"BURL {url} LAST")
     if not reply.ok:
@@ -149,7 +151,7 @@ def abuse(door: Door, owner: Account, other: Account) -> dict[str, Any]:
         kept = burl(mine, user, user, good)
         seen["own, in time"] = kept.plain()
         mixed = message(user, user)
-        seen["text and URL mixed"] = _mixed(mine, user, mixed, good).plain()
+        seen["text and URL mixed"] = burl(mine, user, user, good, mixed.data).plain()
         seen["key reset"] = session.command("RESETKEY", mailbox).plain()
         seen["after the key was reset"] = burl(mine, user, user, good).plain()
         for case, ident_of in (("own, in time", sample.ident), ("text and URL mixed", mixed.ident)):
@@ -161,16 +163,6 @@ def abuse(door: Door, owner: Account, other: Account) -> dict[str, Any]:
         for each in (session, foreign, mine, theirs):
             each.quit()
     return seen
-
-
-def _mixed(session: Smtp, user: str, text: Message, url: str) -> Reply:
-    """A message of a chunk of our own and of what a URL names (RFC 4468 section 3.3)."""
-    reply = session.envelope(user, [user])
-    if reply.ok:
-        reply = session.chunk(text.data, last=False)
-    if reply.ok:
-        reply = session.command(f"BURL {url} LAST")
-    return reply
 
 
 def _fetched(session: Imap, url: str) -> dict[str, Any]:
@@ -196,7 +188,7 @@ def _catenate(session: Imap, stored: Stored, sender: str, recipient: str) -> tup
     )  # fmt: skip
     found = re.match(r"APPENDUID \d+ (\d+)", answer.code)
     if not found:
-        raise PermissionError(f"CATENATE: {answer.status} {answer.text}")
+        raise Refused(f"CATENATE: {answer.status} {answer.text}")
     return name, stored._replace(uid=found.group(1)), parts
 
 

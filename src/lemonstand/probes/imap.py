@@ -7,7 +7,7 @@ import contextlib
 import re
 from dataclasses import dataclass, field
 
-from lemonstand.probes.wire import Account, Closed, Door, Wire, context
+from lemonstand.probes.wire import Account, Closed, Door, Refused, Wire, context
 
 LITERAL = re.compile(rb"~?\{(\d+)\+?\}$")
 
@@ -72,17 +72,17 @@ class Imap:
         """A session over STARTTLS, logged in if an account is named.
 
         Raises:
-            PermissionError: the server refused.
+            Refused: the server refused.
         """
         session = cls(Wire(door["address"] or door["name"], port))
         begun = session.command("STARTTLS")
         if not begun.ok:
-            raise PermissionError(f"STARTTLS: {begun.status} {begun.text}")
+            raise Refused(f"STARTTLS: {begun.status} {begun.text}")
         session.wire.starttls(context(door["ca"]), door["name"])
         if account is not None:
             answer = session.plain(account)
             if not answer.ok:
-                raise PermissionError(f"login of {account['user']}: {answer.status} {answer.text}")
+                raise Refused(f"login of {account['user']}: {answer.status} {answer.text}")
         return session
 
     def command(self, *parts: str | Literal, shown: str | None = None, sync: bool = False) -> Answer:
@@ -111,7 +111,7 @@ class Imap:
                 self.wire.send(pending)
                 answer = self.response()
                 if not answer.startswith(b"+"):
-                    raise PermissionError(f"no leave for a literal: {answer[:200]!r}")
+                    raise Refused(f"no leave for a literal: {answer[:200]!r}")
                 pending = b""
             pending += part.data
         self.wire.send(pending + b"\r\n", shown=f"{tag} {shown}" if shown else None)

@@ -1,9 +1,9 @@
 """Carries out one order on the host it was sent to and prints lines of JSON.
 
 An order is `{"probe": NAME, "args": {...}, "seconds": N}`. Lines: `{"event": NAME, ...}` while it runs, then one of
-`{"event": "result", "data": ...}`; `{"event": "refused", "message": ...}` where a service said no to what it must allow (a
-`PermissionError` of the clients); `{"event": "error", "kind": ..., "message": ...}`. The process ends itself after `seconds`,
-whatever happens to the connection.
+`{"event": "result", "data": ...}`; `{"event": "refused", "message": ...}` where a service said no to what it must allow
+(`wire.Refused`); `{"event": "error", "kind": ..., "message": ...}`. The process ends itself after `seconds`, whatever happens
+to the connection.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from lemonstand.probes import delivery, dns, features, forward, logins, path, push, reach, sessions, tickets, transport
 from lemonstand.probes.say import emit
+from lemonstand.probes.wire import Refused
 
 PROBES: dict[str, Callable[..., Any]] = {
     "deliver": delivery.deliver,
@@ -41,7 +42,7 @@ PROBES: dict[str, Callable[..., Any]] = {
     "submission-session": sessions.submission_session,
     "talk": path.talk,
     "ticket-attempts": tickets.attempts,
-    "ticket-expired": tickets.expired,
+    "tickets-spoilt": tickets.spoilt,
     "tls-versions": transport.versions,
     "wait-for": delivery.wait_for,
 }
@@ -59,7 +60,7 @@ def main(order: dict[str, Any]) -> None:
     threading.Thread(target=_end_with_the_asker, daemon=True).start()
     try:
         data = PROBES[order["probe"]](**order["args"])
-    except PermissionError as refusal:
+    except Refused as refusal:
         emit("refused", message=str(refusal)[:2000])
         sys.exit(2)
     except Exception as fault:  # the other side has to learn of anything

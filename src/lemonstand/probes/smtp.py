@@ -6,7 +6,7 @@ import base64
 import contextlib
 from dataclasses import dataclass
 
-from lemonstand.probes.wire import Account, Closed, Door, Wire, context
+from lemonstand.probes.wire import Account, Closed, Door, Refused, Wire, context
 
 CLIENT = "handset.invalid"
 """What the probes call themselves: no name that anybody could hold (RFC 2606)."""
@@ -51,19 +51,19 @@ class Smtp:
         """A session over STARTTLS, logged in if an account is named.
 
         Raises:
-            PermissionError: the server refused.
+            Refused: the server refused.
         """
         session = cls(Wire(door["address"] or door["name"], port))
         session.ehlo()
         begun = session.command("STARTTLS")
         if begun.code != 220:
-            raise PermissionError(f"STARTTLS: {begun.code} {begun.text}")
+            raise Refused(f"STARTTLS: {begun.code} {begun.text}")
         session.wire.starttls(context(door["ca"]), door["name"])
         session.ehlo()
         if account is not None:
             answer = session.plain(account)
             if answer.code != 235:
-                raise PermissionError(f"login of {account['user']}: {answer.code} {answer.text}")
+                raise Refused(f"login of {account['user']}: {answer.code} {answer.text}")
             session.ehlo()
         return session
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import ssl
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict
@@ -18,7 +20,7 @@ from urllib.parse import urlencode
 
 from lemonstand.probes.imap import Answer, Imap
 from lemonstand.probes.smtp import Smtp
-from lemonstand.probes.wire import Account, Wire, context
+from lemonstand.probes.wire import Account, Refused, Wire, context
 
 PKI = Path("/etc/lemonstand/pki")
 SETTINGS = Path("/etc/lemonstand/ticket/issuer.json")
@@ -55,25 +57,29 @@ def compact(header: dict[str, Any], claims: dict[str, Any], key: Path | None) ->
     return f"{signed}.{encode(made.stdout)}"
 
 
-def expired(user: str, ago: int) -> dict[str, str]:
-    """A ticket of the issuer's own making that ended `ago` seconds ago: the only claim that is wrong. Runs on the auth host."""
+def spoilt(user: str, ago: int) -> dict[str, str]:
+    """Tickets of the issuer's own making with one wrong claim each: `expired` (ended `ago` seconds ago) and `another audience`.
+
+    Runs on the auth host.
+    """
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
     now = int(time.time())
     claims = {
         "iss": settings["issuer"], "sub": user, "aud": settings["audience"], "scope": settings.get("scope", "mail"),
-        "iat": now - ago - 60, "nbf": now - ago - 60, "exp": now - ago, "jti": encode(str(now).encode()),
+        "iat": now - ago - 60, "nbf": now - ago - 60, "exp": now + 60, "jti": encode(str(now).encode()),
     }  # fmt: skip
     key = ACTIVE.resolve()
-    return {"ticket": compact({"alg": "RS256", "typ": "JWT", "kid": key.stem}, claims, key)}
+    wrong: dict[str, dict[str, Any]] = {"expired": {"exp": now - ago}, "another audience": {"aud": "elsewhere"}}
+    return {name: compact({"alg": "RS256", "typ": "JWT", "kid": key.stem}, {**claims, **claim}, key) for name, claim in wrong.items()}
 
 
-def attempts(inward: Inward, account: Account, other: Account, ended: str) -> dict[str, Any]:
+def attempts(inward: Inward, account: Account, other: Account, spoilt: dict[str, str]) -> dict[str, Any]:
     """Gets a ticket, then tries each way into the store, every one on a connection of its own.
 
     Args:
         account: whose ticket it is.
         other: somebody else, who must not be opened with it.
-        ended: a ticket of the account that has ended.
+        spoilt: by case, tickets of the account that the issuer signed and the store must refuse all the same.
 
     Returns:
         `issuer`: what it answered (`right`, `wrong`, `without a certificate`); `store`: by case `{status, text}` on IMAP;
@@ -88,7 +94,7 @@ def attempts(inward: Inward, account: Account, other: Account, ended: str) -> di
     }
     ticket = str(answers["right"].pop("ticket", ""))
     if not ticket:
-        raise PermissionError(f"the issuer gave no ticket: {answers['right']}")
+        raise Refused(f"the issuer gave no ticket: {answers['right']}")
     header, claims, signature = ticket.split(".")
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder, "own.pem")
@@ -98,25 +104,27 @@ def attempts(inward: Inward, account: Account, other: Account, ended: str) -> di
             "own ticket": (account["user"], ticket),
             "ticket of another user": (other["user"], ticket),
             "no name": ("", ticket),
-            "expired": (account["user"], ended),
+            **{case: (account["user"], token) for case, token in spoilt.items()},
             "forged with a key of one's own": (account["user"], compact(decode(header), decode(claims), own)),
             "edited": (other["user"], f"{header}.{encode(json.dumps(theirs).encode())}.{signature}"),
             "unsigned": (other["user"], compact({**decode(header), "alg": "none"}, theirs, None)),
-            "another audience": (account["user"], compact(decode(header), {**decode(claims), "aud": "elsewhere"}, own)),
             "garbage": (account["user"], "not.a.ticket"),
             "empty": (account["user"], ""),
         }
     jobs: dict[str, Any] = {case: (_bearer, inward, name, token) for case, (name, token) in names.items()}
-    jobs["password by LOGIN"] = (_login, inward, account)
-    jobs["password by PLAIN"] = (_plain, inward, account)
-    jobs["certificate alone"] = (_external, inward, account)
+    name, password = account["user"], account["password"]
+    by_login = f'LOGIN "{name}" "{password}"'
+    by_certificate = f"AUTHENTICATE EXTERNAL {base64.b64encode(name.encode()).decode()}"
+    jobs["password by LOGIN"] = (_without_ticket, inward, lambda session: session.command(by_login, shown="LOGIN <account>"))
+    jobs["password by PLAIN"] = (_without_ticket, inward, lambda session: session.plain(account))
+    jobs["certificate alone"] = (_without_ticket, inward, lambda session: session.command(by_certificate))
     jobs["own ticket without a certificate"] = (_bearer, inward, account["user"], ticket, "")
     jobs["own ticket with the certificate for the issuer"] = (_bearer, inward, account["user"], ticket, "issuer-client")
     jobs["own ticket before TLS"] = (_before_tls, inward, account["user"], ticket)
     submission: dict[str, Any] = {
         "own ticket": (_submission, inward, account["user"], ticket),
         "ticket of another user": (_submission, inward, other["user"], ticket),
-        "expired": (_submission, inward, account["user"], ended),
+        **{case: (_submission, inward, account["user"], token) for case, token in spoilt.items()},
         "password by PLAIN": (_submission_plain, inward, account),
         "own ticket without a certificate": (_submission, inward, account["user"], ticket, ""),
     }
@@ -151,11 +159,9 @@ def guess(inward: Inward, name: str, account: Account, wave: int) -> dict[str, A
 
 
 def _ask(inward: Inward, user: str, password: str, certificate: str = "issuer-client") -> dict[str, Any]:
-    files = (f"{PKI}/{certificate}.crt", f"{PKI}/{certificate}.key") if certificate else ("", "")
-    secured = context((PKI / "ca-hosts.crt").read_text(encoding="ascii"), *files)
     wire = Wire(inward["issuer_address"], 8443)
     try:
-        wire.starttls(secured, inward["issuer"])
+        wire.starttls(_inner(certificate), inward["issuer"])
         connection = http.client.HTTPConnection(inward["issuer"], 8443)
         connection.sock = wire.socket
         form = {"grant_type": "password", "scope": "mail", "client_id": inward["client"], "username": user, "password": password}
@@ -177,11 +183,16 @@ def _ask(inward: Inward, user: str, password: str, certificate: str = "issuer-cl
     return {**shown, "error": str(found.get("error", "")), "keys": sorted(found)}
 
 
-def _store(inward: Inward, certificate: str) -> Imap:
+def _inner(certificate: str) -> ssl.SSLContext:
+    """What this frontend uses inside: the CA of hosts, and one of its client certificates (empty: none)."""
     files = (f"{PKI}/{certificate}.crt", f"{PKI}/{certificate}.key") if certificate else ("", "")
+    return context((PKI / "ca-hosts.crt").read_text(encoding="ascii"), *files)
+
+
+def _store(inward: Inward, certificate: str) -> Imap:
     session = Imap(Wire(inward["store_address"], 143))
     session.command("STARTTLS")
-    session.wire.starttls(context((PKI / "ca-hosts.crt").read_text(encoding="ascii"), *files), inward["store"])
+    session.wire.starttls(_inner(certificate), inward["store"])
     return session
 
 
@@ -223,33 +234,18 @@ def _before_tls(inward: Inward, user: str, ticket: str) -> dict[str, Any]:
     return dict(answer.plain())
 
 
-def _login(inward: Inward, account: Account) -> dict[str, Any]:
+def _without_ticket(inward: Inward, login: Callable[[Imap], Answer]) -> dict[str, Any]:
     session = _store(inward, "store-client")
-    answer = session.command(f'LOGIN "{account["user"]}" "{account["password"]}"', shown="LOGIN <account>")
-    session.quit()
-    return dict(answer.plain())
-
-
-def _plain(inward: Inward, account: Account) -> dict[str, Any]:
-    session = _store(inward, "store-client")
-    answer = session.plain(account)
-    session.quit()
-    return dict(answer.plain())
-
-
-def _external(inward: Inward, account: Account) -> dict[str, Any]:
-    session = _store(inward, "store-client")
-    answer = session.command(f"AUTHENTICATE EXTERNAL {base64.b64encode(account['user'].encode()).decode()}")
+    answer = login(session)
     session.quit()
     return dict(answer.plain())
 
 
 def _submission_session(inward: Inward, certificate: str) -> Smtp:
-    files = (f"{PKI}/{certificate}.crt", f"{PKI}/{certificate}.key") if certificate else ("", "")
     session = Smtp(Wire(inward["store_address"], 587))
     session.ehlo()
     session.command("STARTTLS")
-    session.wire.starttls(context((PKI / "ca-hosts.crt").read_text(encoding="ascii"), *files), inward["store"])
+    session.wire.starttls(_inner(certificate), inward["store"])
     session.ehlo()
     return session
 

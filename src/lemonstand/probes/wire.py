@@ -30,6 +30,10 @@ class Account(TypedDict):
     password: str
 
 
+class Refused(OSError):
+    """A service said no to what it must allow. A class of its own: the kernel's own refusals mean that a probe could not look."""
+
+
 class Closed(ConnectionError):
     """The other side closed the connection."""
 

@@ -1,0 +1,9 @@
+"""The command line: parses, calls, prints. Everything it does can be done from Python with the packages it calls.
+
+One module a topic; each hangs its commands on `main` when it is imported, in the order of the help text.
+"""
+
+from lemonstand.cli.base import main  # isort: skip
+from lemonstand.cli import deploy, documents, lab, mail, verify
+
+__all__ = ["deploy", "documents", "lab", "mail", "main", "verify"]

@@ -1,0 +1,144 @@
+"""Commands that bring hosts to what the inventory says: check, plan, apply, summary."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lemonstand.cli.base import DEFAULT_LAB, Chosen, main, print_hosts, site_options
+from lemonstand.deploy import INTERRUPTED, RunResult, run_playbook
+from lemonstand.paths import data_dir, lab_dir
+from lemonstand.progress import observer
+from lemonstand.site import Site
+
+NEEDED = "auths"
+"""These hosts are part of every limited run: stores are given the public keys of the issuers that are met in the same run."""
+PREFLIGHT = "Check the inventory"
+"""The play that looks at the inventory as a whole (playbooks/preflight.yml)."""
+STAGES = ("install", "configure", "activate")
+
+
+@main.command()
+@site_options
+def check(chosen: Chosen) -> None:
+    """Checks the inventory against the site model; touches no host."""
+    loaded = chosen.load()
+    console = Console()
+    print_hosts(console, loaded)
+    settings = loaded.settings
+    console.print(
+        f"{len(loaded.hosts)} hosts, {len(settings.users)} users in {', '.join(settings.mail_domains)}, "
+        f"{len(loaded.active_flows)} flows, timers '{settings.timer_profile}', TLS '{settings.tls_profile}': the model holds",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@main.command()
+@site_options
+@click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern), and the auth hosts they need.")
+def plan(chosen: Chosen, limit: str | None) -> None:
+    """Shows what `apply` would change; changes nothing."""
+    loaded = chosen.load()
+    console = Console()
+    result = _run(console, chosen, loaded, check=True, diff=True, limit=limit, tags=None)
+    for change in result.record.changes:
+        console.print(f"would change  {change.host:<12} {escape(change.task)}", highlight=False, soft_wrap=True)
+    if result.exit_code == 0 and not result.record.changes:
+        console.print("nothing would change")
+    _finish(console, chosen, result, "plan", limit)
+
+
+@main.command()
+@site_options
+@click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern), and the auth hosts they need.")
+@click.option("--stage", type=click.Choice(STAGES), help="Only this stage of every role.")
+@click.option("--diff/--no-diff", default=False, help="Show how files change (secrets stay hidden).")
+def apply(chosen: Chosen, limit: str | None, stage: str | None, diff: bool) -> None:
+    """Brings the hosts to what the inventory says. Safe to repeat and to interrupt."""
+    loaded = chosen.load()
+    console = Console()
+    result = _run(console, chosen, loaded, check=False, diff=diff, limit=limit, tags=stage)
+    _finish(console, chosen, result, "apply", limit)
+
+
+@main.command()
+@site_options
+def summary(chosen: Chosen) -> None:
+    """Says what runs where, who can log in, and three things to try."""
+    loaded = chosen.load()
+    console = Console(highlight=False)
+    print_hosts(console, loaded)
+    console.print()
+    console.print(f"Mail for {', '.join(loaded.settings.mail_domains)}; handsets connect to {loaded.settings.public_name} (143, 587).")
+    for user in loaded.settings.users:
+        aliases = f"  also {', '.join(user.aliases)}" if user.aliases else ""
+        console.print(f"  {user.name:<24} mailbox on {loaded.store_of(user)}{aliases}", soft_wrap=True)
+    again = shlex.join(chosen.options)
+    if chosen.lab is None:
+        console.print("Passwords: those the directory holds; the inventory's seed them once.")
+        tries = [f"lemonstand plan {again}", f"lemonstand verify {again}", f"lemonstand apply {again}"]
+    else:
+        console.print(f"Passwords: {lab_dir(chosen.lab) / 'secrets' / 'passwords.yml'}")
+        # What arrives in a probe user's mailbox is for checks, and emptied by them.
+        names = [user.name for user in loaded.settings.users if user.name not in loaded.settings.probe_users]
+        name = shlex.join(() if chosen.lab == DEFAULT_LAB else ("--name", chosen.lab))
+        tries = [
+            f"lemonstand mail send {again} --from {names[0]} --to {names[-1]} --subject Hello",
+            f"lemonstand lab ssh {name} store journalctl -u dovecot -n 20",
+            f"lemonstand verify {again}",
+        ]
+    console.print("Try:")
+    for line in tries:
+        console.print(f"  {' '.join(line.split())}", soft_wrap=True)
+
+
+def _run(console: Console, chosen: Chosen, site: Site, *, check: bool, diff: bool, limit: str | None, tags: str | None) -> RunResult:
+    return run_playbook(
+        chosen.path,
+        [data_dir("playbooks") / "site.yml"],
+        runs=chosen.state(site) / "runs",
+        check=check,
+        diff=diff,
+        limit=f"{limit}:{NEEDED}" if limit else None,
+        tags=tags,
+        env=chosen.env,
+        observer=observer(console, show_differences=diff),
+    )
+
+
+def _finish(console: Console, chosen: Chosen, result: RunResult, command: str, limit: str | None) -> None:
+    """Prints the summary and what to do next, and leaves with the run's exit code."""
+    if result.record.hosts:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("host")
+        for heading in ("ok", "changed", "failures", "tasks"):
+            table.add_column(heading, justify="right")
+        for host, tally in sorted(result.record.hosts.items()):
+            style = "bold red" if tally.failures else "yellow" if tally.changed else "green"
+            table.add_row(host, str(tally.ok), str(tally.changed), str(tally.failures), str(tally.tasks), style=style)
+        console.print(table)
+    for stage, seconds in result.record.stage_seconds.items():
+        console.print(f"{seconds:7.1f} s  {escape(stage)}", highlight=False)
+    again = ["lemonstand", command, *chosen.options]
+    for failure in result.record.failures:
+        limited = shlex.join(again if failure.stage == PREFLIGHT else [*again, "--limit", failure.host])
+        console.print(
+            f"\n[bold red]{escape(failure.host)}: {escape(failure.task)}[/bold red]\n{escape(failure.message)}\n"
+            f"where:  {escape(failure.path)} (stage {escape(failure.stage)})\nrepeat: {escape(limited)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if result.message:
+        console.print(f"\n{result.message}", markup=False, highlight=False, soft_wrap=True)
+    if result.exit_code:
+        console.print(f"plain Ansible: {result.command}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"log: {result.log}   {result.seconds:.0f} s", markup=False, highlight=False, soft_wrap=True)
+    if result.exit_code == INTERRUPTED:
+        words = again if limit is None else [*again, "--limit", limit]
+        console.print(f"interrupted; finish it with: {shlex.join(words)}", markup=False, highlight=False, soft_wrap=True)
+    click.get_current_context().exit(result.exit_code)

@@ -1,0 +1,36 @@
+"""Commands that write documents out of the site: dns, firewall-request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lemonstand.cli.base import Chosen, main, site_options
+
+
+@main.command()
+@site_options
+def dns(chosen: Chosen) -> None:
+    """Prints the DNS records the site needs, as lines of a zone file."""
+    from lemonstand.policy.dns import records  # noqa: PLC0415
+
+    for record in records(chosen.load()):
+        click.echo(str(record))
+
+
+@main.command("firewall-request")
+@site_options
+@click.option("--format", "form", type=click.Choice(["md", "html"]), default="md", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file instead.")
+def firewall_request(chosen: Chosen, form: str, output: Path | None) -> None:
+    """Writes what the owner of an existing firewall is asked for: openings, times, ICMP, and why."""
+    from lemonstand.policy.change_request import change_request, render  # noqa: PLC0415
+
+    text = render(change_request(chosen.load()), form)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    click.echo(f"written: {output}")

@@ -1,0 +1,105 @@
+"""Commands about labs."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from lemonstand.cli.base import Group, main, name_option
+
+
+@main.group("lab", cls=Group)
+def lab_group() -> None:
+    """Hosts to try it on: containers with systemd, on networks of their own."""
+
+
+@lab_group.command("up")
+@name_option
+@click.option("--prefix", metavar="A.B", help="First two octets of its private network.  [default: that of last time, else 10.83]")
+def lab_up(name: str, prefix: str | None) -> None:
+    """Brings a lab up, or finishes one that was interrupted."""
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    labs.up(name, prefix, lambda line: console.print(line, markup=False, soft_wrap=True))
+
+
+@lab_group.command("status")
+@name_option
+@click.pass_context
+def lab_status(ctx: click.Context, name: str) -> None:
+    """Shows each host's state, addresses and memory; 1 if not all run."""
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    rows = labs.status(name)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("host", "container", "systemd", "memory", "addresses"):
+        table.add_column(heading, justify="right" if heading == "memory" else "left")
+    for row in rows:
+        memory = f"{row['memory'] / 1024**2:.0f} MiB" if row["memory"] else ""
+        table.add_row(row["host"], row["state"], row["systemd"], memory, " ".join(row["addresses"]))
+    Console(highlight=False).print(table)
+    ctx.exit(0 if all(row["systemd"] == "running" for row in rows) else 1)
+
+
+@lab_group.command("ssh", context_settings={"ignore_unknown_options": True})
+@name_option
+@click.argument("host")
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def lab_ssh(ctx: click.Context, name: str, host: str, argv: tuple[str, ...]) -> None:
+    """Opens a shell on a host, or runs a command there."""
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    ctx.exit(labs.ssh(name, host, list(argv)))
+
+
+@lab_group.command("logs")
+@name_option
+@click.argument("host", required=False)
+@click.pass_context
+def lab_logs(ctx: click.Context, name: str, host: str | None) -> None:
+    """Prints a host's journal; without a host, where the lab's logs lie."""
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    ctx.exit(labs.logs(name, host))
+
+
+@lab_group.command("down")
+@name_option
+@click.option("--all", "every", is_flag=True, help="All labs of this user.")
+def lab_down(name: str, every: bool) -> None:
+    """Removes a lab with all its secrets."""
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    for each in labs.names() if every else [name]:
+        labs.down(each)
+
+
+@lab_group.command("lock")
+def lab_lock() -> None:
+    """Makes the versions in the package cache the ones every lab is compared with."""
+    from lemonstand.lab import images  # noqa: PLC0415
+
+    click.echo(f"written: {images.write_lock()}")
+
+
+@lab_group.command("forget")
+def lab_forget() -> None:
+    """Drops the caches: base images and Debian packages."""
+    from lemonstand.lab import images  # noqa: PLC0415
+
+    images.forget()
+
+
+@lab_group.command("env")
+@name_option
+def lab_env(name: str) -> None:
+    """Prints the variables for plain Ansible: eval "$(lemonstand lab env)"."""
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    for key, value in labs.environment(name).items():
+        click.echo(f"export {key}={shlex.quote(value)}")

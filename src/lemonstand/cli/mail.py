@@ -1,0 +1,67 @@
+"""A small mail client to look with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from lemonstand.cli.base import Chosen, Group, main, site_options
+from lemonstand.errors import InputError, LemonstandError
+from lemonstand.site import Site
+
+
+@main.group("mail", cls=Group)
+def mail_group() -> None:
+    """A small client to look with."""
+
+
+@mail_group.command("send")
+@site_options
+@click.option("--from", "sender", required=True, metavar="ADDRESS", help="A user of the site, who logs in.")
+@click.option("--to", "recipients", required=True, multiple=True, metavar="ADDRESS", help="A recipient; may be repeated.")
+@click.option("--subject", required=True, metavar="TEXT")
+@click.option("--body", default="", metavar="TEXT")
+@click.option("--attach", "attachments", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
+def mail_send(chosen: Chosen, *, sender: str, recipients: tuple[str, ...], subject: str, body: str, attachments: tuple[Path, ...]) -> None:
+    """Submits a message: in a lab from the handset, else from here.
+
+    The password comes from the lab's own, from LEMONSTAND_PASSWORD, or is asked for.
+    """
+    from lemonstand import mail  # noqa: PLC0415
+
+    loaded = chosen.load()
+    settings = loaded.settings
+    known = [user.name for user in settings.users]
+    if chosen.lab is not None and sender not in known:
+        raise InputError(f"'{sender}' is no user of this lab", "--from", f"use one of {', '.join(known)}")
+    private = settings.public_certificate.source == "private_ca"
+    order = mail.Order(
+        server=settings.public_name,
+        address=str(settings.public_ipv4 or "") if chosen.lab else "",
+        ca=_public_ca(settings.pki_dir) if private else "",
+        user=sender,
+        password=_password(loaded, chosen, sender),
+        recipients=recipients,
+        message=mail.compose(sender, recipients, subject, body, attachments),
+    )
+    click.echo(mail.send(order, chosen.lab))
+
+
+def _public_ca(pki: Path) -> str:
+    path = pki / "public" / "ca.crt"
+    if not path.is_file():
+        raise LemonstandError("there is no certificate of the CA 'public' yet", str(path), "run `lemonstand apply` first")
+    return path.read_text(encoding="ascii")
+
+
+def _password(site: Site, chosen: Chosen, user: str) -> str:
+    given = os.environ.get("LEMONSTAND_PASSWORD")
+    if given is not None:
+        return given
+    if chosen.lab is not None:  # on a real site the inventory's password is only the first one
+        known = site.password_of(user)
+        if known is not None:
+            return known
+    return str(click.prompt(f"Password of {user}", hide_input=True, err=True))

@@ -1,0 +1,86 @@
+"""Commands that measure a site: verify, mutate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from lemonstand.cli.base import Chosen, main, site_options
+from lemonstand.errors import InputError
+from lemonstand.site.fields import suggest
+
+
+@main.command()
+@site_options
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Copy the evidence to this file (JSON).")
+@click.option("--junit", "junit_path", type=click.Path(path_type=Path, dir_okay=False), help="Copy the results to this file (JUnit XML).")
+@click.option("-k", "keyword", metavar="EXPRESSION", help="Only checks whose names match, as pytest's -k.")
+@click.option("--control", "controls", multiple=True, metavar="ID", help="Only checks of this control; may be repeated.")
+@click.option("--disruptive", is_flag=True, help="Also run checks that disturb the site: outages, loss, injected errors, reloads.")
+@click.option("--yes-disturb", metavar="SITE", help="The second word a real site wants for --disruptive: its name.")
+def verify(
+    chosen: Chosen,
+    *,
+    json_path: Path | None,
+    junit_path: Path | None,
+    keyword: str | None,
+    controls: tuple[str, ...],
+    disruptive: bool,
+    yes_disturb: str | None,
+) -> None:
+    """Measures the running site against every control and keeps the evidence."""
+    from lemonstand.evidence import verify as run_verify  # noqa: PLC0415 - pytest and testinfra are slow to import
+
+    loaded = chosen.load()
+    name = loaded.settings.site_name
+    if disruptive and not loaded.is_lab and yes_disturb != name:
+        raise InputError(
+            f"'{name}' is no lab: a disruptive run cuts its users' connections for minutes",
+            "--disruptive",
+            f"add --yes-disturb {name} if that is what you want",
+        )
+    folder = chosen.state(loaded) / "evidence"
+    code = run_verify(chosen.path, folder, list(controls) or None, keyword, disruptive=disruptive)
+    for wanted, name in ((json_path, "evidence.json"), (junit_path, "junit.xml")):
+        if wanted is not None and (folder / name).is_file():
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            wanted.write_bytes((folder / name).read_bytes())
+    click.get_current_context().exit(code)
+
+
+@main.command()
+@site_options
+@click.argument("names", nargs=-1, metavar="[MUTANT]…")
+@click.option("--list", "listing", is_flag=True, help="Only say which mutants there are.")
+def mutate(chosen: Chosen, names: tuple[str, ...], listing: bool) -> None:
+    """Breaks a lab on purpose, one mutant after the other, and sees whether the checks notice. Each is mended before the next.
+
+    1 if a named check missed its mutant, or the lab is not as it was.
+    """
+    from lemonstand import mutants as breaks  # noqa: PLC0415 - starts pytest
+
+    known = {mutant.name: mutant for mutant in breaks.load_mutants()}
+    if listing:
+        for mutant in known.values():
+            click.echo(f"{mutant.name:<40} {mutant.host:<9} {', '.join(mutant.controls)}")
+        return
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise InputError(f"there is no mutant '{wrong[0]}'", "MUTANT", suggest(wrong[0], known, "`lemonstand mutate --list` names them"))
+    if chosen.lab is None:
+        raise InputError("mutants break hosts on purpose: labs only", "--site", "name a lab's inventory")
+    chosen.load()
+    console = Console(highlight=False)
+    verdicts = []
+    for name in names or known:
+        verdict = breaks.mutate(known[name], chosen.lab, chosen.path)
+        verdicts.append(verdict)
+        word = "[green]noticed[/]" if verdict.good else "[bold red]MISSED[/]" if verdict.missed else "[bold red]NOT MENDED[/]"
+        console.print(f"{name:<40} {word}  {verdict.seconds:5.1f} s  {', '.join(verdict.noticed)}", soft_wrap=True)
+        for missed in verdict.missed:
+            console.print(f"  [bold red]did not notice:[/] {missed}", soft_wrap=True)
+    good = sum(verdict.good for verdict in verdicts)
+    console.print(f"{good} of {len(verdicts)} mutants noticed and mended in {sum(v.seconds for v in verdicts):.0f} s")
+    click.get_current_context().exit(0 if good == len(verdicts) else 1)
