@@ -53,6 +53,9 @@ chroot "$root" apt-get -q -y --no-install-recommends -o APT::Keep-Downloaded-Pac
 mkdir -p "$LEMONSTAND_WORK/packages"
 cp "$root"/var/cache/apt/archives/*.deb "$LEMONSTAND_WORK/packages/"
 rm -f "$root"/var/cache/apt/archives/*.deb
+# No resolver but the one a role writes: the machine's own is out of reach, and who asks for it waits a minute (Postfix' installation does).
+rm -f "$root/etc/resolv.conf"
+: > "$root/etc/resolv.conf"
 cp "$LEMONSTAND_WORK/sources.list" "$root/etc/apt/sources.list"
 rm -rf "$root"/etc/apt/sources.list.d/*
 for unit in systemd-networkd systemd-resolved systemd-timesyncd apt-daily.timer apt-daily-upgrade.timer \\
