@@ -15,8 +15,9 @@ import pytest
 from lemonstand import lab as labs
 from lemonstand.paths import lab_dir
 
-NAME = "test"
-PREFIX = "10.84"
+NAME = os.environ.get("LEMONSTAND_TEST_LAB", "test")
+PREFIX = os.environ.get("LEMONSTAND_TEST_PREFIX", "10.84")
+"""Two suites may run side by side: give the second one another name and prefix."""
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
