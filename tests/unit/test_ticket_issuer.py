@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -24,63 +26,187 @@ def issuer() -> ModuleType:
 
 class Clock:
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now = 1_000_000.0
 
     def __call__(self) -> float:
         return self.now
 
 
-def _refusals(issuer: ModuleType, clock: Clock, per_client: int = 3, per_user: int = 5):  # type: ignore[no-untyped-def]
-    return issuer.Refusals(600, per_client, per_user, clock)
+ALICE, BOB, FRONTEND = "alice@lemon.test", "bob@lemon.test", "frontend.site"
+HOME = "192.0.2.1"
+
+
+def _refusals(issuer: ModuleType, clock: Clock, path: str = ":memory:", **limits: int) -> Any:
+    wanted = {"refusals_per_client": 3, "refusals_per_user": 5, "refusals_per_frontend": 50, **limits}
+    settings = issuer.Settings(issuer="https://x/", frontends=(FRONTEND,), directory_base_dn="dc=x", refusals_file=path, **wanted)
+    return issuer.Refusals(settings, clock)
+
+
+def _guess(refusals: Any, login: str, address: str, times: int = 1) -> None:
+    for _ in range(times):
+        refusals.add(login, address, FRONTEND)
 
 
 def test_a_name_is_not_tried_after_its_limit_from_one_address(issuer: ModuleType) -> None:
-    clock = Clock()
-    refusals = _refusals(issuer, clock)
-    for _ in range(3):
-        assert not refusals.too_many("alice@lemon.test", "192.0.2.1")
-        refusals.add("alice@lemon.test", "192.0.2.1")
-    assert refusals.too_many("alice@lemon.test", "192.0.2.1")
-    assert not refusals.too_many("alice@lemon.test", "192.0.2.2"), "another address may still ask"
-    assert not refusals.too_many("bob@lemon.test", "192.0.2.1"), "another user behind the same address may still ask"
-
-
-def test_a_name_has_a_limit_over_all_addresses(issuer: ModuleType) -> None:
     refusals = _refusals(issuer, Clock())
+    for _ in range(3):
+        assert refusals.closed(ALICE, HOME, FRONTEND) is None
+        _guess(refusals, ALICE, HOME)
+    assert refusals.closed(ALICE, HOME, FRONTEND) == "client"
+    assert refusals.closed(ALICE, "192.0.2.2", FRONTEND) is None, "another address may still ask"
+    assert refusals.closed(BOB, HOME, FRONTEND) is None, "another user behind the same address may still ask"
+
+
+def test_a_name_has_a_limit_over_all_addresses_but_where_the_user_got_in(issuer: ModuleType) -> None:
+    refusals = _refusals(issuer, Clock())
+    refusals.forget(ALICE, HOME)
     for number in range(5):
-        refusals.add("alice@lemon.test", f"192.0.2.{number}")
-    assert refusals.too_many("alice@lemon.test", "192.0.2.99")
+        _guess(refusals, ALICE, f"198.51.100.{number}")
+    assert refusals.closed(ALICE, "198.51.100.99", FRONTEND) == "user"
+    assert refusals.closed(ALICE, HOME, FRONTEND) is None, "nobody elsewhere keeps a user out of a place he uses"
+    _guess(refusals, ALICE, HOME, 3)
+    assert refusals.closed(ALICE, HOME, FRONTEND) == "client", "a known place can't guess either"
 
 
-def test_refusals_are_forgotten_after_the_window(issuer: ModuleType) -> None:
+def test_a_frontend_that_guesses_is_heard_only_for_known_places(issuer: ModuleType) -> None:
+    refusals = _refusals(issuer, Clock())
+    refusals.forget(ALICE, HOME)
+    for number in range(50):
+        _guess(refusals, f"user{number}@lemon.test", f"198.51.100.{number}")
+    assert refusals.closed(BOB, "192.0.2.7", FRONTEND) == "frontend"
+    assert refusals.closed(BOB, "192.0.2.7", "other.site") is None
+    assert refusals.closed(ALICE, HOME, FRONTEND) is None
+
+
+def test_a_client_has_one_count_for_its_whole_ipv6_network(issuer: ModuleType) -> None:
+    refusals = _refusals(issuer, Clock())
+    for number in range(3):
+        _guess(refusals, ALICE, f"2001:db8::{number + 1:x}")
+    assert refusals.closed(ALICE, "2001:db8::ffff", FRONTEND) == "client"
+    assert refusals.closed(ALICE, "2001:db8:0:1::1", FRONTEND) is None
+    assert issuer.network("::ffff:192.0.2.1") == HOME
+    assert issuer.network("no address") == ""
+
+
+def test_waits_double_and_have_an_end(issuer: ModuleType) -> None:
+    clock = Clock()
+    refusals = _refusals(issuer, clock, refusals_window_seconds=1_000_000)
+    _guess(refusals, ALICE, HOME, 3)
+    waits = []
+    for _ in range(8):
+        began = clock.now
+        while refusals.closed(ALICE, HOME, FRONTEND):
+            clock.now += 1
+        waits.append(clock.now - began)
+        _guess(refusals, ALICE, HOME)
+    assert waits[0] == 30
+    assert waits == sorted(waits)
+    assert waits[-1] == 900, "the longest wait"
+
+
+def test_whoever_goes_on_guessing_while_it_is_closed_makes_no_wait_longer(issuer: ModuleType) -> None:
     clock = Clock()
     refusals = _refusals(issuer, clock)
-    for _ in range(3):
-        refusals.add("alice@lemon.test", "192.0.2.1")
-    clock.now += 599
-    assert refusals.too_many("alice@lemon.test", "192.0.2.1")
-    clock.now += 2
-    assert not refusals.too_many("alice@lemon.test", "192.0.2.1")
+    _guess(refusals, ALICE, HOME, 100)
+    clock.now += 31
+    assert refusals.closed(ALICE, HOME, FRONTEND) is None
+
+
+def test_guesses_in_the_long_run_are_few(issuer: ModuleType) -> None:
+    clock = Clock()
+    refusals = _refusals(issuer, clock)
+    tried = 0
+    for _ in range(24 * 360):
+        clock.now += 10
+        if refusals.closed(ALICE, HOME, FRONTEND) is None:
+            _guess(refusals, ALICE, HOME)
+            tried += 1
+    assert tried <= 24 * 4 + 10, "one for each longest wait, and a few at the start"
+
+
+def test_refusals_drain(issuer: ModuleType) -> None:
+    clock = Clock()
+    refusals = _refusals(issuer, clock)
+    _guess(refusals, ALICE, HOME, 2)
+    clock.now += 3600
+    _guess(refusals, ALICE, HOME, 2)
+    assert refusals.closed(ALICE, HOME, FRONTEND) is None
 
 
 def test_the_right_password_clears_its_own_address_only(issuer: ModuleType) -> None:
-    refusals = _refusals(issuer, Clock())
-    for address in ("192.0.2.1", "192.0.2.2"):
-        for _ in range(2):
-            refusals.add("alice@lemon.test", address)
-    refusals.forget("alice@lemon.test", "192.0.2.1")
-    refusals.add("alice@lemon.test", "192.0.2.2")
-    assert refusals.too_many("alice@lemon.test", "192.0.2.2")
-    refusals.forget("alice@lemon.test", "192.0.2.2")
-    assert refusals.too_many("alice@lemon.test", "192.0.2.2"), "five in all still count"
+    refusals = _refusals(issuer, Clock(), refusals_per_user=100)
+    for address in (HOME, "192.0.2.2"):
+        _guess(refusals, ALICE, address, 2)
+    refusals.forget(ALICE, HOME)
+    _guess(refusals, ALICE, HOME)
+    _guess(refusals, ALICE, "192.0.2.2")
+    assert refusals.closed(ALICE, HOME, FRONTEND) is None
+    assert refusals.closed(ALICE, "192.0.2.2", FRONTEND) == "client"
 
 
-def test_memory_has_an_end(issuer: ModuleType) -> None:
-    refusals = _refusals(issuer, Clock())
-    refusals.MOST_KEYS = 10
+def test_counts_outlive_the_process_and_are_shared_by_several(issuer: ModuleType, tmp_path: Path) -> None:
+    path, clock = str(tmp_path / "refusals.sqlite"), Clock()
+    one, two = _refusals(issuer, clock, path), _refusals(issuer, clock, path)
+    _guess(one, ALICE, HOME, 2)
+    _guess(two, ALICE, HOME)
+    assert one.closed(ALICE, HOME, FRONTEND) == "client"
+    assert _refusals(issuer, clock, path).closed(ALICE, HOME, FRONTEND) == "client"
+
+
+def test_threads_count_every_refusal(issuer: ModuleType, tmp_path: Path) -> None:
+    path = str(tmp_path / "refusals.sqlite")
+    workers = [_refusals(issuer, Clock(), path, refusals_per_client=400) for _ in range(4)]
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(lambda number: _guess(workers[number % 4], ALICE, HOME), range(399)))
+    assert workers[0].closed(ALICE, HOME, FRONTEND) == "user"
+    workers[0].forget(ALICE, HOME)
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(lambda number: _guess(workers[number % 4], ALICE, HOME), range(399)))
+    assert workers[0].closed(ALICE, HOME, FRONTEND) is None
+    _guess(workers[3], ALICE, HOME)
+    assert workers[0].closed(ALICE, HOME, FRONTEND) == "client"
+
+
+def test_a_broken_file_stops_neither_logins_nor_limits(issuer: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "refusals.sqlite"
+    path.write_bytes(b"not a database, but long enough to look at" * 100)
+    refusals = _refusals(issuer, Clock(), str(path))
+    _guess(refusals, ALICE, HOME, 3)
+    assert refusals.closed(ALICE, HOME, FRONTEND) == "client"
+    refusals._database.execute("DROP TABLE counts")
+    assert refusals.closed(ALICE, HOME, FRONTEND) is None, "the counts are gone"
+    _guess(refusals, ALICE, HOME, 3)
+    assert refusals.closed(ALICE, HOME, FRONTEND) == "client", "and kept in memory"
+    assert "<4>alarm=limits-file" in caplog.text
+
+
+def test_a_clock_that_was_wrong_locks_nobody_out(issuer: ModuleType) -> None:
+    clock = Clock()
+    refusals = _refusals(issuer, clock)
+    clock.now += 10 * 365 * 86400
+    _guess(refusals, ALICE, HOME, 3)
+    clock.now -= 10 * 365 * 86400
+    assert refusals.closed(ALICE, HOME, FRONTEND) is None
+
+
+def test_the_file_has_an_end(issuer: ModuleType, tmp_path: Path) -> None:
+    refusals = _refusals(issuer, Clock(), str(tmp_path / "refusals.sqlite"))
+    refusals.MOST_ROWS = 10
     for number in range(100):
-        refusals.add(f"user{number}@lemon.test", "192.0.2.1")
-    assert len(refusals._times) == 10
+        _guess(refusals, f"user{number}@lemon.test", HOME)
+        refusals.forget(f"user{number}@lemon.test", HOME)
+    for table in ("counts", "places"):
+        assert refusals._database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] <= 10  # noqa: S608
+
+
+def test_a_ticket_is_for_one_user_at_one_store_for_a_minute(issuer: ModuleType) -> None:
+    settings = issuer.Settings(issuer="https://auth.site/", frontends=(FRONTEND,), directory_base_dn="dc=x")
+    claims = issuer.ticket_claims(issuer.Person(ALICE, "store1.site"), settings, 1000.7)
+    ident = claims.pop("jti")
+    assert len(ident) == 32
+    assert claims == {
+        "iss": "https://auth.site/", "sub": ALICE, "aud": "store1.site", "scope": "mail", "iat": 995, "nbf": 995, "exp": 1060,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

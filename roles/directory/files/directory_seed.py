@@ -12,6 +12,7 @@ Lines that begin with `changed:` say what was done (with `check`: would be), `no
 import base64
 import json
 import re
+import secrets
 import subprocess
 import sys
 from typing import Any
@@ -49,6 +50,21 @@ def base_entry(dn: str) -> tuple[list[str], dict[str, str]]:
     return classes, attributes
 
 
+def hash_of(password: str, argon2: dict[str, int], whose: str) -> str:
+    """Return the hash of a password as slapd stores it."""
+    cost = f"m={argon2['memory_kib']} t={argon2['iterations']} p={argon2['parallelism']}"
+    # slappasswd reads the password from its standard input: nothing of it stands in the process list.
+    done = subprocess.run(
+        ["slappasswd", "-o", "module-path=/usr/lib/ldap", "-o", f"module-load=argon2 {cost}", "-h", "{ARGON2}", "-T", "/dev/stdin"],
+        input=password.encode(),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SeedError(f"slappasswd could not hash the password of {whose}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout.decode("ascii").strip()
+
+
 def first_hash(user: dict[str, Any], passwords: dict[str, str], argon2: dict[str, int]) -> str | None:
     """Return the hash a new user begins with: the one given, one made of the password given, or none."""
     given: str | None = user.get("password_hash")
@@ -59,17 +75,52 @@ def first_hash(user: dict[str, Any], passwords: dict[str, str], argon2: dict[str
     password = passwords.get(user["name"])
     if not password:
         return None
-    cost = f"m={argon2['memory_kib']} t={argon2['iterations']} p={argon2['parallelism']}"
-    # slappasswd reads the password from its standard input: nothing of it stands in the process list.
-    done = subprocess.run(
-        ["slappasswd", "-o", "module-path=/usr/lib/ldap", "-o", f"module-load=argon2 {cost}", "-h", "{ARGON2}", "-T", "/dev/stdin"],
-        input=password.encode(),
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SeedError(f"slappasswd could not hash the password of {user['name']}: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout.decode("ascii").strip()
+    return hash_of(password, argon2, user["name"])
+
+
+def policy_attributes(length: int) -> dict[str, list[str]]:
+    """Return what the password policy says: a least length, and locks that are an operator's alone."""
+    return {
+        "pwdAttribute": ["userPassword"],
+        "pwdMinLength": [str(length)],
+        "pwdCheckQuality": ["1"],
+        # Without it slapd would not look at pwdAccountLockedTime; no number of failures locks an account.
+        "pwdLockout": ["TRUE"],
+        "pwdMaxFailure": ["0"],
+        "pwdAllowUserChange": ["FALSE"],
+    }
+
+
+def seed_own(order: dict[str, Any], connection: Any, lines: list[str]) -> None:
+    """Bring the directory's own entries about: the policy, and the one that unknown names are tried on."""
+    check, base = order["check"], order["base_dn"]
+    policy, nobody = f"cn=policy,{base}", f"cn=nobody,{base}"
+    wanted = policy_attributes(order["password_length"])
+    if connection is None or not connection.search(policy, "(objectClass=*)", search_scope="BASE", attributes=list(wanted)):
+        lines.append(f"changed: entry {policy}")
+        if not check:
+            connection.add(policy, ["device", "pwdPolicy"], {"cn": ["policy"], **wanted})
+            done_or_error(connection, f"adding {policy}")
+    else:
+        found = {key: [value.decode() for value in values] for key, values in connection.response[0]["raw_attributes"].items()}
+        changes = differences(found, wanted)
+        if changes:
+            lines.append(f"changed: entry {policy}: {', '.join(sorted(changes))}")
+            if not check:
+                connection.modify(policy, {key: [("MODIFY_REPLACE", values)] for key, values in changes.items()})
+                done_or_error(connection, f"changing {policy}")
+    # The cost of its hash has to be that of new passwords: slapd spends on an unknown name what is written there.
+    mark = "m={memory_kib},t={iterations},p={parallelism}".format(**order["argon2"])
+    known = connection is not None and connection.search(nobody, "(objectClass=*)", search_scope="BASE", attributes=["userPassword"])
+    if not known or mark.encode() not in b"".join(connection.response[0]["raw_attributes"].get("userPassword", [])):
+        lines.append(f"changed: entry {nobody}")
+        if not check:
+            hashed = hash_of(secrets.token_urlsafe(32), order["argon2"], "nobody")
+            if known:
+                connection.modify(nobody, {"userPassword": [("MODIFY_REPLACE", [hashed])]})
+            else:
+                connection.add(nobody, ["organizationalRole", "simpleSecurityObject"], {"cn": ["nobody"], "userPassword": [hashed]})
+            done_or_error(connection, f"writing {nobody}")
 
 
 def wanted_attributes(user: dict[str, Any]) -> dict[str, list[str]]:
@@ -150,6 +201,7 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
                 done_or_error(connection, f"adding {dn}")
         elif dn == people_dn:
             people = read_entries(connection, people_dn)
+    seed_own(order, connection, lines)
     listed: set[str] = set()
     for user in order["users"]:
         name = user["name"].lower()

@@ -2,8 +2,8 @@
 
 One question: "is this the user's password?" (resource owner password credentials grant, RFC 6749 section 4.3), asked by a frontend
 that has shown its certificate (mutual TLS client authentication, RFC 8705 section 2). One answer: a JWT (RFC 7519), signed with
-RS256, that is good for one user at one audience for about a minute, together with the name of the user's mail store. There is no
-call that lists, searches or reads anything, and nothing is remembered between two questions but how often a name was refused.
+RS256, that is good for one user at one mail store for about a minute, together with that store's name. There is no call that lists,
+searches or reads anything, and nothing is remembered between two questions but how often a name was refused and where it got in.
 
 Passwords are tried by an LDAP simple bind as the user; the issuer has no account in the directory. It runs on Debian's packages
 (gunicorn, Flask, Authlib, ldap3), which are imported only where they are used, so that the rest can be tested without them.
@@ -11,17 +11,19 @@ Passwords are tried by an LDAP simple bind as the user; the issuer has no accoun
 
 # ruff: noqa: PLC0415 - see above
 
+import contextlib
 import dataclasses
 import functools
+import ipaddress
 import json
 import logging
 import os
 import re
 import secrets
+import sqlite3
 import sys
 import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -45,18 +47,22 @@ class Settings:
     """What the operator decides. The keys of the settings file are the names of these fields."""
 
     issuer: str
-    audience: str
     frontends: tuple[str, ...]
     directory_base_dn: str
     scope: str = "mail"
     lifetime_seconds: int = 60
     clock_leeway_seconds: int = 5
     directory_url: str = "ldap://127.0.0.1:389"
+    directory_socket: str = "ldapi:///run/slapd/ldapi"
     directory_timeout_seconds: int = 3
     refusal_milliseconds: int = 500
-    refusals_window_seconds: int = 600
+    refusals_window_seconds: int = 3600
     refusals_per_client: int = 10
     refusals_per_user: int = 100
+    refusals_per_frontend: int = 1000
+    refusals_wait_seconds: int = 30
+    refusals_longest_wait_seconds: int = 900
+    refusals_file: str = ":memory:"
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
@@ -123,47 +129,155 @@ class SigningKey:
 
 
 class Refusals:
-    """Remembers the refusals of the last minutes, so that nobody can go on guessing.
+    """Counts refusals, so that nobody can go on guessing, and never locks anybody out for good.
 
-    Two limits: for a name as one client's address asks for it, and for a name whoever asks. The first is low, so that a guesser locks out
-    nobody but himself; the second is for those with many addresses. An address alone is never limited: a carrier puts thousands of
-    handsets behind one, and some of them always have an old password.
+    Three counts: of a name as one network asks for it, of a name whoever asks, and of all that one frontend asks. A count drains evenly,
+    its limit within a window. At its limit it closes for a while, twice as long after each further refusal, up to a longest wait; then one
+    question is let through. So a count never stays closed longer than that wait, and in the long run guesses come no faster than it drains,
+    or than one in each longest wait.
+
+    A network from which a user got in lately is asked for the first count only: a guesser elsewhere keeps no user out of a place he uses.
+    An address alone is never limited: a carrier puts thousands of handsets behind one, and some of them always have an old password.
+
+    It lives in SQLite, which keeps it right over a restart and among several processes. No password is ever handed to it.
+
+    Args:
+        settings: limits and times.
+        clock: Unix time, since counts outlive the process.
     """
 
-    MOST_KEYS = 50_000
+    MOST_ROWS = 50_000
+    KNOWN_SECONDS = 30 * 86400
+    _TABLES = """
+        CREATE TABLE IF NOT EXISTS counts (key TEXT PRIMARY KEY, level REAL NOT NULL, at REAL NOT NULL, until REAL NOT NULL);
+        CREATE INDEX IF NOT EXISTS counts_at ON counts (at);
+        CREATE TABLE IF NOT EXISTS places (key TEXT PRIMARY KEY, at REAL NOT NULL);
+        CREATE INDEX IF NOT EXISTS places_at ON places (at);
+    """
 
-    def __init__(self, window: float, per_client: int, per_user: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._window = window
-        self._limits = {True: per_client, False: per_user}
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
-        self._times: OrderedDict[tuple[str, str | None], deque[float]] = OrderedDict()
+        self._database = self._open(settings.refusals_file)
 
-    def too_many(self, login: str, address: str) -> bool:
-        """Tell whether a name is not to be tried now."""
-        now = self._clock()
-        with self._lock:
-            return any(self._full(key, now) for key in ((login, address), (login, None)))
+    def closed(self, login: str, address: str, frontend: str) -> str | None:
+        """Return which count keeps a name from being tried now: `client`, `user`, `frontend`, or None."""
+        return self._with(lambda database: self._closed(database, login, address, frontend), None)
 
-    def add(self, login: str, address: str) -> None:
-        """Note a refusal."""
-        now = self._clock()
-        with self._lock:
-            for key in ((login, address), (login, None)):
-                times = self._times.setdefault(key, deque(maxlen=self._limits[key[1] is not None]))
-                times.append(now)
-                self._times.move_to_end(key)
-            while len(self._times) > self.MOST_KEYS:
-                self._times.popitem(last=False)
+    def add(self, login: str, address: str, frontend: str) -> list[str]:
+        """Count a refusal; return the counts it closed, for the log."""
+        return self._with(lambda database: self._add(database, login, address, frontend), [])
 
     def forget(self, login: str, address: str) -> None:
-        """The right password came from this address: what came from others still counts."""
-        with self._lock:
-            self._times.pop((login, address), None)
+        """The right password came from this network: it is known now, and what came from others still counts."""
+        self._with(lambda database: self._forget(database, login, address), None)
 
-    def _full(self, key: tuple[str, str | None], now: float) -> bool:
-        times = self._times.get(key)
-        return times is not None and len(times) == times.maxlen and times[0] > now - self._window
+    def _closed(self, database: sqlite3.Connection, login: str, address: str, frontend: str) -> str | None:
+        now, place = self._clock(), network(address)
+        keys = self._keys(login, place, frontend)
+        if database.execute("SELECT 1 FROM places WHERE key = ? AND at > ?", (f"{login} {place}", now - self.KNOWN_SECONDS)).fetchone():
+            keys = {"client": keys["client"]}
+        for kind, key in keys.items():
+            row = database.execute("SELECT until FROM counts WHERE key = ?", (key,)).fetchone()
+            # A clock that was set back must not make a wait longer than the longest.
+            if row and now < row[0] <= now + self._settings.refusals_longest_wait_seconds:
+                return kind
+        return None
+
+    def _add(self, database: sqlite3.Connection, login: str, address: str, frontend: str) -> list[str]:
+        now = self._clock()
+        limits = {
+            "client": self._settings.refusals_per_client,
+            "user": self._settings.refusals_per_user,
+            "frontend": self._settings.refusals_per_frontend,
+        }
+        closed = []
+        for kind, key in self._keys(login, network(address), frontend).items():
+            limit = limits[kind]
+            level, at, until = database.execute("SELECT level, at, until FROM counts WHERE key = ?", (key,)).fetchone() or (0.0, now, 0.0)
+            level = max(0.0, level - max(0.0, now - at) * limit / self._settings.refusals_window_seconds) + 1
+            # What was under way when the count closed adds nothing to the wait.
+            if level > limit - 1 + 1e-6 and not now < until <= now + self._settings.refusals_longest_wait_seconds:
+                doublings = min(16, max(0, int(level - limit)))
+                until = now + min(self._settings.refusals_longest_wait_seconds, self._settings.refusals_wait_seconds * 2**doublings)
+                closed.append(kind)
+            database.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?)", (key, min(level, limit + 16.0), now, until))
+        self._trim(database, "counts", now - 2 * max(self._settings.refusals_window_seconds, self._settings.refusals_longest_wait_seconds))
+        return closed
+
+    def _forget(self, database: sqlite3.Connection, login: str, address: str) -> None:
+        now, place = self._clock(), network(address)
+        key = f"{login} {place}"
+        database.execute("DELETE FROM counts WHERE key = ?", (self._keys(login, place, "")["client"],))
+        row = database.execute("SELECT at FROM places WHERE key = ?", (key,)).fetchone()
+        # Once a day is enough: a login writes nothing otherwise.
+        if place and (row is None or abs(now - row[0]) > 86400):
+            database.execute("INSERT OR REPLACE INTO places VALUES (?, ?)", (key, now))
+            self._trim(database, "places", now - self.KNOWN_SECONDS)
+
+    @staticmethod
+    def _keys(login: str, place: str, frontend: str) -> dict[str, str]:
+        return {"client": f"client {login} {place}", "user": f"user {login}", "frontend": f"frontend {frontend}"}
+
+    def _trim(self, database: sqlite3.Connection, table: str, oldest: float) -> None:
+        """Keep a table bounded: what is too old goes, and of too many the oldest."""
+        database.execute(f"DELETE FROM {table} WHERE at < ?", (oldest,))  # noqa: S608 - one of two names above
+        (rows,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+        if rows > self.MOST_ROWS:
+            database.execute(f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table} ORDER BY at LIMIT ?)", (rows - self.MOST_ROWS,))  # noqa: S608
+
+    def _with(self, work: Callable[[sqlite3.Connection], Any], otherwise: Any) -> Any:
+        """Do something in one transaction. If the file fails (a full disk), go on in memory: neither logins nor limits end with it."""
+        with self._lock:
+            for _ in range(2):
+                try:
+                    self._database.execute("BEGIN IMMEDIATE")
+                    result = work(self._database)
+                    self._database.execute("COMMIT")
+                except sqlite3.Error as problem:
+                    warn("alarm=limits-file reason=%s", loggable(str(problem)))
+                    with contextlib.suppress(sqlite3.Error):
+                        self._database.close()
+                    self._database = self._open(":memory:")
+                else:
+                    return result
+        return otherwise
+
+    def _open(self, path: str) -> sqlite3.Connection:
+        try:
+            return self._connect(path)
+        except sqlite3.DatabaseError as problem:
+            # Not a database any more. What it held is lost, which is better than an issuer that does not start.
+            warn("alarm=limits-file reason=%s", loggable(str(problem)))
+            for suffix in ("", "-wal", "-shm"):
+                Path(path + suffix).unlink(missing_ok=True)
+            return self._connect(path)
+
+    def _connect(self, path: str) -> sqlite3.Connection:
+        database = sqlite3.connect(path, timeout=2, isolation_level=None, check_same_thread=False)
+        # A crash of the process loses nothing; one of the machine the last moments.
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        database.executescript(self._TABLES)
+        return database
+
+
+def network(address: str) -> str:
+    """Return whom an address stands for: itself, or the IPv6 network of 64 bits in which one client may take any (RFC 6177)."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    if parsed.version == 6:
+        mapped = parsed.ipv4_mapped
+        return str(mapped) if mapped else str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+def warn(form: str, *values: object) -> None:
+    """Write a line that an operator must see: the prefix makes it one of priority "warning" in the journal (sd-daemon(3))."""
+    log.warning("<4>" + form, *values)
 
 
 def normalise_login(raw: str) -> str | None:
@@ -213,7 +327,7 @@ def ticket_claims(person: Person, settings: Settings, now: float) -> dict[str, s
     return {
         "iss": settings.issuer,
         "sub": person.login,
-        "aud": settings.audience,
+        "aud": person.store,
         "scope": settings.scope,
         "iat": issued,
         "nbf": issued,
@@ -231,35 +345,65 @@ def sign_ticket(claims: Mapping[str, str | int], key: SigningKey) -> str:
 
 
 class LdapDirectory:
-    """Tries passwords by an LDAP simple bind as the user (RFC 4513 section 5.1.3) and reads his store as himself."""
+    """Tries passwords by an LDAP simple bind as the user (RFC 4513 section 5.1.3) and reads his store as himself.
+
+    Every refusal costs one password hash. slapd computes none for a name nobody has and for an account that is locked; then the password
+    is tried on an entry nobody knows the password of. Whether one was computed is asked over the local socket, as the Unix user the
+    issuer is: he may see that an entry exists and whether it is locked, and can neither search nor list.
+    """
 
     # Result codes that mean "not with this name and password" (RFC 4511 appendix A); all others mean "ask later".
     REFUSED = frozenset({32, 34, 48, 49, 50, 53})
 
-    def __init__(self, url: str, base_dn: str, timeout: int) -> None:
+    def __init__(self, url: str, socket: str, base_dn: str, timeout: int) -> None:
         self._url = url
+        self._socket = socket
         self._base_dn = base_dn
         self._timeout = timeout
 
     def check(self, login: str, password: str) -> Person | None:
         """Return the user if the directory takes the password for his."""
-        import ldap3
         from ldap3.core.exceptions import LDAPException
 
         dn = person_dn(login, self._base_dn)
         try:
-            server = ldap3.Server(self._url, get_info=ldap3.NONE, connect_timeout=self._timeout)
-            connection = ldap3.Connection(server, user=dn, password=password, receive_timeout=self._timeout, read_only=True)
-            try:
+            with self._connection(self._url, user=dn, password=password) as connection:
                 if connection.bind():
                     return self._read(connection, dn, login)
-                if connection.result["result"] in self.REFUSED:
-                    return None
-                raise DirectoryUnavailable(f"bind: {connection.result['description']}")
-            finally:
-                connection.unbind()
+                if connection.result["result"] not in self.REFUSED:
+                    raise DirectoryUnavailable(f"bind: {connection.result['description']}")
+            if not self._was_hashed(dn):
+                with self._connection(self._url, user=f"cn=nobody,{self._base_dn}", password=password) as connection:
+                    connection.bind()
         except (LDAPException, OSError) as problem:
             raise DirectoryUnavailable(f"{type(problem).__name__}") from problem
+        return None
+
+    @contextlib.contextmanager
+    def _connection(self, url: str, **options: Any) -> Any:
+        import ldap3
+
+        server = ldap3.Server(url, get_info=ldap3.NONE, connect_timeout=self._timeout)
+        connection = ldap3.Connection(server, receive_timeout=self._timeout, read_only=True, **options)
+        try:
+            yield connection
+        finally:
+            connection.unbind()
+
+    def _was_hashed(self, dn: str) -> bool:
+        """Tell whether slapd compared a hash when it refused this entry."""
+        import ldap3
+
+        me = f"gidNumber={os.getegid()}+uidNumber={os.geteuid()},cn=peercred,cn=external,cn=auth"
+        # The name slapd gives the issuer anyway: ldap3 does not send an empty one, and slapd then waits for more.
+        options = {"authentication": ldap3.SASL, "sasl_mechanism": ldap3.EXTERNAL, "sasl_credentials": f"dn:{me}"}
+        with self._connection(self._socket, **options) as connection:
+            if not connection.bind():
+                raise DirectoryUnavailable(f"local socket: {connection.result['description']}")
+            if not connection.search(dn, "(objectClass=*)", search_scope="BASE", attributes=["pwdAccountLockedTime"]):
+                return False
+            found = [each for each in connection.response if each.get("type") == "searchResEntry"]
+            return bool(found) and not found[0]["raw_attributes"].get("pwdAccountLockedTime")
 
     @staticmethod
     def _read(connection: Any, dn: str, login: str) -> Person:
@@ -293,7 +437,7 @@ def create_app(
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     conf = settings or Settings.from_file(Path(os.environ["TICKET_ISSUER_SETTINGS"]))
-    users = directory or LdapDirectory(conf.directory_url, conf.directory_base_dn, conf.directory_timeout_seconds)
+    users = directory or LdapDirectory(conf.directory_url, conf.directory_socket, conf.directory_base_dn, conf.directory_timeout_seconds)
     signing_key = key or SigningKey.from_pem(Path(os.environ["TICKET_ISSUER_SIGNING_KEY"]).read_bytes())
 
     class TemporarilyUnavailable(OAuth2Error):  # type: ignore[misc,unused-ignore]
@@ -308,7 +452,7 @@ def create_app(
         error = "slow_down"
         status_code = 429
 
-    refusals = Refusals(conf.refusals_window_seconds, conf.refusals_per_client, conf.refusals_per_user)
+    refusals = Refusals(conf)
 
     class Frontend(ClientMixin):  # type: ignore[misc,unused-ignore]
         """A frontend as an OAuth client (RFC 6749 section 2): one grant, one scope, one way to prove itself."""
@@ -342,7 +486,8 @@ def create_app(
             if login is None or not password or len(password) > LONGEST_PASSWORD:
                 raise InvalidGrantError()
             address = request.headers.get("X-Client-IP", "")
-            if refusals.too_many(login, address):
+            g.limit = refusals.closed(login, address, g.frontend)
+            if g.limit:
                 raise SlowDown()
             try:
                 person = users.check(login, password)
@@ -350,7 +495,14 @@ def create_app(
                 g.reason = str(problem)
                 raise TemporarilyUnavailable() from problem
             if person is None:
-                refusals.add(login, address)
+                for limit in refusals.add(login, address, g.frontend):
+                    warn(
+                        "alarm=guessing limit=%s user=%s frontend=%s client=%s",
+                        limit,
+                        loggable(login),
+                        loggable(g.frontend),
+                        loggable(address),
+                    )
                 raise InvalidGrantError()
             refusals.forget(login, address)
             g.store = person.store
@@ -400,7 +552,7 @@ def create_app(
         answer = response.get_json(silent=True) or {}
         verdict = "granted" if response.status_code == 200 else str(answer.get("error"))
         log.info(
-            "decision=%s status=%d user=%s frontend=%s client=%s service=%s session=%s store=%s ticket=%s%s",
+            "decision=%s status=%d user=%s frontend=%s client=%s service=%s session=%s store=%s ticket=%s%s%s",
             verdict,
             response.status_code,
             loggable(g.get("login")),
@@ -410,10 +562,11 @@ def create_app(
             loggable(request.headers.get("X-Client-Session")),
             loggable(g.get("store")),
             loggable(g.get("ticket")),
+            f" limit={g.limit}" if g.get("limit") else "",
             f" reason={g.reason!r}" if "reason" in g else "",
         )
         if verdict == "invalid_grant":
-            # An unknown user is refused quicker than a wrong password is hashed: give both the same time.
+            # Both kinds of refusal cost one hash; the least time hides what else differs between them.
             hold_until(started + conf.refusal_milliseconds / 1000)
         return response
 

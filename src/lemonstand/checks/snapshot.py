@@ -32,11 +32,20 @@ SYSCTLS = [
     "net.netfilter.nf_conntrack_tcp_timeout_time_wait", "net.netfilter.nf_conntrack_tcp_timeout_close",
     "fs.inotify.max_user_instances", "fs.inotify.max_user_watches",
 ]  # fmt: skip
-UNITS = ["dovecot.service", "postfix.service", "slapd.service", "ticket-issuer.service", "chrony.service", "lemonstand-nftables.service"]
+UNITS = [
+    "dovecot.service",
+    "postfix.service",
+    "slapd.service",
+    "ticket-issuer.service",
+    "submission-limits.service",
+    "chrony.service",
+    "lemonstand-nftables.service",
+]
 UNIT_PROPERTIES = [
     "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "RuntimeMaxUSec", "RestrictAddressFamilies", "IPAddressDeny",
     "IPAddressAllow", "NoNewPrivileges", "CapabilityBoundingSet", "ProtectHome", "RestrictNamespaces", "MemoryDenyWriteExecute",
     "LimitNOFILE", "TasksMax", "User", "NRestarts", "ActiveEnterTimestamp", "RootDirectory", "ProtectSystem", "PrivateDevices",
+    "LimitCORE", "StateDirectoryMode",
 ]  # fmt: skip
 TEXTS = [
     "/etc/dovecot/ticket.lua", "/etc/lemonstand/ticket/issuer.json", "/etc/lemonstand/ticket/gunicorn.conf.py",

@@ -57,11 +57,12 @@ def test_takes_tickets_and_nothing_else(site: Site, snapshots: Snapshots, store:
     )
     issuers = [f"https://{host.name}.{site.settings.internal_domain}/" for host in site.group("auths")]
     expect(oauth.get("issuers") in issuers, "tickets of others are taken", seen=oauth.get("issuers"), expected=issuers)
+    audience = f"{store}.{site.settings.internal_domain}"
     expect(
-        oauth.get("scope") == "mail" and bool(oauth.get("client_id")),
-        "scope or audience is not checked",
-        seen=oauth.get("scope"),
-        expected="scope mail and an audience",
+        (oauth.get("scope"), oauth.get("client_id")) == ("mail", audience),
+        "scope or audience is not checked, or the audience is not this store alone",
+        seen=(oauth.get("scope"), oauth.get("client_id")),
+        expected=("mail", audience),
     )
     expect(
         settings.get("auth_cache_size") in {"0", "0 B"}, "logins are kept in a cache", seen=settings.get("auth_cache_size"), expected="0"

@@ -22,6 +22,13 @@ GRANTED = "own ticket"
 TICKET_KEYS = ["access_token", "expires_in", "scope", "store", "token_type"]
 
 
+WITHOUT_THE_USER = {
+    "ticket of another user", "no name", "forged with a key of one's own", "edited", "unsigned", "certificate alone", "another store",
+    "another issuer", "no subject", "expired", "anonymous", "user of a master by PLAIN", "garbage", "empty",
+}  # fmt: skip
+"""What a broken-into frontend can try for a user who is not logging in: it has certificates, and tickets of others."""
+
+
 @pytest.mark.control("LEM-8-11")
 @pytest.mark.supports("LEM-8-12", "LEM-8-05")
 @pytest.mark.parametrize("service", ["store", "submission"])
@@ -32,6 +39,33 @@ def test_the_store_takes_the_users_own_ticket_and_nothing_else(attempts: Attempt
     measure("refused", ", ".join(case for case in tried if tried[case]["status"] != "OK"))
     taken = [case for case, answer in tried.items() if case != GRANTED and answer["status"] not in {"NO", "BAD", "CLOSED"}]
     expect(not taken, "the store lets somebody in who has no ticket of his own", seen=taken, expected="all refused")
+
+
+@pytest.mark.control("LEM-8-12")
+def test_a_frontend_opens_nobodys_mailbox_by_itself(attempts: Attempts, measure: Measure) -> None:
+    """With a frontend's certificates, its place in the network and other people's tickets, a user who does not log in stays closed."""
+    tried = {case: answer for case, answer in attempts["store"].items() if case in WITHOUT_THE_USER}
+    missing = WITHOUT_THE_USER - set(tried)
+    if missing:
+        invalid(f"these were not tried: {sorted(missing)}")
+    measure("ways tried at the store", len(tried))
+    opened = [case for case, answer in tried.items() if answer["status"] not in {"NO", "BAD", "CLOSED"}]
+    expect(not opened, "a frontend opens a mailbox without its user", seen=opened, expected="all refused")
+    given = [case for case in ("wrong", "unknown") if attempts["issuer"][case]["status"] != 400]
+    expect(not given, "the issuer gives tickets without the password", seen=given, expected="400")
+
+
+@pytest.mark.control("LEM-8-13")
+@pytest.mark.supports("LEM-8-12")
+def test_a_frontend_has_no_power_of_its_own(attempts: Attempts, measure: Measure) -> None:
+    """The issuer gives a frontend nothing in its own name; the store knows no master, no anonymous and no certificate that logs in."""
+    asked = {case: answer for case, answer in attempts["issuer"].items() if case.startswith("by itself: ")}
+    measure("grants asked for", len(asked))
+    given = [case for case, answer in asked.items() if answer["status"] not in {400, 401}]
+    expect(bool(asked) and not given, "the issuer gives a frontend something of its own", seen=given, expected="400 to each")
+    powers = ("user of a master by PLAIN", "anonymous", "certificate alone")
+    open_to = [case for case in powers if attempts["store"][case]["status"] not in {"NO", "BAD", "CLOSED"}]
+    expect(not open_to, "the store lets a frontend in for what it is", seen=open_to, expected="all refused")
 
 
 @pytest.mark.control("LEM-8-08")

@@ -383,7 +383,7 @@ def ask_attempts(prober: Prober, site: Site, inward: Inward, accounts: list[Acco
     one, two = accounts[0], accounts[1]
 
     def ask() -> Any:
-        spoilt = prober.ask(auth, "tickets-spoilt", user=one["user"], ago=EXPIRED_SECONDS)
+        spoilt = prober.ask(auth, "tickets-spoilt", user=one["user"], ago=EXPIRED_SECONDS, store=inward["store"])
         return prober.ask(frontend, "ticket-attempts", inward=inward, account=one, other=two, spoilt=spoilt)
 
     return ask

@@ -50,7 +50,7 @@ def plan(chosen: Chosen, limit: str | None) -> None:
         console.print(f"would change  {change.host:<12} {escape(change.task)}", highlight=False, soft_wrap=True)
     if result.exit_code == 0 and not result.record.changes:
         console.print("nothing would change")
-    _finish(console, chosen, result, "plan", limit)
+    finish(console, chosen, result, ["plan"], limit)
 
 
 @main.command()
@@ -63,7 +63,7 @@ def apply(chosen: Chosen, limit: str | None, stage: str | None, diff: bool) -> N
     loaded = chosen.load()
     console = Console()
     result = _run(console, chosen, loaded, check=False, diff=diff, limit=limit, tags=stage)
-    _finish(console, chosen, result, "apply", limit)
+    finish(console, chosen, result, ["apply"], limit)
 
 
 @main.command()
@@ -111,8 +111,8 @@ def _run(console: Console, chosen: Chosen, site: Site, *, check: bool, diff: boo
     )
 
 
-def _finish(console: Console, chosen: Chosen, result: RunResult, command: str, limit: str | None) -> None:
-    """Prints the summary and what to do next, and leaves with the run's exit code."""
+def finish(console: Console, chosen: Chosen, result: RunResult, command: list[str], limit: str | None, *, whole: bool = False) -> None:
+    """Prints the summary and what to do next, and leaves with the run's exit code; a `whole` command has no --limit."""
     if result.record.hosts:
         table = Table(box=None, pad_edge=False)
         table.add_column("host")
@@ -124,9 +124,9 @@ def _finish(console: Console, chosen: Chosen, result: RunResult, command: str, l
         console.print(table)
     for stage, seconds in result.record.stage_seconds.items():
         console.print(f"{seconds:7.1f} s  {escape(stage)}", highlight=False)
-    again = ["lemonstand", command, *chosen.options]
+    again = ["lemonstand", *command, *chosen.options]
     for failure in result.record.failures:
-        limited = shlex.join(again if failure.stage == PREFLIGHT else [*again, "--limit", failure.host])
+        limited = shlex.join(again if whole or failure.stage == PREFLIGHT else [*again, "--limit", failure.host])
         console.print(
             f"\n[bold red]{escape(failure.host)}: {escape(failure.task)}[/bold red]\n{escape(failure.message)}\n"
             f"where:  {escape(failure.path)} (stage {escape(failure.stage)})\nrepeat: {escape(limited)}",

@@ -15,15 +15,33 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from lemonstand.probes import delivery, dns, features, forward, logins, path, push, reach, sessions, tickets, transport
+from lemonstand.probes import (
+    canary,
+    delivery,
+    dns,
+    failures,
+    features,
+    forward,
+    logins,
+    path,
+    push,
+    reach,
+    sending,
+    sessions,
+    tickets,
+    transport,
+)
 from lemonstand.probes.say import emit
 from lemonstand.probes.wire import Refused
 
 PROBES: dict[str, Callable[..., Any]] = {
+    "canary-search": canary.search,
+    "canary-type": canary.type_credentials,
     "deliver": delivery.deliver,
     "counters": path.counters,
     "features": features.features,
     "flows": path.flows,
+    "forged-address": failures.forged_address,
     "forget": path.forget,
     "forward": forward.forward,
     "forward-abuse": forward.abuse,
@@ -33,14 +51,19 @@ PROBES: dict[str, Callable[..., Any]] = {
     "injection": transport.injection,
     "keepalives": path.keepalives,
     "logins": logins.logins,
+    "login-answers": failures.login_answers,
     "lookup": dns.lookup,
     "maildir": delivery.maildir,
     "guess": tickets.guess,
     "push": push.push,
     "reach": reach.reach,
+    "refusal-times": tickets.refusal_times,
+    "sent-count": sending.sent_count,
+    "sent-out": sending.sent_out,
     "soft-errors": path.soft_errors,
     "submission-session": sessions.submission_session,
     "talk": path.talk,
+    "ticket-logins": tickets.ticket_logins,
     "ticket-attempts": tickets.attempts,
     "tickets-spoilt": tickets.spoilt,
     "tls-versions": transport.versions,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import secrets
 import ssl
+import statistics
 import subprocess
 import tempfile
 import time
@@ -37,6 +39,11 @@ class Inward(TypedDict):
     client: str
 
 
+GRANTS = ("client_credentials", "refresh_token", "password", "urn:ietf:params:oauth:grant-type:jwt-bearer",
+          "urn:ietf:params:oauth:grant-type:token-exchange")  # fmt: skip
+"""Ways of OAuth 2.0 to get a token for somebody who is not there."""
+
+
 def encode(data: bytes) -> str:
     """Base64 for URLs without padding (RFC 7515 section 2)."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
@@ -57,19 +64,26 @@ def compact(header: dict[str, Any], claims: dict[str, Any], key: Path | None) ->
     return f"{signed}.{encode(made.stdout)}"
 
 
-def spoilt(user: str, ago: int) -> dict[str, str]:
-    """Tickets of the issuer's own making with one wrong claim each: `expired` (ended `ago` seconds ago) and `another audience`.
+def spoilt(user: str, ago: int, store: str) -> dict[str, str]:
+    """Tickets of the issuer's own making with one wrong claim each: `expired` (ended `ago` seconds ago), `another store`, and more.
 
     Runs on the auth host.
     """
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
     now = int(time.time())
     claims = {
-        "iss": settings["issuer"], "sub": user, "aud": settings["audience"], "scope": settings.get("scope", "mail"),
+        "iss": settings["issuer"], "sub": user, "aud": store, "scope": settings.get("scope", "mail"),
         "iat": now - ago - 60, "nbf": now - ago - 60, "exp": now + 60, "jti": encode(str(now).encode()),
     }  # fmt: skip
     key = ACTIVE.resolve()
-    wrong: dict[str, dict[str, Any]] = {"expired": {"exp": now - ago}, "another audience": {"aud": "elsewhere"}}
+    wrong: dict[str, dict[str, Any]] = {
+        "expired": {"exp": now - ago},
+        "not yet good": {"nbf": now + 600, "exp": now + 660},
+        "another store": {"aud": "another-" + store},
+        "another scope": {"scope": "calendar"},
+        "another issuer": {"iss": "https://elsewhere.invalid/"},
+        "no subject": {"sub": ""},
+    }
     return {name: compact({"alg": "RS256", "typ": "JWT", "kid": key.stem}, {**claims, **claim}, key) for name, claim in wrong.items()}
 
 
@@ -92,6 +106,8 @@ def attempts(inward: Inward, account: Account, other: Account, spoilt: dict[str,
         "without a certificate": _ask(inward, account["user"], account["password"], certificate=""),
         "with the certificate for stores": _ask(inward, account["user"], account["password"], certificate="store-client"),
     }
+    # What a frontend is by itself, without anybody's password: a certificate, and what it may dare to ask with it.
+    answers |= {f"by itself: {grant}": _ask(inward, account["user"], "", grant=grant) for grant in GRANTS}
     ticket = str(answers["right"].pop("ticket", ""))
     if not ticket:
         raise Refused(f"the issuer gave no ticket: {answers['right']}")
@@ -118,6 +134,12 @@ def attempts(inward: Inward, account: Account, other: Account, spoilt: dict[str,
     jobs["password by LOGIN"] = (_without_ticket, inward, lambda session: session.command(by_login, shown="LOGIN <account>"))
     jobs["password by PLAIN"] = (_without_ticket, inward, lambda session: session.plain(account))
     jobs["certificate alone"] = (_without_ticket, inward, lambda session: session.command(by_certificate))
+    jobs["user of a master by PLAIN"] = (
+        _without_ticket,
+        inward,
+        lambda session: session.command(f"AUTHENTICATE PLAIN {_in_place_of(name)}"),
+    )
+    jobs["anonymous"] = (_without_ticket, inward, lambda session: session.command("AUTHENTICATE ANONYMOUS dGVzdA=="))
     jobs["own ticket without a certificate"] = (_bearer, inward, account["user"], ticket, "")
     jobs["own ticket with the certificate for the issuer"] = (_bearer, inward, account["user"], ticket, "issuer-client")
     jobs["own ticket before TLS"] = (_before_tls, inward, account["user"], ticket)
@@ -141,6 +163,11 @@ def attempts(inward: Inward, account: Account, other: Account, spoilt: dict[str,
         }
 
 
+def _in_place_of(user: str) -> str:
+    """The first response of PLAIN by which a frontend that were a master would become a user (RFC 4616 section 2)."""
+    return base64.b64encode(f"{user}\0frontend\0frontend".encode()).decode()
+
+
 def guess(inward: Inward, name: str, account: Account, wave: int) -> dict[str, Any]:
     """Guesses a name's password, then asks once more, and asks for the account. Runs on a frontend.
 
@@ -158,13 +185,59 @@ def guess(inward: Inward, name: str, account: Account, wave: int) -> dict[str, A
     return {"wave": first, "next": after, "account": _ask(inward, account["user"], account["password"])["status"]}
 
 
-def _ask(inward: Inward, user: str, password: str, certificate: str = "issuer-client") -> dict[str, Any]:
+def ticket_logins(inward: Inward, account: Account, count: int) -> dict[str, float]:
+    """Gets a ticket and logs in at the store with it, again and again; median seconds of each. Runs on a frontend.
+
+    Returns:
+        `ticket`: asking the issuer, TLS included; `login`: connection, STARTTLS, login and one question at the store.
+    """
+    tickets, logins = [], []
+    for _ in range(count):
+        started = time.monotonic()
+        answer = _ask(inward, account["user"], account["password"])
+        tickets.append(time.monotonic() - started)
+        if "ticket" not in answer:
+            raise Refused(f"the issuer gave no ticket: {answer}")
+        started = time.monotonic()
+        session = _store(inward, "store-client")
+        said = _oauthbearer(session, inward["store"], account["user"], str(answer["ticket"]))
+        if not said.ok or not session.command("STATUS INBOX (MESSAGES)").ok:
+            raise Refused(f"the store refused a ticket: {said.status} {said.text}")
+        logins.append(time.monotonic() - started)
+        session.quit()
+    return {"ticket": statistics.median(tickets), "login": statistics.median(logins)}
+
+
+def refusal_times(inward: Inward, account: Account, count: int) -> dict[str, float]:
+    """Median seconds until a wrong password and a name nobody has are refused, asked in turn. Runs on a frontend.
+
+    The right password in between keeps the account's name open; a new name each time keeps unknown ones open.
+    """
+    seen: dict[str, list[float]] = {"wrong": [], "unknown": []}
+    domain = account["user"].partition("@")[2]
+    for number in range(count):
+        cases = {
+            "wrong": (account["user"], "no" + account["password"]),
+            "unknown": (f"nobody-{secrets.token_hex(6)}@{domain}", account["password"]),
+        }
+        for case, (name, password) in cases.items():
+            answer = _ask(inward, name, password)
+            if answer["status"] != 400:
+                raise Refused(f"no refusal: {answer['status']} {answer['error']}")
+            seen[case].append(float(answer["seconds"]))
+        if number % 4 == 3:
+            _ask(inward, account["user"], account["password"])
+    return {case: statistics.median(each) for case, each in seen.items()}
+
+
+def _ask(inward: Inward, user: str, password: str, certificate: str = "issuer-client", grant: str = "password") -> dict[str, Any]:
     wire = Wire(inward["issuer_address"], 8443)
     try:
         wire.starttls(_inner(certificate), inward["issuer"])
         connection = http.client.HTTPConnection(inward["issuer"], 8443)
         connection.sock = wire.socket
-        form = {"grant_type": "password", "scope": "mail", "client_id": inward["client"], "username": user, "password": password}
+        form = {"grant_type": grant, "scope": "mail", "client_id": inward["client"], "username": user, "password": password}
+        form |= {"assertion": "e30.e30.", "subject_token": "e30.e30.", "refresh_token": "x"} if grant != "password" else {}
         started = time.monotonic()
         connection.request("POST", "/token", urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"})
         answer = connection.getresponse()

@@ -1,0 +1,196 @@
+"""Accounts in the directory, one order at a time: list, add, passwd, lock, unlock, delete.
+
+Runs on the directory's host as root, who is the administrator on the local socket. An order is one JSON object on standard input, so that
+no password is ever an argument; the answer is one JSON object on standard output, and holds none.
+
+    {"action": "list"}
+    {"action": "passwd", "name": "alice@example.org", "password": "..."}
+"""
+
+# ruff: noqa: PLC0415 - ldap3 is a package of the host
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from directory_seed import PERSON, SeedError, connect, done_or_error, escape_value, hash_of, wanted_attributes
+
+CONFIGURATION = Path("/etc/ldap/lemonstand.conf")
+LOCKED_BY_OPERATOR = "000001010000Z"
+"""The value that locks until somebody unlocks (slapo-ppolicy(5))."""
+LONGEST_PASSWORD = 512
+"""Characters; the issuer refuses more unasked."""
+
+
+def configuration(text: str) -> tuple[str, dict[str, int]]:
+    """Return the base of all entries and the cost of a hash, as slapd is configured."""
+    suffix = re.search(r'^suffix\s+"?([^"\n]+)"?\s*$', text, re.MULTILINE)
+    cost = re.search(r"^moduleload\s+argon2\s+m=(\d+)\s+t=(\d+)\s+p=(\d+)", text, re.MULTILINE)
+    if not suffix or not cost:
+        raise SeedError(f"{CONFIGURATION} names no suffix or no cost of a hash; apply the site first")
+    return suffix.group(1), dict(zip(("memory_kib", "iterations", "parallelism"), map(int, cost.groups()), strict=True))
+
+
+def check_password(password: str, name: str, least: int) -> None:
+    """Refuse what the policy refuses. slapd itself asks nothing of an administrator."""
+    if len(password) < least:
+        raise SeedError(f"the password has {len(password)} characters; the policy asks for {least}")
+    if len(password) > LONGEST_PASSWORD:
+        raise SeedError(f"the password has more than {LONGEST_PASSWORD} characters")
+    if any(ord(each) < 32 or ord(each) == 127 for each in password):
+        raise SeedError("the password holds a control character, which clients can't send")
+    if name.partition("@")[0].lower() in password.lower() and len(password) < 2 * least:
+        raise SeedError("the password holds the user's name")
+
+
+def state_of(attributes: dict[str, list[str]]) -> str:
+    """Return `locked`, `no password` or `active`."""
+    if attributes.get("pwdAccountLockedTime"):
+        return "locked"
+    return "active" if attributes.get("userPassword") else "no password"
+
+
+class Accounts:
+    """The people of one directory.
+
+    Args:
+        connection: bound as the administrator.
+        base: distinguished name above all entries.
+        argon2: cost of a hash.
+    """
+
+    def __init__(self, connection: Any, base: str, argon2: dict[str, int]) -> None:
+        self._connection = connection
+        self._base = base
+        self._argon2 = argon2
+
+    def everybody(self) -> list[dict[str, str]]:
+        """Return every account with its store, its state and when its password was set; no hash leaves the host."""
+        import ldap3
+
+        entries = self._connection.extend.standard.paged_search(
+            f"ou=people,{self._base}",
+            "(objectClass=inetOrgPerson)",
+            search_scope=ldap3.LEVEL,
+            attributes=["uid", "mailHost", "userPassword", "pwdAccountLockedTime", "pwdChangedTime"],
+            paged_size=500,
+            generator=True,
+        )
+        people = []
+        for entry in entries:
+            attributes = {key: [value.decode() for value in values] for key, values in entry["raw_attributes"].items()}
+            first = {key: (attributes.get(key) or [""])[0] for key in ("uid", "mailHost", "pwdChangedTime")}
+            people.append(
+                {
+                    "name": first["uid"],
+                    "store": first["mailHost"],
+                    "state": state_of(attributes),
+                    "password_set": first["pwdChangedTime"][:8],
+                }
+            )
+        return sorted(people, key=lambda each: each["name"])
+
+    def add(self, name: str, store: str, aliases: list[str], password: str) -> str:
+        """Add an account, or give one without a password its first."""
+        found = self._find(name)
+        if found is not None and found.get("userPassword"):
+            raise SeedError(f"{name} has a password already; `passwd` sets another")
+        check_password(password, name, self._least())
+        hashed = hash_of(password, self._argon2, name)
+        if found is not None:
+            self._modify(name, {"userPassword": [("MODIFY_REPLACE", [hashed])]})
+            return "password set"
+        wanted = wanted_attributes({"name": name, "store": store, "aliases": aliases})
+        entry = {key: values for key, values in wanted.items() if values}
+        entry |= {"uid": [name], "cn": [name], "sn": [name], "userPassword": [hashed]}
+        self._connection.add(self._dn(name), PERSON, entry)
+        done_or_error(self._connection, f"adding {name}")
+        return "added"
+
+    def passwd(self, name: str, password: str) -> str:
+        """Set a password. Sessions that are open stay open; `lock` ends them."""
+        self._known(name)
+        check_password(password, name, self._least())
+        self._modify(name, {"userPassword": [("MODIFY_REPLACE", [hash_of(password, self._argon2, name)])]})
+        return "password set"
+
+    def lock(self, name: str) -> str:
+        """Refuse every further login, whatever the password."""
+        self._known(name)
+        self._modify(name, {"pwdAccountLockedTime": [("MODIFY_REPLACE", [LOCKED_BY_OPERATOR])]})
+        return "locked"
+
+    def unlock(self, name: str) -> str:
+        """Let the account's password count again."""
+        if not self._known(name).get("pwdAccountLockedTime"):
+            return "was not locked"
+        self._modify(name, {"pwdAccountLockedTime": [("MODIFY_DELETE", [])]})
+        return "unlocked"
+
+    def delete(self, name: str) -> str:
+        """Remove the account; mail is not the directory's."""
+        self._known(name)
+        self._connection.delete(self._dn(name))
+        done_or_error(self._connection, f"deleting {name}")
+        return "deleted"
+
+    def _dn(self, name: str) -> str:
+        return f"uid={escape_value(name)},ou=people,{self._base}"
+
+    def _find(self, name: str) -> dict[str, list[bytes]] | None:
+        if not self._connection.search(
+            self._dn(name), "(objectClass=inetOrgPerson)", search_scope="BASE", attributes=["userPassword", "pwdAccountLockedTime"]
+        ):
+            return None
+        attributes: dict[str, list[bytes]] = self._connection.response[0]["raw_attributes"]
+        return attributes
+
+    def _known(self, name: str) -> dict[str, list[bytes]]:
+        found = self._find(name)
+        if found is None:
+            raise SeedError(f"{name} is not in the directory")
+        return found
+
+    def _least(self) -> int:
+        policy = f"cn=policy,{self._base}"
+        if not self._connection.search(policy, "(objectClass=pwdPolicy)", search_scope="BASE", attributes=["pwdMinLength"]):
+            raise SeedError(f"there is no {policy}; apply the site first")
+        return int(self._connection.response[0]["raw_attributes"]["pwdMinLength"][0])
+
+    def _modify(self, name: str, changes: dict[str, Any]) -> None:
+        self._connection.modify(self._dn(name), changes)
+        done_or_error(self._connection, f"changing {name}")
+
+
+def carry_out(order: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
+    """Do one order."""
+    action, name = order["action"], str(order.get("name", "")).lower()
+    if action == "list":
+        return {"users": accounts.everybody()}
+    if action == "add":
+        return {"done": accounts.add(name, order["store"], order.get("aliases", []), order["password"])}
+    if action == "passwd":
+        return {"done": accounts.passwd(name, order["password"])}
+    if action in {"lock", "unlock", "delete"}:
+        return {"done": getattr(accounts, action)(name)}
+    raise SeedError(f"there is no action {action!r}")
+
+
+def main() -> int:
+    """Read an order, do it, print what came of it."""
+    try:
+        base, argon2 = configuration(CONFIGURATION.read_text(encoding="utf-8"))
+        answer = carry_out(json.loads(sys.stdin.readline()), Accounts(connect(), base, argon2))
+    except (SeedError, OSError, KeyError, ValueError) as problem:
+        # ValueError of json would show the line, which may hold a password.
+        said = "the order is no JSON" if isinstance(problem, json.JSONDecodeError) else f"{problem}"
+        print(json.dumps({"error": said}))
+        return 1
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

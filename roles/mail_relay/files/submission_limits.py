@@ -1,0 +1,116 @@
+"""How much each user may send: a policy service for Postfix (SMTPD_POLICY_README), asked at every recipient of a submitted message.
+
+Postfix itself counts by client address, and many users share one. Here each login has two counts, of messages and of recipients. A count
+drains evenly, its limit within an hour; who has reached one is told to try later (450), and the journal gets a line of priority "warning".
+Counts are kept in SQLite, so a restart forgives nobody. The standard library is all it needs.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+log = logging.getLogger("submission_limits")
+
+HOUR = 3600.0
+LONGEST_REQUEST = 16384
+MOST_ROWS = 100_000
+KINDS = ("messages", "recipients")
+_LOGGABLE = re.compile(r"[^A-Za-z0-9.@+_=-]")
+
+
+class Limits:
+    """Counts what each login has sent.
+
+    Args:
+        path: the database; `:memory:` for none.
+        messages, recipients: limits within an hour.
+        clock: Unix time.
+    """
+
+    def __init__(self, path: str, messages: int, recipients: int, clock: Callable[[], float] = time.time) -> None:
+        self._limits = {"messages": messages, "recipients": recipients}
+        self._clock = clock
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS sent (login TEXT PRIMARY KEY, at REAL, messages REAL, recipients REAL, instance TEXT, told REAL)"
+        )
+
+    def take(self, login: str, instance: str) -> str | None:
+        """Count one recipient, and a message if it is its first; return which limit forbids it, or None.
+
+        Args:
+            login: who sends.
+            instance: what Postfix calls this message.
+        """
+        now = self._clock()
+        row = self._database.execute("SELECT at, messages, recipients, instance, told FROM sent WHERE login = ?", (login,)).fetchone()
+        at, messages, recipients, last, told = row or (now, 0.0, 0.0, "", 0.0)
+        drained = max(0.0, now - at) / HOUR
+        levels = {kind: max(0.0, level - drained * self._limits[kind]) for kind, level in zip(KINDS, (messages, recipients), strict=True)}
+        wanted = {"messages": float(instance != last), "recipients": 1.0}
+        full = next((kind for kind in KINDS if wanted[kind] and levels[kind] + wanted[kind] > self._limits[kind]), None)
+        if full is None:
+            levels = {kind: levels[kind] + wanted[kind] for kind in KINDS}
+        elif now - told > HOUR / 6 or now < told:
+            # One line in ten minutes is enough for an operator, and one a recipient too much for a journal.
+            told = now
+            log.warning("<4>alarm=sending limit=%s user=%s", full, _LOGGABLE.sub("?", login)[:80])
+        values = (login, now, levels["messages"], levels["recipients"], last if full else instance, told)
+        self._database.execute("INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, ?, ?)", values)
+        if row is None:
+            self._trim(now)
+        return full
+
+    def _trim(self, now: float) -> None:
+        """Drop who sent nothing for an hour: his counts are empty."""
+        (rows,) = self._database.execute("SELECT count(*) FROM sent").fetchone()
+        if rows > MOST_ROWS:
+            self._database.execute("DELETE FROM sent WHERE at < ?", (now - HOUR,))
+
+
+def answer(limits: Limits, request: Mapping[str, str]) -> str:
+    """Return what Postfix is told. A message without a login is not this service's business."""
+    login = request.get("sasl_username", "").lower()
+    if request.get("protocol_state") != "RCPT" or not login:
+        return "DUNNO"
+    try:
+        full = limits.take(login, request.get("instance", ""))
+    except sqlite3.Error as problem:
+        log.warning("<4>alarm=limits-file reason=%s", _LOGGABLE.sub("?", str(problem))[:80])
+        return "DUNNO"
+    return f"450 4.7.1 This account has reached its limit of {full} for now; try again later" if full else "DUNNO"
+
+
+async def converse(limits: Limits, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer one smtpd, request after request, until it goes."""
+    with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+        while True:
+            text = (await reader.readuntil(b"\n\n")).decode("utf-8", "replace")
+            request = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+            writer.write(f"action={answer(limits, request)}\n\n".encode())
+            await writer.drain()
+    writer.close()
+
+
+async def serve(settings: Mapping[str, object]) -> None:
+    """Listen on loopback for good."""
+    limits = Limits(str(settings["file"]), int(str(settings["messages_per_hour"])), int(str(settings["recipients_per_hour"])))
+    server = await asyncio.start_server(
+        lambda reader, writer: converse(limits, reader, writer), "127.0.0.1", int(str(settings["port"])), limit=LONGEST_REQUEST
+    )
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    asyncio.run(serve(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -1,0 +1,161 @@
+"""Users of a running site: passwords and locks in the directory, live sessions on the stores."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lemonstand.admin.hosts import Hosts
+from lemonstand.errors import InputError, LemonstandError
+from lemonstand.site import Site
+from lemonstand.site.fields import suggest
+
+PROGRAM = ("/usr/bin/python3", "/usr/local/lib/lemonstand/directory_users.py")
+TICKET_SECONDS = 65
+"""How long a ticket of before may still open a session: a minute, and five seconds for a store whose clock is behind."""
+NOBODY = 68
+"""What `doveadm kick` says if the user has no session (EX_NOHOST)."""
+ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+"""Without the letters and digits that look alike: somebody types it on a telephone."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user as inventory and directory know him.
+
+    Args:
+        state: `active`, `locked`, `no password`; `not in the directory`; `not in the inventory`.
+        password_set: the day, YYYYMMDD; empty if unknown.
+    """
+
+    name: str
+    store: str
+    state: str
+    password_set: str = ""
+
+
+def generate_password() -> str:
+    """Twenty letters and digits, 116 bits, in groups of five."""
+    return "-".join("".join(secrets.choice(ALPHABET) for _ in range(5)) for _ in range(4))
+
+
+class Users:
+    """Does what an operator wants done to users.
+
+    Args:
+        site: the validated model.
+        hosts: a way to its hosts.
+        say: is told each step.
+    """
+
+    def __init__(self, site: Site, hosts: Hosts, say: Callable[[str], None]) -> None:
+        self._site = site
+        self._hosts = hosts
+        self._say = say
+
+    def known(self, name: str) -> str:
+        """The user's name as the inventory has it.
+
+        Raises:
+            InputError: it has none of this name.
+        """
+        names = [user.name for user in self._site.settings.users]
+        wanted = name.lower()
+        if wanted in names:
+            return wanted
+        raise InputError(
+            f"'{name}' is not in lemonstand_users, from which mailboxes and addresses are made",
+            str(self._site.inventory),
+            suggest(
+                wanted, names, f"add `- name: {wanted}` to lemonstand_users, run `lemonstand apply`, then `lemonstand user add {wanted}`"
+            ),
+        )
+
+    def list(self) -> list[Account]:
+        """Everybody in the inventory or in the directory."""
+        found = {each["name"]: each for each in self._order({"action": "list"})["users"]}
+        listed = {user.name: self._store(user.name) for user in self._site.settings.users}
+        rows = []
+        for name, store in listed.items():
+            entry = found.get(name)
+            state = entry["state"] if entry else "not in the directory"
+            rows.append(Account(name, store, state, entry["password_set"] if entry else ""))
+        rows += [
+            Account(name, each["store"], "not in the inventory", each["password_set"]) for name, each in found.items() if name not in listed
+        ]
+        return rows
+
+    def add(self, name: str, password: str) -> None:
+        """Gives a user of the inventory an entry with a password."""
+        user = next(each for each in self._site.settings.users if each.name == self.known(name))
+        order = {"action": "add", "name": user.name, "store": self._store(user.name), "aliases": list(user.aliases), "password": password}
+        self._say(f"{user.name}: {self._order(order)['done']}")
+
+    def passwd(self, name: str, password: str) -> None:
+        """Sets a password; open sessions stay."""
+        wanted = self.known(name)
+        self._say(f"{wanted}: {self._order({'action': 'passwd', 'name': wanted, 'password': password})['done']}")
+
+    def lock(self, name: str) -> None:
+        """Refuses new tickets, then ends live sessions. What a ticket of before may still open is ended by `end_sessions` later."""
+        self._say(f"{name}: {self._order({'action': 'lock', 'name': name})['done']}: no new session")
+        self.end_sessions(name)
+
+    def unlock(self, name: str) -> None:
+        """Lets the password count again."""
+        self._say(f"{name}: {self._order({'action': 'unlock', 'name': name})['done']}")
+
+    def delete(self, name: str) -> None:
+        """Removes a user whom the inventory no longer names, and ends his sessions.
+
+        Raises:
+            InputError: the inventory still names him: the next apply would bring him back.
+        """
+        if name in {user.name for user in self._site.settings.users}:
+            raise InputError(
+                f"'{name}' is in lemonstand_users: the next apply would add the account again",
+                str(self._site.inventory),
+                f"remove it there first; to keep the user out meanwhile: lemonstand user lock {name}",
+            )
+        self._say(f"{name}: {self._order({'action': 'delete', 'name': name})['done']}; mail stays where it is")
+        self.end_sessions(name)
+
+    def end_sessions(self, name: str) -> None:
+        """Ends every live session of a user on every store.
+
+        Raises:
+            LemonstandError: a store could not be told: sessions there may live on.
+        """
+        stores = [host.name for host in self._site.group("stores")]
+        answers = self._hosts.run_on(stores, ["doveadm", "kick", name], codes=(0, NOBODY))
+        failed = {host: answer for host, answer in answers.items() if isinstance(answer, LemonstandError)}
+        if failed:
+            host, why = next(iter(failed.items()))
+            raise LemonstandError(
+                f"sessions of {name} may live on at {', '.join(failed)}: {why}",
+                host,
+                f"new ones are refused; repeat the command, or on the host: doveadm kick {name}",
+            )
+        self._say(f"{name}: live sessions ended at {', '.join(stores)}")
+
+    def _store(self, name: str) -> str:
+        user = next(each for each in self._site.settings.users if each.name == name)
+        return f"{self._site.store_of(user)}.{self._site.settings.internal_domain}"
+
+    def _order(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Carries out an order in the directory: on the first auth host, which holds it.
+
+        Raises:
+            LemonstandError: it was refused.
+        """
+        host = self._site.group("auths")[0].name
+        answer: dict[str, Any] = json.loads(
+            self._hosts.run(host, PROGRAM, json.dumps(order) + "\n", codes=(0, 1)) or '{"error": "no answer"}'
+        )
+        if "error" in answer:
+            remedy = "lemonstand user add NAME" if "not in the directory" in answer["error"] else "mend that and try again"
+            raise LemonstandError(str(answer["error"]), host, remedy)
+        return answer

@@ -1,0 +1,191 @@
+"""Credentials on their way: whose address is written down, what is kept, and what an operator's lock does."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import secrets
+import time
+from typing import Any
+
+import pytest
+
+from lemonstand.admin import Hosts, Users, generate_password
+from lemonstand.checks import expect, invalid, not_measurable
+from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, Doors, Prober
+from lemonstand.probes.wire import Account, Door
+from lemonstand.site import Site
+
+LINE_SECONDS = 10
+END_SECONDS = 10
+"""How soon a locked user's sessions have to be gone."""
+CANARY_ROUNDS = 40
+FORGED = {4: "198.51.100.77", 6: "2001:db8:dead::77"}
+SILENT = {"auth_debug": "no", "auth_debug_passwords": "no", "auth_verbose_passwords": "no", "log_debug": "", "verbose_ssl": "no"}
+
+
+@pytest.mark.answer("configuration")
+@pytest.mark.supports("LEM-8-08")
+@pytest.mark.parametrize("group", ["frontends", "stores"])
+def test_dovecot_logs_no_secret(site: Site, snapshots: Snapshots, group: str, measure: Measure) -> None:
+    """No debug log, no passwords of failed logins in the log, no traffic written to files."""
+    for each in site.group(group):
+        settings = snapshots(each.name).dovecot
+        known = {name: settings.values[name] for name in SILENT if name in settings.values}
+        measure(f"{each.name}: settings read", len(known))
+        loud = {name: value for name, value in known.items() if value != SILENT[name]}
+        expect(bool(known) and not loud, f"{each.name} logs what is secret", seen=loud, expected=SILENT)
+        raw = {key: value for key, value in settings.values.items() if key.endswith("rawlog_dir") and value}
+        expect(not raw, f"{each.name} writes sessions to files", seen=raw, expected="no rawlog")
+
+
+@pytest.mark.answer("configuration")
+@pytest.mark.supports("LEM-8-08", "LEM-8-12")
+def test_no_crash_writes_memory_to_disk(site: Site, snapshots: Snapshots, measure: Measure) -> None:
+    """Services through which passwords and tickets pass may leave no core file."""
+    units = {"frontends": ["dovecot"], "stores": ["dovecot"], "auths": ["slapd", "ticket-issuer"]}
+    limits = {
+        f"{host.name}: {unit}": snapshots(host.name).unit(unit)["LimitCORE"]
+        for group, names in units.items()
+        for host in site.group(group)
+        for unit in names
+    }
+    measure("services", len(limits))
+    loose = {name: value for name, value in limits.items() if value != "0"}
+    expect(bool(limits) and not loose, "a crash may write memory to a disk", seen=loose, expected="LimitCORE 0")
+
+
+@pytest.mark.answer("live")
+@pytest.mark.control("LEM-8-24")
+@pytest.mark.supports("LEM-8-08")
+def test_the_issuer_hears_the_clients_own_address(
+    prober: Prober, host: HostFactory, site: Site, vantage: str, door: Door, family: int, measure: Measure
+) -> None:
+    """A refused login is written down with the handset's address, also where the handset names another as a proxy would."""
+    name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
+    said = prober.ask(vantage, "forged-address", door=door, account=Account(user=name, password=generate_password()), forged=FORGED[family])
+    lines = _lines(host, site, name, 2)
+    if len(lines) < 2:
+        invalid(f"the issuer has {len(lines)} lines about two refused logins: {said}")
+    seen = {line["client"] for line in lines}
+    measure("written down", ", ".join(sorted(seen)))
+    expect(FORGED[family] not in seen, "a forged address is believed", seen=seen, expected="the handset's own")
+    inner = {
+        str(address) for each in site.hosts.values() if each.role_groups for leg in each.interfaces.values() for address in leg.addresses
+    }
+    outside = [address for address in seen if address not in inner and ipaddress.ip_address(address).version == family]
+    expect(
+        len(outside) == len(seen) == 1, "the issuer does not hear the client's address", seen=seen, expected=f"one of IPv{family}, not ours"
+    )
+
+
+def _lines(host: HostFactory, site: Site, name: str, wanted: int) -> list[dict[str, str]]:
+    """What the issuers wrote about a name."""
+    until = time.monotonic() + LINE_SECONDS
+    while True:
+        found = []
+        for each in site.group("auths"):
+            # The name is of our own making: no shell sees anything else.
+            text = host(each.name).run(f"journalctl -u ticket-issuer -o cat --since -2min --grep user={name}").stdout
+            found += [dict(word.partition("=")[::2] for word in line.split()) for line in text.splitlines() if line.startswith("decision=")]
+        if len(found) >= wanted or time.monotonic() > until:
+            return found
+        time.sleep(0.5)
+
+
+@pytest.mark.answer("live")
+@pytest.mark.control("LEM-8-24")
+def test_users_send_only_so_much(
+    prober: Prober, host: HostFactory, site: Site, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+) -> None:
+    """Each message counts for its user on the relay; a login that reached its limit is told to try later, and an alarm is written."""
+    relay = site.group("relays")[0].name
+    before = prober.ask(relay, "sent-count", login=accounts[0]["user"])
+    sent = prober.ask(vantage, "deliver", door=doors(4), account=accounts[0], recipient=accounts[1]["user"])
+    if sent["code"] != 250:
+        invalid(f"no message could be sent: {sent}")
+    prober.ask(vantage, "wait-for", door=doors(4), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    after = prober.ask(relay, "sent-count", login=accounts[0]["user"])
+    measure("limits", f"{after['messages_per_hour']} messages, {after['recipients_per_hour']} recipients an hour")
+    # A count drains while it is watched: one more is at least a half.
+    grown = after["messages"] - before["messages"]
+    expect(grown > 0.5, "a message is not counted for its user", seen=round(grown, 2), expected="one more")
+    name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
+    asked = prober.ask(relay, "sent-out", login=name, most=after["recipients_per_hour"] + 1)
+    measure("recipients before the end", asked["taken"])
+    expect(asked["answer"].startswith("450 4.7.1 "), "a user may send without end", seen=asked, expected="450 4.7.1")
+    alarms = host(relay).run(f"journalctl -u submission-limits -p warning -o cat --since -2min --grep user={name}").stdout
+    expect("alarm=sending" in alarms, "nobody is told of it", seen=alarms[-200:], expected="a line of priority warning")
+
+
+def _user(site: Site, accounts: list[Account]) -> Account:
+    if not site.group("stores") or len(accounts) < 2:
+        not_measurable("it takes a second probe user")
+    return accounts[1]
+
+
+@pytest.mark.disruptive
+@pytest.mark.answer("live")
+@pytest.mark.control("LEM-8-12")
+@pytest.mark.supports("LEM-8-08")
+def test_a_locked_user_is_out_at_once(
+    prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+) -> None:
+    """The operator's lock ends an idle session within seconds and refuses the right password; unlocking brings it back."""
+    user = _user(site, accounts)
+    said: list[str] = []
+    with Hosts(site.inventory) as hosts:
+        users = Users(site, hosts, said.append)
+        with prober.start(vantage, "push", door=doors(4), account=user, within=40) as session:
+            session.wait("idling")
+            began = time.monotonic()
+            try:
+                users.lock(user["user"])
+                ended = session.wait("result")
+                refused = prober.ask(vantage, "login-answers", door=doors(4), account=user)
+            finally:
+                users.unlock(user["user"])
+        again = prober.ask(vantage, "login-answers", door=doors(4), account=user)
+    measure("session gone after", round(ended.at - began, 1), "s")
+    expect(
+        not ended.values["data"]["answered"] and ended.at - began < END_SECONDS,
+        "a locked user's session lives on",
+        seen=ended.values["data"],
+        expected=f"gone within {END_SECONDS} s",
+    )
+    expect(
+        refused["imap"][0]["code"] == "AUTHENTICATIONFAILED", "a locked user gets in", seen=refused["imap"], expected="AUTHENTICATIONFAILED"
+    )
+    expect(refused["submission"][0]["status"] == "535", "a locked user may send", seen=refused["submission"], expected="535")
+    expect(again["imap"][0]["status"] == "OK", "an unlocked user stays out", seen=again["imap"], expected="OK")
+
+
+@pytest.mark.disruptive
+@pytest.mark.answer("live")
+@pytest.mark.control("LEM-8-08")
+def test_typed_passwords_are_found_nowhere(
+    prober: Prober, site: Site, vantage: str, doors: Doors, nodes: list[str], accounts: list[Account], measure: Measure
+) -> None:
+    """Passwords typed at both services, right and wrong ones, stand in no file, journal, argument, environment or core file of any host."""
+    began = time.time() - 5
+    wrong = Account(user=f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}", password=generate_password())
+    for family in (4, 6):
+        typed = prober.ask(
+            vantage, "canary-type", seconds=300, door=doors(family), accounts=[wrong, accounts[0]], rounds=CANARY_ROUNDS // 2
+        )
+        measure(f"answers by IPv{family}", json.dumps(typed))
+        if not typed["imap"].get("OK") or not typed["submission"].get("235"):
+            invalid(f"nobody got in: {typed}")
+    needles = [wrong["password"], accounts[0]["password"]]
+    found: dict[str, Any] = {name: prober.ask(name, "canary-search", seconds=300, needles=needles, since=began) for name in nodes}
+    for name, answer in found.items():
+        lacking = {"disk", "deleted", "journal", "argument", "environment", "memory"} - set(answer["proved"])
+        if lacking:
+            invalid(f"{name}: a planted word was not found in {sorted(lacking)}")
+        if answer["memory"]:
+            # Reported, not judged: a process that handles passwords has them while it does.
+            measure(f"{name}: memory", ", ".join(sorted({hit["where"].partition("[")[0] for hit in answer["memory"]})))
+    measure("files searched", sum(answer["searched"]["files"] for answer in found.values()))
+    hits = [f"{name}: {hit['place']} {hit['where']}" for name, answer in found.items() for hit in answer["hits"]]
+    expect(not hits, "a typed password was kept", seen=hits[:5], expected="nowhere")

@@ -1,0 +1,144 @@
+"""When the credential host fails: what clients are told, who is kept waiting, what lives on. These checks disturb the site."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from lemonstand.checks import expect, invalid
+from lemonstand.checks.conftest import HostFactory, Measure
+from lemonstand.checks.vantage import FAMILIES, Doors, Prober
+from lemonstand.probes.tickets import Inward
+from lemonstand.probes.wire import Account
+from lemonstand.site import Site
+
+pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
+
+TRIES = 12
+"""Logins at each service while the issuer gives no answer: more than one auth worker could take."""
+ANSWER_SECONDS = 40
+"""A client that waits longer has given up (most do after a minute); the frontend gives the issuer up after eight seconds."""
+GUESSES = 12
+LATER = {"imap": ("NO", "UNAVAILABLE"), "submission": ("454", "4.7.0")}
+WRONG = {"imap": ("NO", "AUTHENTICATIONFAILED"), "submission": ("535", "5.7.8")}
+IN = {"imap": ("OK", None), "submission": ("235", None)}
+Answers = dict[str, list[dict[str, Any]]]
+
+
+def _issuers(site: Site) -> list[str]:
+    return [each.name for each in site.group("auths")]
+
+
+def _do(host: HostFactory, names: list[str], command: str) -> None:
+    for name in names:
+        done = host(name).run(command)
+        if done.rc != 0:
+            invalid(f"{name}: {command}: {done.stderr.strip()[:200]}")
+
+
+@contextlib.contextmanager
+def _without_issuer(host: HostFactory, names: list[str], away: str, back: str) -> Iterator[None]:
+    """The issuers are away within the block, and back after it whatever happens."""
+    try:
+        _do(host, names, away)
+        yield
+    finally:
+        _do(host, names, back)
+
+
+def _expect_answers(answers: Answers, wanted: Mapping[str, tuple[str, str | None]], what: str) -> None:
+    for service, (status, code) in wanted.items():
+        wrong = [each for each in answers[service] if each["status"] != status or (code is not None and each["code"] != code)]
+        expect(not wrong, f"{what} ({service})", seen=wrong[:3], expected=f"{status} {code or ''}".strip())
+
+
+def _inner_names(site: Site) -> re.Pattern[str]:
+    """What no client may read: names and addresses of hosts behind the public name."""
+    names = [each.name for each in site.hosts.values() if each.role_groups]
+    public = {str(site.settings.public_ipv4)}
+    addresses = [
+        str(address)
+        for each in site.hosts.values()
+        if each.role_groups
+        for zone, leg in each.interfaces.items()
+        for address in leg.addresses
+        if zone != "internet" and str(address) not in public
+    ]
+    words = [re.escape(each) for each in (*names, site.settings.internal_domain, *addresses)]
+    return re.compile(rf"(?<![\w.-])(?:{'|'.join(words)})(?![\w-])")
+
+
+def _expect_silence(site: Site, *seen: Answers) -> None:
+    pattern = _inner_names(site)
+    texts = [each["text"] for answers in seen for tries in answers.values() for each in tries]
+    told = [text for text in texts if pattern.search(text)]
+    expect(not told, "an answer names a host behind the public name", seen=told[:3], expected="none of them")
+
+
+@pytest.mark.control("LEM-8-08", "LEM-8-03")
+@pytest.mark.supports("LEM-4.1-11")
+def test_an_issuer_that_is_down_is_no_wrong_password(
+    prober: Prober, host: HostFactory, site: Site, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+) -> None:
+    """UNAVAILABLE and 454 while the issuer is down; sessions of before go on; logins work again without a touch; no answer names a host."""
+    names = _issuers(site)
+    wrong = prober.ask(
+        vantage, "login-answers", door=doors(4), account=Account(user=accounts[0]["user"], password="not" + secrets.token_hex(8))
+    )
+    _expect_answers(wrong, WRONG, "a wrong password is not called one")
+    with prober.start(vantage, "talk", seconds=90, door=doors(4), account=accounts[0], every=1.0, within=60) as session:
+        session.wait("talking")
+        with _without_issuer(host, names, "systemctl stop ticket-issuer", "systemctl start ticket-issuer"):
+            down = {family: prober.ask(vantage, "login-answers", door=doors(family), account=accounts[0]) for family in FAMILIES}
+        back = prober.ask(vantage, "login-answers", door=doors(4), account=accounts[0])
+        lived = session.result()
+    for family, answers in down.items():
+        measure(f"IPv{family}: answered after", max(each["seconds"] for tries in answers.values() for each in tries), "s")
+        _expect_answers(answers, LATER, "an issuer that is down reads as something else")
+        stuck = [each for tries in answers.values() for each in tries if not each["usable"]]
+        expect(not stuck, "the connection is lost with the login", seen=stuck[:2], expected="usable for another try")
+    measure("answers on the session of before", lived["answered"])
+    expect(not lived["ended"], "a session ends with the issuer", seen=lived["ended"], expected="it goes on")
+    _expect_answers(back, IN, "logins don't come back with the issuer")
+    _expect_silence(site, wrong, back, *down.values())
+
+
+@pytest.mark.control("LEM-8-08")
+@pytest.mark.supports("LEM-6-05")
+def test_a_frozen_issuer_keeps_nobody_waiting(
+    prober: Prober, host: HostFactory, site: Site, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+) -> None:
+    """An issuer that answers nothing: all of a dozen logins a service are told to try later, none hangs; after it all get in."""
+    names = _issuers(site)
+    stop, go = "systemctl kill --signal=STOP ticket-issuer", "systemctl kill --signal=CONT ticket-issuer"
+    with _without_issuer(host, names, stop, go):
+        frozen = prober.ask(
+            vantage, "login-answers", seconds=150, door=doors(4), account=accounts[0], count=TRIES, timeout=float(ANSWER_SECONDS)
+        )
+    thawed = prober.ask(vantage, "login-answers", seconds=150, door=doors(4), account=accounts[0], count=TRIES)
+    measure("slowest answer", max(each["seconds"] for tries in frozen.values() for each in tries), "s")
+    _expect_answers(frozen, LATER, "a frozen issuer reads as something else, or keeps clients waiting")
+    _expect_answers(thawed, IN, "logins don't come back with the issuer")
+    _expect_silence(site, frozen)
+
+
+@pytest.mark.control("LEM-8-24")
+def test_limits_outlive_a_restart(
+    prober: Prober, host: HostFactory, site: Site, inward: Inward, accounts: list[Account], measure: Measure
+) -> None:
+    """A name that is not tried any more is not tried after a restart of the issuer either."""
+    frontend = site.group("frontends")[0].name
+    name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
+    before = prober.ask(frontend, "guess", inward=inward, name=name, account=accounts[0], wave=GUESSES)
+    if before["next"] != 429:
+        invalid(f"the limit was not reached: {before}")
+    _do(host, _issuers(site), "systemctl restart ticket-issuer")
+    after = prober.ask(frontend, "guess", inward=inward, name=name, account=accounts[0], wave=1)
+    measure("after the restart", after["next"])
+    expect((after["wave"], after["next"]) == ([429], 429), "a restart forgives guessing", seen=after, expected=429)
+    expect(after["account"] == 200, "somebody else is locked out too", seen=after["account"], expected=200)

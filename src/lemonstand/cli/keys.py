@@ -1,0 +1,52 @@
+"""Keys that sign tickets: which there are, and a new one."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from lemonstand.cli.base import Chosen, Group, main, site_options
+from lemonstand.cli.deploy import finish
+from lemonstand.deploy import run_playbook
+from lemonstand.paths import data_dir
+from lemonstand.progress import observer
+
+
+@main.group("keys", cls=Group)
+def keys_group() -> None:
+    """Keys that sign tickets."""
+
+
+@keys_group.command("list")
+@site_options
+def keys_list(chosen: Chosen) -> None:
+    """Which keys there are, which one signs, and which stores take them."""
+    from lemonstand import admin  # noqa: PLC0415 - what reaches hosts loads pytest's side of the house
+
+    site = chosen.load()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("key", "on", "state", "made", "taken by"):
+        table.add_column(heading)
+    with admin.Hosts(chosen.path) as hosts:
+        for key in admin.list_keys(site, hosts):
+            table.add_row(key.kid, key.issuer, key.state, key.made, " ".join(key.stores), style="" if key.state == "signs" else "yellow")
+    Console(highlight=False).print(table)
+
+
+@keys_group.command("rotate")
+@site_options
+def keys_rotate(chosen: Chosen) -> None:
+    """Makes a new key and drops the old one, with an overlap in which both count: no login fails. Takes a ticket's life and a bit.
+
+    A change that was cut off is finished by running this again.
+    """
+    site = chosen.load()
+    console = Console()
+    result = run_playbook(
+        chosen.path,
+        [data_dir("playbooks") / "rotate-ticket-keys.yml"],
+        runs=chosen.state(site) / "runs",
+        env=chosen.env,
+        observer=observer(console, show_differences=False),
+    )
+    finish(console, chosen, result, ["keys", "rotate"], None, whole=True)

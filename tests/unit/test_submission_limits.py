@@ -1,0 +1,91 @@
+"""What one user may send."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "roles" / "mail_relay" / "files" / "submission_limits.py"
+ALICE, BOB = "alice@lemon.test", "bob@lemon.test"
+
+
+@pytest.fixture(scope="module")
+def service() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("submission_limits", PATH)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_messages_and_recipients_are_counted_apart(service: ModuleType) -> None:
+    limits = service.Limits(":memory:", 2, 5, Clock())
+    assert [limits.take(ALICE, "one") for _ in range(4)] == [None] * 4
+    assert limits.take(ALICE, "two") is None
+    assert limits.take(ALICE, "two") == "recipients"
+    assert limits.take(BOB, "three") is None
+    assert limits.take(BOB, "four") is None
+    assert limits.take(BOB, "five") == "messages"
+
+
+def test_counts_drain_and_outlive_a_restart(service: ModuleType, tmp_path: Path) -> None:
+    path, clock = str(tmp_path / "sent.sqlite"), Clock()
+    limits = service.Limits(path, 10, 100, clock)
+    for number in range(10):
+        assert limits.take(ALICE, str(number)) is None
+    assert service.Limits(path, 10, 100, clock).take(ALICE, "next") == "messages"
+    clock.now += 361
+    assert limits.take(ALICE, "next") is None
+    assert limits.take(ALICE, "one more") == "messages"
+
+
+def test_the_alarm_is_told_once_in_a_while(service: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    limits = service.Limits(":memory:", 1, 100, clock)
+    for number in range(5):
+        limits.take(ALICE, str(number))
+    assert caplog.text.count("<4>alarm=sending limit=messages user=alice@lemon.test") == 1
+    clock.now += 601
+    limits.take(ALICE, "a")
+    limits.take(ALICE, "b")
+    assert caplog.text.count("alarm=sending") == 2
+
+
+def test_only_recipients_of_somebody_who_logged_in_count(service: ModuleType) -> None:
+    limits = service.Limits(":memory:", 1, 1, Clock())
+    for _ in range(3):
+        assert service.answer(limits, {"protocol_state": "RCPT", "sasl_username": "", "instance": "x"}) == "DUNNO"
+        assert service.answer(limits, {"protocol_state": "DATA", "sasl_username": ALICE, "instance": "x"}) == "DUNNO"
+    request = {"protocol_state": "RCPT", "sasl_username": "Alice@lemon.test", "instance": "x"}
+    assert service.answer(limits, request) == "DUNNO"
+    assert service.answer(limits, {**request, "instance": "y"}).startswith("450 4.7.1 ")
+
+
+def test_it_speaks_postfix_protocol(service: ModuleType) -> None:
+    async def ask() -> list[bytes]:
+        limits = service.Limits(":memory:", 1, 9, Clock())
+        server = await asyncio.start_server(lambda reader, writer: service.converse(limits, reader, writer), "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+            answers = []
+            for instance in ("a", "b"):
+                request = f"request=smtpd_access_policy\nprotocol_state=RCPT\nsasl_username={ALICE}\ninstance={instance}\n\n"
+                writer.write(request.encode())
+                answers.append(await reader.readuntil(b"\n\n"))
+            writer.close()
+            return answers
+
+    first, second = asyncio.run(ask())
+    assert first == b"action=DUNNO\n\n"
+    assert second.startswith(b"action=450 4.7.1 ")

@@ -1,0 +1,148 @@
+"""Rules about passwords and names, and what an operator is told."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from lemonstand import admin
+from lemonstand.admin.alarms import _alarm
+from lemonstand.errors import InputError, LemonstandError
+from lemonstand.site import load_site
+from sample_site import sound_site, write_site
+
+FOLDER = Path(__file__).parents[2] / "roles" / "directory" / "files"
+CONFIGURATION = 'suffix "dc=lemon,dc=test"\nmoduleload argon2 m=19456 t=2 p=1\n'
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        spec = importlib.util.spec_from_file_location("directory_users", FOLDER / "directory_users.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+def test_base_and_cost_are_slapds_own(program: ModuleType) -> None:
+    assert program.configuration(CONFIGURATION) == ("dc=lemon,dc=test", {"memory_kib": 19456, "iterations": 2, "parallelism": 1})
+    with pytest.raises(program.SeedError, match="apply the site first"):
+        program.configuration("suffix dc=x\n")
+
+
+@pytest.mark.parametrize(
+    ("password", "why"),
+    [("short", "asks for 12"), ("x" * 513, "more than 512"), ("tab\tin the middle", "control character"), ("alice-alice-1", "user's name")],
+)
+def test_weak_passwords_are_refused_with_a_reason(program: ModuleType, password: str, why: str) -> None:
+    with pytest.raises(program.SeedError, match=why) as caught:
+        program.check_password(password, "alice@lemon.test", 12)
+    assert password not in str(caught.value)
+
+
+def test_good_passwords_are_taken(program: ModuleType) -> None:
+    for password in ("correct horse battery", "пароль-из-слов", admin.generate_password()):
+        program.check_password(password, "alice@lemon.test", 12)
+
+
+def test_states(program: ModuleType) -> None:
+    assert program.state_of({"userPassword": ["x"]}) == "active"
+    assert program.state_of({"userPassword": ["x"], "pwdAccountLockedTime": ["000001010000Z"]}) == "locked"
+    assert program.state_of({}) == "no password"
+
+
+def test_made_passwords_differ_and_are_long() -> None:
+    made = {admin.generate_password() for _ in range(50)}
+    assert len(made) == 50
+    assert {len(each) for each in made} == {23}
+
+
+class Hosts:
+    """Answers as the hosts of a site would, and remembers what they were told."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        self.answers = answers
+        self.orders: list[dict[str, Any]] = []
+        self.commands: list[list[str]] = []
+
+    def run(self, host: str, command: Any, given: str = "", *, codes: Any = (0,)) -> str:
+        self.commands.append(list(command))
+        order = json.loads(given)
+        self.orders.append(order)
+        return json.dumps(self.answers[order["action"]])
+
+    def run_on(self, hosts: Any, command: Any, *, codes: Any = (0,)) -> dict[str, Any]:
+        self.commands.append(list(command))
+        return {host: self.answers.get(host, "") for host in hosts}
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def _users(tmp_path: Path, said: list[str], **answers: Any) -> tuple[admin.Users, Hosts, str]:
+    site = load_site(write_site(tmp_path, sound_site()))
+    hosts = Hosts(answers)
+    return admin.Users(site, hosts, said.append), hosts, site.settings.users[0].name  # type: ignore[arg-type]
+
+
+def test_a_stranger_is_told_where_users_are_named(tmp_path: Path, said: list[str]) -> None:
+    users, _, _ = _users(tmp_path, said)
+    with pytest.raises(InputError) as caught:
+        users.known("somebody.else@nowhere.example")
+    assert "lemonstand_users" in str(caught.value)
+    assert "lemonstand user add somebody.else@nowhere.example" in str(caught.value)
+
+
+def test_a_password_is_never_a_word_of_a_command(tmp_path: Path, said: list[str]) -> None:
+    users, hosts, name = _users(tmp_path, said, passwd={"done": "password set"})
+    users.passwd(name, "correct horse battery")
+    assert hosts.orders == [{"action": "passwd", "name": name, "password": "correct horse battery"}]
+    assert "horse" not in str(hosts.commands) + str(said)
+
+
+def test_a_lock_refuses_first_and_then_ends_sessions(tmp_path: Path, said: list[str]) -> None:
+    users, hosts, name = _users(tmp_path, said, lock={"done": "locked"})
+    users.lock(name)
+    assert [command[0] for command in hosts.commands] == ["/usr/bin/python3", "doveadm"]
+    assert "no new session" in said[0]
+
+
+def test_a_store_that_could_not_be_told_is_named(tmp_path: Path, said: list[str]) -> None:
+    users, hosts, name = _users(tmp_path, said, lock={"done": "locked"})
+    store = load_site(write_site(tmp_path / "again", sound_site())).group("stores")[0].name
+    hosts.answers[store] = LemonstandError("ssh: timed out", store, "see whether it is up")
+    with pytest.raises(LemonstandError, match="may live on"):
+        users.lock(name)
+    assert said, "the lock itself was done, and that was said"
+
+
+def test_the_directorys_refusal_is_told(tmp_path: Path, said: list[str]) -> None:
+    users, _, name = _users(tmp_path, said, passwd={"error": "the password has 5 characters; the policy asks for 12"})
+    with pytest.raises(LemonstandError, match="asks for 12"):
+        users.passwd(name, "short")
+
+
+def test_who_is_in_the_inventory_is_not_deleted(tmp_path: Path, said: list[str]) -> None:
+    users, hosts, name = _users(tmp_path, said)
+    with pytest.raises(InputError, match="the next apply would add"):
+        users.delete(name)
+    assert hosts.orders == []
+
+
+def test_an_alarm_says_when_where_and_what() -> None:
+    entry = {"MESSAGE": "alarm=guessing limit=user user=alice@lemon.test", "__REALTIME_TIMESTAMP": "1760000000000000"}
+    alarm = _alarm("auth", entry)
+    assert (alarm.kind, alarm.details, alarm.at.year) == ("guessing", "limit=user user=alice@lemon.test", 2025)
