@@ -1,6 +1,6 @@
 # make lab: a running, deployed and verified lab. make test: everything that must pass. Both install what they need.
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test lint unit render bench molecule clean distclean
+.PHONY: help setup lab test lint unit render docs bench molecule clean distclean
 
 LEMONSTAND := .venv/bin/lemonstand
 LAB ?= lab
@@ -22,7 +22,7 @@ lint: setup ## ruff, mypy, yamllint, ansible-lint, syntax
 	.venv/bin/mypy
 	.venv/bin/yamllint --strict .
 	.venv/bin/ansible-lint -q
-	.venv/bin/ansible-playbook -i inventories/lab --syntax-check playbooks/site.yml
+	.venv/bin/ansible-playbook -i inventories/lab --syntax-check playbooks/site.yml playbooks/close-service.yml playbooks/open-service.yml
 
 unit: setup ## tests that need no host
 	.venv/bin/pytest -q tests/unit tests/contract
@@ -32,6 +32,9 @@ render: setup ## every template, judged by the programs that read it, in a conta
 
 test: setup lint ## all of it, with a lab of its own
 	.venv/bin/pytest -q tests/unit tests/contract tests/render tests/lab
+
+docs: setup ## the documents that are made from data
+	.venv/bin/python -m lemonstand.policy.flow_chart >docs/flows.md
 
 bench: setup ## stages, tasks, memory, logins, forwarding and push, measured on a lab of its own
 	.venv/bin/python benchmarks/bench.py

@@ -59,7 +59,7 @@ def sound_site() -> Tree:
         "lemonstand_ntp_servers": ["203.0.113.123"],
         "lemonstand_dns_resolvers": ["203.0.113.53"],
         "lemonstand_tls_profile": "both",
-        "lemonstand_timer_profile": "default",
+        "lemonstand_timer_profile": "rfc5383",
         "lemonstand_users": [
             {"name": "alice@lemon.example", "aliases": ["postmaster@lemon.example"]},
             {"name": "bob@lemon.example", "store": "store"},
@@ -137,6 +137,14 @@ def _file(name: str, content: Any) -> Callable[[Tree], object]:
 SITE_YML = "group_vars/all/site.yml:"
 FLOW = {"name": "extra", "from": "internet", "to": "frontends", "protocol": "tcp", "ports": [4190], "reason": "sieve"}
 
+BOX = {"name": "balancer", "between": ["internet", "dmz"], "established": 6000}
+WAIVER = {"reason": "the provider's ceiling", "owner": "network team", "date": "2020-01-01", "expires": "2999-01-01"}
+
+
+def _boxes(*boxes: Tree, **others: Any) -> Callable[[Tree], object]:
+    return lambda tree: tree["all"].update({"lemonstand_middleboxes": list(boxes), **others})
+
+
 BAD_SITES: tuple[Bad, ...] = (
     # names of variables
     Bad(
@@ -209,10 +217,10 @@ BAD_SITES: tuple[Bad, ...] = (
     ),
     Bad(
         "timer profile",
-        _set("lemonstand_timer_profile", "defualt"),
-        "no timer profile 'defualt'",
+        _set("lemonstand_timer_profile", "rfc5338"),
+        "no timer profile 'rfc5338'",
         SITE_YML,
-        "did you mean 'default'?",
+        "did you mean 'rfc5383'?",
         "lemonstand_timer_profile",
     ),
     Bad(
@@ -239,6 +247,7 @@ BAD_SITES: tuple[Bad, ...] = (
         "'auth' and 'dmz' overlap",
         SITE_YML,
         "of its own",
+        "'auth' and 'dmz' overlap",
     ),
     Bad("size as text", _set("lemonstand_message_size_limit", "many"), "lemonstand_message_size_limit: ", SITE_YML, "bytes"),
     Bad("size too small", _set("lemonstand_message_size_limit", 1000), "lemonstand_message_size_limit: ", SITE_YML, "bytes"),
@@ -479,6 +488,7 @@ BAD_SITES: tuple[Bad, ...] = (
         "no flow 'inbound-mial'",
         SITE_YML,
         "did you mean 'inbound-mail'?",
+        "'inbound-mial'",
     ),
     Bad(
         "extra flow's end",
@@ -486,6 +496,7 @@ BAD_SITES: tuple[Bad, ...] = (
         "unknown endpoint 'frontend'",
         SITE_YML,
         "'frontends'?",
+        "unknown endpoint 'frontend'",
     ),
     Bad(
         "extra flow's port",
@@ -493,6 +504,7 @@ BAD_SITES: tuple[Bad, ...] = (
         "lemonstand_flows_extra[0].ports[0]: ",
         SITE_YML,
         "flows",
+        "70000",
     ),
     Bad(
         "extra flow known",
@@ -500,5 +512,172 @@ BAD_SITES: tuple[Bad, ...] = (
         "a flow 'inbound-mail' already",
         SITE_YML,
         "another name",
+        "a flow 'inbound-mail' already",
+    ),
+    Bad(
+        "extra flow's zone",
+        _set("lemonstand_flows_extra", [{**FLOW, "from": "dmzz"}]),
+        "flow 'extra': unknown endpoint 'dmzz'",
+        SITE_YML,
+        "did you mean 'dmz'?",
+        "unknown endpoint 'dmzz'",
+    ),
+    Bad(
+        "controllers locked out",
+        _set("lemonstand_flows_disabled", ["management-ssh"]),
+        "no flow lets the controllers in",
+        SITE_YML,
+        "leave the flow 'management-ssh'",
+        "no flow lets the controllers in",
+    ),
+    # IP versions
+    Bad(
+        "one family in a zone of two",
+        lambda t: member(t, "relays", "relay")["lemonstand_interfaces"]["dmz"].pop("ipv6"),
+        "host relay has no IPv6 address in zone 'dmz'",
+        "hosts.yml:",
+        "give it an address of 2001:db8:2::/64",
+        "host relay",
+    ),
+    Bad(
+        "no public address",
+        _unset("lemonstand_public_ipv4"),
+        "nobody outside can reach it by IPv4",
+        SITE_YML,
+        "set lemonstand_public_ipv4",
+        "lemonstand_public_ipv4",
+    ),
+    Bad(
+        "public address without IPv4 behind it",
+        lambda t: (
+            t["all"]["lemonstand_zones"]["dmz"].pop("ipv4"),
+            [
+                member(t, *of)["lemonstand_interfaces"]["dmz"].pop("ipv4")
+                for of in (("frontends", "frontend"), ("relays", "relay"), ("edges", "edge"))
+            ],
+        ),
+        "lemonstand_public_ipv4 203.0.113.1 leads nowhere",
+        SITE_YML,
+        "give the zone an IPv4 network",
+        "lemonstand_public_ipv4",
+    ),
+    Bad(
+        "no common family",
+        lambda t: (
+            t["all"]["lemonstand_zones"]["store"].pop("ipv4"),
+            t["all"]["lemonstand_zones"]["dmz"].pop("ipv6"),
+            [member(t, *of)["lemonstand_interfaces"]["store"].pop("ipv4") for of in (("stores", "store"), ("edges", "edge"))],
+            [
+                member(t, *of)["lemonstand_interfaces"]["dmz"].pop("ipv6")
+                for of in (("frontends", "frontend"), ("relays", "relay"), ("edges", "edge"))
+            ],
+        ),
+        "flow 'proxy-imap': frontends and stores share no IP version",
+        SITE_YML,
+        "same IP version",
+    ),
+    # timers
+    Bad(
+        "three hours of silence",
+        _set("lemonstand_timers", {"idle_notify": 10800}),
+        "timer profile 'rfc5383': idle_notify = 10800 must be < imap_autologout = 1800",
+        "(lemonstand_timers.idle_notify) and playbooks/timers.yml (profiles.rfc5383.imap_autologout)",
+        "speaks before the server would end it",
+        "idle_notify = 10800",
+    ),
+    Bad(
+        "three hours on one store",
+        _file("host_vars/store.yml", {"mail_store_idle_notify_interval": 10800}),
+        "idle_notify = 10800 must be < 7200",
+        "host_vars/store.yml:1 (mail_store_idle_notify_interval) and playbooks/timers.yml (relations: idle_notify < 7200)",
+        "never silent for two hours",
+        "idle_notify = 10800",
+    ),
+    Bad(
+        "unknown timer",
+        _set("lemonstand_timers", {"idle_notfiy": 1700}),
+        "there is no timer 'idle_notfiy'",
+        SITE_YML,
+        "did you mean 'idle_notify'?",
+        "'idle_notfiy'",
+    ),
+    Bad(
+        "a hostile network's pace out of its range",
+        lambda t: t["all"].update(lemonstand_timer_profile="nat-hostile", lemonstand_timers={"idle_notify": 60}),
+        "timer profile 'nat-hostile': idle_notify = 60 must be >= 240",
+        "(lemonstand_timers.idle_notify)",
+        "every four minutes",
+        "idle_notify = 60",
+    ),
+    Bad(
+        "dormant without a word on the path",
+        _set("lemonstand_timer_profile", "dormant"),
+        "timer profile 'dormant' needs a word about the devices on the path",
+        SITE_YML,
+        "lemonstand_middleboxes",
+        "lemonstand_middleboxes",
+    ),
+    Bad(
+        "dormant without hibernation",
+        lambda t: t["all"].update(lemonstand_timer_profile="dormant", lemonstand_middleboxes=[], lemonstand_timers={"hibernate": 0}),
+        "timer profile 'dormant': hibernate = 0 must be >= 1",
+        "(lemonstand_timers.hibernate)",
+        "hibernated sessions",
+        "hibernate = 0",
+    ),
+    # devices of others on the path
+    Bad(
+        "a balancer's ceiling",
+        _boxes(BOX),
+        "middlebox 'balancer' between internet and dmz: established = 6000 must be >= 7440",
+        "(lemonstand_middleboxes[0].established) and playbooks/timers.yml (hops: established >= 7440)",
+        "add a waiver",
+        "established = 6000",
+    ),
+    Bad(
+        "a balancer that forgets sleepers",
+        _boxes({**BOX, "established": 350, "waiver": WAIVER}),
+        "established = 350 must be > idle_notify = 1740",
+        "(lemonstand_middleboxes[0].established) and playbooks/timers.yml (profiles.rfc5383.idle_notify)",
+        "lower idle_notify",
+        "established = 350",
+    ),
+    Bad(
+        "a waiver that ended",
+        _boxes({**BOX, "waiver": {**WAIVER, "expires": "2020-06-01"}}),
+        "the waiver of middlebox 'balancer' ended on 2020-06-01",
+        "(lemonstand_middleboxes[0].waiver.expires)",
+        "ask network team",
+        "2020-06-01",
+    ),
+    Bad(
+        "a waiver of nothing",
+        _boxes({**BOX, "established": 7440, "waiver": WAIVER}),
+        "waives nothing",
+        SITE_YML,
+        "remove it",
+    ),
+    Bad(
+        "a waiver nobody answers for",
+        _boxes({**BOX, "waiver": {key: value for key, value in WAIVER.items() if key != "owner"}}),
+        "lemonstand_middleboxes[0].waiver: 'owner' is missing",
+        SITE_YML,
+        "add 'owner'",
+    ),
+    Bad(
+        "a middlebox nowhere",
+        _boxes({**BOX, "established": 7440, "between": ["internet", "dmzz"]}),
+        "lemonstand_middleboxes[0].between[1]: ",
+        SITE_YML,
+        "balancers and appliances",
+        "'dmzz'",
+    ),
+    Bad(
+        "a middlebox that forgets openings",
+        _boxes({**BOX, "established": 7440, "transitory": 30}),
+        "transitory = 30 must be >= 240",
+        "(lemonstand_middleboxes[0].transitory)",
+        "add a waiver",
+        "transitory = 30",
     ),
 )

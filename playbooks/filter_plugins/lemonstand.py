@@ -27,6 +27,9 @@ KNOWN = [
     "dns_resolvers",
     "tls_profile",
     "timer_profile",
+    "timers",
+    "middleboxes",
+    "managesieve",
     "users",
     "user_passwords",
     "devices_per_user",
@@ -49,9 +52,12 @@ Hosts = Mapping[str, Host]
 
 
 def active_flows(
-    flows: Iterable[Mapping[str, Any]], profile: str, extra: Iterable[Mapping[str, Any]], disabled: Iterable[str]
+    flows: Iterable[Mapping[str, Any]], conditions: Mapping[str, bool], extra: Iterable[Mapping[str, Any]], disabled: Iterable[str]
 ) -> list[dict[str, Any]]:
     """The flows a site uses: the shipped ones, less the disabled, plus its own, where their condition holds.
+
+    Args:
+        conditions: the names a flow's `when` may have, and whether they hold; `always` does.
 
     Raises:
         AnsibleFilterError: an unknown name, endpoint or condition, with the flow's name and the remedy.
@@ -61,7 +67,7 @@ def active_flows(
     names = {flow["name"] for flow in shipped}
     for name in off - names:
         raise AnsibleFilterError(f"lemonstand_flows_disabled: there is no flow '{name}'{_near(name, names)}")
-    conditions: dict[str, bool] = {"always": True, "implicit_tls": profile != "seed-strict"}
+    conditions = {"always": True, **conditions}
     result = []
     for flow in [*(flow for flow in shipped if flow["name"] not in off), *extra]:
         for side in ("from", "to"):
@@ -219,27 +225,80 @@ def host_names(groups: Mapping[str, list[str]], hosts: Hosts, domain: str) -> li
     return lines
 
 
+def service_ports(flows: Iterable[Mapping[str, Any]]) -> list[int]:
+    """The TCP ports that clients outside connect to: what `lemonstand service close` closes."""
+    clients = (flow for flow in flows if flow["from"] == "internet" and flow["to"] == "frontends" and flow["protocol"] == "tcp")
+    return sorted({port for flow in clients for port in flow["ports"]})
+
+
+def table_size(devices: int) -> int:
+    """Entries a table of connections needs for a number of devices: a power of two.
+
+    IMAP and submission, the session that was lost beside the one that is, both sides of a frontend; and a thousand for the rest.
+    """
+    needed = 2 * 2 * 2 * devices + 1024
+    return max(65536, 1 << (needed - 1).bit_length())
+
+
 def addresses_of(names: Iterable[str], hosts: Hosts) -> list[str]:
     """All addresses of some hosts outside the management zone."""
     return [address for name in names for address in _addresses(hosts[name])]
 
 
-def broken_timers(timers: Mapping[str, Any], relations: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Relations that don't hold in a profile, as sentences with the control."""
-    compare: dict[str, Callable[[float, float], bool]] = {
-        ">=": lambda a, b: a >= b, ">": lambda a, b: a > b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
-    }  # fmt: skip
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">=": lambda a, b: a >= b, ">": lambda a, b: a > b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
+}  # fmt: skip
+
+
+def reach_address(target: Host, own: Host) -> str:
+    """The address a host reaches another one at: IPv4 where both have it, else IPv6.
+
+    Raises:
+        AnsibleFilterError: they share no IP version.
+    """
+    mine = _split(_addresses(own))
+    theirs = _split(_addresses(target))
+    for family in ("ipv4", "ipv6"):
+        found = theirs[family]
+        if mine[family] and found:
+            return found[0]
+    raise AnsibleFilterError("two hosts share no IP version; `lemonstand check` names the zones")
+
+
+def broken_timers(
+    timers: Mapping[str, Any], relations: Iterable[Mapping[str, Any]], profile: str = "", waived: Iterable[str] = ()
+) -> list[str]:
+    """Relations that don't hold in a profile, as sentences with the control.
+
+    Args:
+        timers: its numbers.
+        relations: of all profiles; those of others are left out.
+        profile: its name.
+        waived: relations the profile breaks on purpose, such as `idle_notify >= 1500`.
+    """
     faults = []
     for relation in relations:
+        text = f"{relation['left']} {relation['op']} {relation['right']}"
+        if relation.get("profile", profile) != profile or text in waived:
+            continue
         left, right = timers[relation["left"]], relation["right"]
         value = timers[right] if isinstance(right, str) else right
-        if not compare[relation["op"]](left, value):
-            faults.append(f"{relation['left']} = {left} must be {relation['op']} {right}: {relation['reason']} ({relation['control']})")
+        if not COMPARE[relation["op"]](left, value):
+            other = f"{right} = {value}" if isinstance(right, str) else right
+            faults.append(f"{relation['left']} = {left} must be {relation['op']} {other}: {relation['reason']} ({relation['control']})")
     return faults
 
 
-def site_faults(hosts: Hosts, groups: Mapping[str, list[str]], timers: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a site's inventory, one sentence a fault with the remedy. The essentials only; `lemonstand check` knows more."""
+def site_faults(
+    hosts: Hosts, groups: Mapping[str, list[str]], timers: Mapping[str, Any], flows: Iterable[Mapping[str, Any]] = (), today: str = ""
+) -> list[str]:
+    """What is wrong with a site's inventory, one sentence a fault with the remedy. The essentials only; `lemonstand check` knows more.
+
+    Args:
+        timers: `timers.yml`.
+        flows: the shipped flows.
+        today: the date, YYYY-MM-DD.
+    """
     faults = [f"the group '{group}' has no host; add a host to it in hosts.yml" for group in GROUPS[1:] if not _members(groups, group)]
     members = [name for group in GROUPS for name in _members(groups, group)]
     faults += [
@@ -259,17 +318,95 @@ def site_faults(hosts: Hosts, groups: Mapping[str, list[str]], timers: Mapping[s
         return faults
     if shared.get("lemonstand_tls_profile", "both") not in TLS_PROFILES:
         faults.append(f"lemonstand_tls_profile '{shared['lemonstand_tls_profile']}' is none of {', '.join(TLS_PROFILES)}")
-    profile = shared.get("lemonstand_timer_profile", "default")
-    if profile not in timers["profiles"]:
-        faults.append(f"lemonstand_timer_profile: no timer profile '{profile}'{_near(str(profile), timers['profiles'])}")
-    else:
-        faults += [f"lemonstand_timer_profile: {fault}" for fault in broken_timers(timers["profiles"][profile], timers["relations"])]
+    faults += _timer_faults(shared, members, hosts, timers, today)
+    faults += _flow_faults(shared, list(flows))
     faults += _address_faults(members, groups, hosts)
     return faults + _user_faults(shared, groups)
 
 
+def _timer_faults(shared: Host, members: list[str], hosts: Hosts, data: Mapping[str, Any], today: str) -> list[str]:
+    profile = str(shared.get("lemonstand_timer_profile", "rfc5383"))
+    changed = shared.get("lemonstand_timers") or {}
+    if profile not in data["profiles"]:
+        return [f"lemonstand_timer_profile: no timer profile '{profile}'{_near(profile, data['profiles'])}"]
+    timers = {**data["profiles"][profile], **changed}
+    unknown = [name for name in changed if name not in data["profiles"][profile]]
+    if unknown:
+        return [f"lemonstand_timers: there is no timer '{name}'{_near(name, data['profiles'][profile])}" for name in unknown]
+    terms = (data.get("terms") or {}).get(profile, {})
+    waived = [deviation["relation"] for deviation in terms.get("deviations", [])]
+    faults = [f"lemonstand_timers: {fault}" for fault in broken_timers(timers, data["relations"], profile, waived)]
+    if not faults:
+        for name in members:
+            own = {
+                timer: hosts[name][variable]
+                for variable, timer in (("mail_store_idle_notify_interval", "idle_notify"), ("mail_store_hibernate_timeout", "hibernate"))
+                if variable in hosts[name]
+            }
+            numbers = {**timers, **{timer: int(value) for timer, value in own.items()}}
+            faults += [f"host {name}, mail_store_*: {fault}" for fault in broken_timers(numbers, data["relations"], profile, waived)]
+    boxes = shared.get("lemonstand_middleboxes")
+    if boxes is None:
+        if terms.get("states_middleboxes"):
+            faults.append(f"lemonstand_timer_profile '{profile}' needs lemonstand_middleboxes: list your devices on the path, or []")
+        return faults
+    for box in boxes:
+        faults += _box_faults(box, timers, data.get("hops") or [], today)
+    return faults
+
+
+def _box_faults(box: Mapping[str, Any], timers: Mapping[str, Any], hops: Iterable[Mapping[str, Any]], today: str) -> list[str]:
+    name, between = box.get("name"), list(box.get("between") or [])
+    faults = [
+        f"lemonstand_middleboxes: '{name}' stands at the unknown zone '{zone}'{_near(str(zone), ZONES)}"
+        for zone in between
+        if zone not in ZONES
+    ]
+    if not isinstance(box.get("established"), int) or len(between) != 2:
+        return [*faults, f"lemonstand_middleboxes: '{name}' needs between (two zones) and established (seconds)"]
+    waiver = box.get("waiver")
+    for hop in hops:
+        value, right = box.get(hop["left"]), hop["right"]
+        if value is None or (hop.get("zones") and not set(between) <= set(hop["zones"])):
+            continue
+        bound = timers[right] if isinstance(right, str) else right
+        if COMPARE[hop["op"]](value, bound):
+            continue
+        text = f"{hop['left']} = {value} must be {hop['op']} {f'{right} = {bound}' if isinstance(right, str) else bound}"
+        if not (hop.get("waivable") and waiver):
+            remedy = "; add a waiver" if hop.get("waivable") else ""
+            faults.append(f"lemonstand_middleboxes: '{name}': {text}: {hop['reason']} ({hop['control']}){remedy}")
+        elif str(waiver.get("expires", "")) <= today:
+            faults.append(f"lemonstand_middleboxes: the waiver of '{name}' ended on {waiver.get('expires')}; grant it anew")
+    return faults
+
+
+def _flow_faults(shared: Host, flows: list[Mapping[str, Any]]) -> list[str]:
+    extra, disabled = shared.get("lemonstand_flows_extra") or [], shared.get("lemonstand_flows_disabled") or []
+    endpoints = (*ZONES, *GROUPS, *LISTS)
+    names = [flow["name"] for flow in flows]
+    faults = [f"lemonstand_flows_disabled: there is no flow '{name}'{_near(str(name), names)}" for name in disabled if name not in names]
+    for flow in extra:
+        name = flow.get("name")
+        if name in names:
+            faults.append(f"lemonstand_flows_extra: there is a flow '{name}' already; give it another name")
+        names.append(name)
+        faults += [
+            f"lemonstand_flows_extra: flow '{name}': unknown endpoint '{flow.get(side)}' in '{side}'{_near(str(flow.get(side)), endpoints)}"
+            for side in ("from", "to")
+            if flow.get(side) not in endpoints
+        ]
+        ports = flow.get("ports")
+        if not isinstance(ports, list) or not ports or any(not isinstance(port, int) or not 1 <= port <= 65535 for port in ports):
+            faults.append(f"lemonstand_flows_extra: flow '{name}': ports {ports} are no list of numbers from 1 to 65535")
+    left = [flow for flow in [*flows, *extra] if flow.get("name") not in disabled]
+    if flows and not any(flow.get("from") == "controllers" and flow.get("to") == "management" for flow in left):
+        faults.append("lemonstand_flows_disabled: no flow lets the controllers in; leave 'management-ssh', or add one in its place")
+    return faults
+
+
 def _address_faults(members: list[str], groups: Mapping[str, list[str]], hosts: Hosts) -> list[str]:
-    faults = []
+    faults = _zone_faults(members, groups, hosts)
     taken: dict[str, str] = {}
     for name in members:
         zones = hosts[name].get("lemonstand_zones") or {}
@@ -288,6 +425,8 @@ def _address_faults(members: list[str], groups: Mapping[str, list[str]], hosts: 
                 faults.append(f"the zone '{zone}' has no network; add '{zone}' to lemonstand_zones")
                 continue
             for family in ("ipv4", "ipv6"):
+                if (zones.get(zone) or {}).get(family) and not leg.get(family):
+                    faults.append(f"host {name} has no {family} address in the zone '{zone}', which has {family}; give it one")
                 address, network = leg.get(family), (zones.get(zone) or {}).get(family)
                 if address and network and ipaddress.ip_address(address) not in ipaddress.ip_network(network):
                     faults.append(
@@ -295,6 +434,29 @@ def _address_faults(members: list[str], groups: Mapping[str, list[str]], hosts: 
                     )
                 if address and taken.setdefault(str(address), name) != name:
                     faults.append(f"host {name}: {address} belongs to {taken[str(address)]} already")
+    return faults
+
+
+def _zone_faults(members: list[str], groups: Mapping[str, list[str]], hosts: Hosts) -> list[str]:
+    shared = hosts[members[0]]
+    zones = shared.get("lemonstand_zones") or {}
+    faults = []
+    names = sorted(zones)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            for family in ("ipv4", "ipv6"):
+                one, other = (zones[zone] or {} for zone in (first, second))
+                if (
+                    one.get(family)
+                    and other.get(family)
+                    and ipaddress.ip_network(one[family]).overlaps(ipaddress.ip_network(other[family]))
+                ):
+                    faults.append(f"lemonstand_zones: the zones '{first}' and '{second}' overlap; give each networks of its own")
+    dmz, public = zones.get("dmz") or {}, shared.get("lemonstand_public_ipv4")
+    if _members(groups, "edges") and dmz.get("ipv4") and not public:
+        faults.append("lemonstand_public_ipv4 is not set, so nobody outside reaches the zone 'dmz' by IPv4; set it")
+    if _members(groups, "edges") and public and not dmz.get("ipv4"):
+        faults.append(f"lemonstand_public_ipv4 {public} leads nowhere: the zone 'dmz' has no IPv4; remove it")
     return faults
 
 
@@ -339,5 +501,8 @@ class FilterModule:
             "lemonstand_host_names": host_names,
             "lemonstand_addresses_of": addresses_of,
             "lemonstand_broken_timers": broken_timers,
+            "lemonstand_reach_address": reach_address,
+            "lemonstand_service_ports": service_ports,
             "lemonstand_site_faults": site_faults,
+            "lemonstand_table_size": table_size,
         }

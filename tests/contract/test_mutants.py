@@ -32,7 +32,7 @@ def _checks() -> dict[str, tuple[set[str], bool]]:
                 # Where the control is a parameter, it is one of those the module lists.
                 names = in_module if "mark.control(control)" in marks else set(CONTROL.findall(marks))
                 known, disturbs = found.get(node.name, (set(), False))
-                found[node.name] = (known | names, disturbs or shared)
+                found[node.name] = (known | names, disturbs or shared or "mark.disruptive" in marks)
     return found
 
 

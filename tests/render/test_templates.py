@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,17 +20,13 @@ from .rendering import ROOT, render
 
 JUDGE = Path(__file__).with_name("judge.sh")
 PACKAGES = (
-    "nftables dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd dovecot-sieve dovecot-auth-lua slapd chrony nsd postfix openssl "
-    "gunicorn"
+    "nftables dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd dovecot-sieve dovecot-auth-lua dovecot-managesieved "
+    "slapd chrony nsd postfix openssl gunicorn"
 )
 
 
 def _profile(name: str) -> Callable[[Tree], object]:
     return lambda tree: tree["all"].update({"lemonstand_tls_profile": name})
-
-
-def _strict(tree: Tree) -> None:
-    tree["all"]["lemonstand_timer_profile"] = "strict"
 
 
 def _large(tree: Tree) -> None:
@@ -57,15 +54,58 @@ def _odd_names(tree: Tree) -> None:
     tree["all"]["lemonstand_mail_domains"] = ["lemon.example", "xn--zitrne-9za.example"]
 
 
+def _single(other: str) -> Callable[[Tree], object]:
+    """A site of one IP version.
+
+    Args:
+        other: the one it does without.
+    """
+
+    def change(tree: Tree) -> None:
+        for zone in tree["all"]["lemonstand_zones"].values():
+            del zone[other]
+        for members in tree["hosts"]["all"]["children"].values():
+            for one in members["hosts"].values():
+                for interface in one["lemonstand_interfaces"].values():
+                    del interface[other]
+        if other == "ipv4":
+            del tree["all"]["lemonstand_public_ipv4"]
+            tree["all"] |= {
+                "lemonstand_controllers": ["2001:db8:5::254"],
+                "lemonstand_ntp_servers": ["2001:db8:9::123"],
+                "lemonstand_dns_resolvers": ["2001:db8:9::53"],
+            }
+
+    return change
+
+
+def _mixed(tree: Tree) -> None:
+    """The DMZ has both IP versions, the zones inside have IPv6."""
+    for zone, group, name in (("store", "stores", "store"), ("auth", "auths", "auth")):
+        del tree["all"]["lemonstand_zones"][zone]["ipv4"]
+        del tree["hosts"]["all"]["children"][group]["hosts"][name]["lemonstand_interfaces"][zone]["ipv4"]
+        del tree["hosts"]["all"]["children"]["edges"]["hosts"]["edge"]["lemonstand_interfaces"][zone]["ipv4"]
+
+
+def _timers(name: str, **others: object) -> Callable[[Tree], object]:
+    return lambda tree: tree["all"].update({"lemonstand_timer_profile": name, **others})
+
+
 SHAPES: dict[str, Callable[[Tree], object]] = {
     "plain": lambda tree: None,
     "seed-strict": _profile("seed-strict"),
     "modern": _profile("modern"),
-    "strict-timers": _strict,
+    "strict-timers": _timers("strict"),
     "large": _large,
     "several": _several,
     "no-edge": _no_edge,
     "odd-names": _odd_names,
+    "ipv6-only": _single("ipv4"),
+    "ipv4-only": _single("ipv6"),
+    "mixed": _mixed,
+    "managesieve": lambda tree: tree["all"].update(lemonstand_managesieve=True),
+    "nat-hostile": _timers("nat-hostile"),
+    "dormant": _timers("dormant", lemonstand_middleboxes=[]),
 }
 
 
@@ -164,3 +204,43 @@ def test_a_user_is_sent_to_his_store(rendered: dict[str, dict[str, dict[str, str
 def test_topology_is_what_the_lab_inventory_says(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
     rules = rendered["lab"]["edge"]["/etc/lemonstand/nftables.nft"]
     assert Topology("lab", "10.83").address4("dmz", 10) in rules
+
+
+ADDRESSES = {"ipv6-only": re.compile(r"(?<![\w.:])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w.])"), "ipv4-only": re.compile(r"2001:db8:")}
+LOCAL = re.compile(r"127\.\d+\.\d+\.\d+|0\.0\.0\.0")
+
+
+@pytest.mark.parametrize("shape", sorted(ADDRESSES))
+def test_a_site_of_one_ip_version_names_no_address_of_the_other(rendered: dict[str, dict[str, dict[str, str]]], shape: str) -> None:
+    for name, files in rendered[shape].items():
+        for path, text in files.items():
+            assert [found for found in ADDRESSES[shape].findall(text) if not LOCAL.fullmatch(found)] == [], f"{name} {path}"
+
+
+def test_ends_meet_in_the_ip_version_they_share(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    for shape in ("ipv6-only", "mixed"):
+        assert '"2001:db8:4::10"' in rendered[shape]["frontend"]["/etc/dovecot/ticket.lua"]
+        assert "lmtp:[2001:db8:4::10]:24" in rendered[shape]["relay"]["/etc/postfix/transport"]
+    assert "snat" not in rendered["ipv6-only"]["edge"]["/etc/lemonstand/nftables.nft"]
+
+
+def test_managesieve_is_there_where_it_is_wanted(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    for name in ("frontend", "store"):
+        assert "port = 4190" in rendered["managesieve"][name]["/etc/dovecot/dovecot.conf"]
+        assert "sieve-login" not in rendered["plain"][name]["/etc/dovecot/dovecot.conf"]
+    assert "4190" in rendered["managesieve"]["edge"]["/etc/lemonstand/nftables.nft"]
+    assert "4190" not in rendered["plain"]["edge"]["/etc/lemonstand/nftables.nft"]
+
+
+@pytest.mark.parametrize(("shape", "seconds"), [("plain", 1740), ("nat-hostile", 240), ("dormant", 7140)])
+def test_idle_lines_come_as_the_profile_says(rendered: dict[str, dict[str, dict[str, str]]], shape: str, seconds: int) -> None:
+    text = rendered[shape]["store"]["/etc/dovecot/dovecot.conf"]
+    assert f"imap_idle_notify_interval = {seconds} secs" in text
+    assert "imap_hibernate_timeout = 30 secs" in text
+
+
+def test_tables_of_connections_grow_with_the_site(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    """202 users with sixty devices: eight entries each and a thousand are 97,984, and the next power of two is 131,072."""
+    for name in ("edge", "frontend", "store"):
+        assert "nf_conntrack_max = 131072" in rendered["large"][name]["/etc/sysctl.d/60-lemonstand.conf"]
+        assert "nf_conntrack_max = 65536" in rendered["plain"][name]["/etc/sysctl.d/60-lemonstand.conf"]

@@ -9,7 +9,7 @@ import yaml
 
 from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
-from lemonstand.policy import load_flows, load_timers
+from lemonstand.policy import DEFAULT_PROFILE, load_flows, load_timers
 from lemonstand.policy.controls import CATALOGUE, load_controls
 
 CATALOGUED = 138
@@ -31,7 +31,7 @@ def test_every_requirement_is_there() -> None:
 
 
 def test_what_enforces_a_control_exists() -> None:
-    flows, timers = set(load_flows().names()), load_timers().profiles["default"]
+    flows, timers = set(load_flows().names()), load_timers().profiles[DEFAULT_PROFILE]
     for control in load_controls().controls:
         for source in control.enforced_by:
             kind, _, name = source.partition(":")
@@ -51,7 +51,7 @@ def test_flows_and_timers_name_controls_that_exist() -> None:
 
 
 def test_no_number_of_timers_is_said_again() -> None:
-    timers = {str(value) for value in load_timers().profiles["default"].values() if value >= 1500}
+    timers = {str(value) for value in load_timers().profiles[DEFAULT_PROFILE].values() if value >= 1500}
     for control in load_controls().controls:
         assert not timers & set(control.statement.replace(",", " ").split()), control.id
 

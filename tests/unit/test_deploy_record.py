@@ -66,6 +66,19 @@ def test_hidden_results_count_as_changes() -> None:
     assert [outcome.task for outcome in record.changes] == ["Seed", "Write"]
 
 
+def test_what_programs_say_of_changes_is_kept() -> None:
+    said = "changed: would load rules\nchanged: runs, and is not in the file: tcp dport 9999 accept\nnotice: TCP 143 is closed"
+    record = run_of(
+        event("runner_on_ok", 1, host="edge", task="Load", res={"changed": True, "stdout": said}),
+        event("runner_on_ok", 2, host="frontend", task="Load", res={"changed": False, "stdout": "changed: no\nnotice: TCP 143 is closed"}),
+    )
+    assert [outcome.details for outcome in record.changes] == [
+        ("would load rules", "runs, and is not in the file: tcp dport 9999 accept"),
+    ]
+    assert record.notices == {"TCP 143 is closed": ["edge", "frontend"]}
+    assert record.as_dict()["notices"] == record.notices
+
+
 def test_ignored_failure_is_none() -> None:
     record = run_of(
         event("runner_on_failed", 1, host="h", task="T", ignore_errors=True, res={"msg": "x"}), event("playbook_on_stats", 2, ok={"h": 1})

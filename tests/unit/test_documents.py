@@ -85,3 +85,50 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
 )
 def test_spans(seconds: int, text: str) -> None:
     assert span(seconds) == text
+
+
+ASKED = (
+    "tcp 143",
+    "tcp 587",
+    "connections begin on the left",
+    "is remembered for at least",
+    "2 h 4 min",
+    "No connection is ended for",
+    "no age limit",
+    "no inspection, no",
+    "fixup",
+    "Destination Unreachable (3",
+    "Packet Too Big (2)",
+    "Time Exceeded (11)",
+    "Parameter Problem",
+    "Benefit",
+    "Security",
+    "nc -vz mail.lemon.example 143",
+    "openssl s_client -starttls imap",
+    "lemonstand verify",
+    "lemonstand service close",
+    "LEM-6-02",
+)
+"""What the owner of a firewall has to read (RFC 5383 section 6.1)."""
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_request_says_all_its_owner_needs(tmp_path: Path, form: str) -> None:
+    text = " ".join(render(change_request(_site(tmp_path)), form).split())
+    assert [word for word in ASKED if word not in text] == []
+    assert "Known today" not in text
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_request_names_deviations_and_gaps(tmp_path: Path, form: str) -> None:
+    waiver = {"reason": "the provider's ceiling", "owner": "network team", "date": "2020-01-01", "expires": "2999-01-01"}
+    box = {"name": "balancer", "between": ["internet", "dmz"], "established": 6000, "waiver": waiver}
+    text = render(change_request(_site(tmp_path, lemonstand_middleboxes=[box])), form).replace("&#39;", "'").replace("&gt;", ">")
+    assert "middlebox 'balancer' between internet and dmz: established = 6000, not >= 7440" in text
+    assert "network team, until 2999-01-01" in text
+
+
+def test_records_of_managesieve_come_with_it(tmp_path: Path) -> None:
+    assert not [record for record in records(_site(tmp_path)) if record.name.startswith("_sieve")]
+    lines = [str(record) for record in records(_site(tmp_path, lemonstand_managesieve=True))]
+    assert "_sieve._tcp.lemon.example. IN SRV 0 1 4190 mail.lemon.example." in lines

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid, Unmet
+from lemonstand.checks import Invalid, NotMeasurable, Unmet
 from lemonstand.checks.connections import connection
 from lemonstand.checks.facts import Facts, Settings, Socket, seconds, size
 from lemonstand.checks.rules import Packet, Ruleset, UnreadableRule
 from lemonstand.evidence.plugin import MARKS
-from lemonstand.policy import load_timers
+from lemonstand.policy import DEFAULT_PROFILE, load_timers
+from lemonstand.policy.deviations import deviations
 from lemonstand.site import Site, load_site
 from sample_site import sound_site, write_site
 
@@ -209,7 +210,7 @@ KERNEL = {
 
 def facts(**changes: Any) -> Facts:
     """A host that holds every rule of the network checks, changed."""
-    timers = load_timers().profiles["default"]
+    timers = load_timers().profiles[DEFAULT_PROFILE]
     sysctl = {f"net.ipv4.{name}": value for name, value in timers.items() if name.startswith("tcp_")}
     sysctl |= {f"net.netfilter.nf_conntrack_tcp_timeout_{kernel}": timers[name] for name, kernel in KERNEL.items()}
     sysctl |= {
@@ -301,20 +302,51 @@ def test_a_network_check_notices_its_mutant(site: Site, check: str, change: dict
         ask(check, site, facts(**{"packages": {}, **change, "rules": good + change.get("rules", [])}))
 
 
+PACES = ("test_idle_lines_come_in_time", "test_idle_lines_do_not_wake_without_need")
+
+
+def _dovecot(interval: str) -> Facts:
+    special = {"protocol=imap/imap_idle_notify_interval": interval, "protocol=imap/imap_hibernate_timeout": "30 secs"}
+    return facts(dovecot={"all": "ssl = required\n", "special": special})
+
+
 @pytest.mark.parametrize(
-    ("interval", "good"), [("29 mins", True), ("1740 secs", True), ("2 mins", False), ("30 mins", False), ("0", False)]
+    ("interval", "complaint"), [("29 mins", None), ("1740 secs", None), ("2 mins", PACES[1]), ("30 mins", PACES[0]), ("0", PACES[0])]
 )
-def test_the_pace_of_idle_lines(site: Site, interval: str, good: bool) -> None:
-    host = facts(dovecot={"all": "ssl = required\n", "special": {"protocol=imap/imap_idle_notify_interval": interval}})
-    if good:
-        ask("test_store_host.test_idle_lines_come_at_the_right_pace", site, host)
-    else:
-        with pytest.raises(Unmet):
-            ask("test_store_host.test_idle_lines_come_at_the_right_pace", site, host)
+def test_the_pace_of_idle_lines(site: Site, interval: str, complaint: str | None) -> None:
+    for check in PACES:
+        if check == complaint:
+            with pytest.raises(Unmet):
+                ask(f"test_store_host.{check}", site, _dovecot(interval))
+        elif interval != "0":
+            ask(f"test_store_host.{check}", site, _dovecot(interval))
+
+
+def test_a_deviation_of_the_profile_is_no_pass(tmp_path: Path) -> None:
+    tree = sound_site()
+    tree["all"]["lemonstand_timer_profile"] = "nat-hostile"
+    site = load_site(write_site(tmp_path, tree))
+    ask("test_store_host.test_idle_lines_come_in_time", site, _dovecot("4 mins"))
+    with pytest.raises(NotMeasurable, match="deviation of the timer profile 'nat-hostile': not idle_notify >= 1500"):
+        ask("test_store_host.test_idle_lines_do_not_wake_without_need", site, _dovecot("4 mins"))
+    with pytest.raises(Unmet):
+        ask("test_store_host.test_idle_lines_do_not_wake_without_need", site, _dovecot("1 mins"))
+    assert [found.control for found in deviations(site)] == ["LEM-5-02"]
+
+
+def test_silence_of_two_hours_needs_hibernation(tmp_path: Path) -> None:
+    tree = sound_site()
+    tree["all"] |= {"lemonstand_timer_profile": "dormant", "lemonstand_middleboxes": []}
+    site = load_site(write_site(tmp_path, tree))
+    ask("test_store_host.test_idle_lines_come_in_time", site, _dovecot("7140 secs"))
+    awake = _dovecot("7140 secs")
+    awake.data["dovecot"]["special"]["protocol=imap/imap_hibernate_timeout"] = "0"
+    with pytest.raises(Unmet):
+        ask("test_store_host.test_idle_lines_come_in_time", site, awake)
 
 
 def test_what_can_not_be_read_is_invalid(site: Site) -> None:
     with pytest.raises(Invalid):
-        ask("test_store_host.test_idle_lines_come_at_the_right_pace", site, facts(dovecot=None))
+        ask("test_store_host.test_idle_lines_come_in_time", site, facts(dovecot=None))
     with pytest.raises(Invalid):
         ask("test_network.test_no_rule_makes_resets", site, Facts("edge", {"nft": None}))

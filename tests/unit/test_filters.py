@@ -46,8 +46,10 @@ HOSTS = {
 GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
 
 
-def _active(profile: str = "both") -> list[dict[str, Any]]:
-    active: list[dict[str, Any]] = filters.active_flows(FLOWS, profile, [], [])
+def _active(profile: str = "both", *, managesieve: bool = False) -> list[dict[str, Any]]:
+    active: list[dict[str, Any]] = filters.active_flows(
+        FLOWS, {"implicit_tls": profile != "seed-strict", "managesieve": managesieve}, [], []
+    )
     return active
 
 
@@ -118,14 +120,15 @@ def test_seed_strict_closes_the_implicit_tls_ports() -> None:
 )
 def test_a_bad_flow_is_refused_with_its_name_and_a_remedy(extra: list[dict[str, Any]], disabled: list[str], words: list[str]) -> None:
     with pytest.raises(AnsibleFilterError) as caught:
-        filters.active_flows(FLOWS, "both", extra, disabled)
+        filters.active_flows(FLOWS, {"implicit_tls": True, "managesieve": False}, extra, disabled)
     for word in words:
         assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("profile", sorted(TIMERS["profiles"]))
 def test_shipped_timers_agree(profile: str) -> None:
-    assert filters.broken_timers(TIMERS["profiles"][profile], TIMERS["relations"]) == []
+    waived = [deviation["relation"] for deviation in TIMERS["terms"].get(profile, {}).get("deviations", [])]
+    assert filters.broken_timers(TIMERS["profiles"][profile], TIMERS["relations"], profile, waived) == []
 
 
 @pytest.mark.parametrize(
@@ -135,5 +138,5 @@ def test_shipped_timers_agree(profile: str) -> None:
      ("idle_notify", 1800, "LEM-4.1-07"), ("tcp_syn_retries", 6, "LEM-4-04b")],
 )  # fmt: skip
 def test_a_timer_that_breaks_a_relation_is_named_with_its_control(name: str, value: int, control: str) -> None:
-    faults = filters.broken_timers({**TIMERS["profiles"]["default"], name: value}, TIMERS["relations"])
+    faults = filters.broken_timers({**TIMERS["profiles"]["rfc5383"], name: value}, TIMERS["relations"])
     assert any(control in fault and name in fault for fault in faults)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lemonstand.errors import LemonstandError
-from lemonstand.policy import load_flows, load_timers
+from lemonstand.policy import DEFAULT_PROFILE, load_flows, load_timers
 from lemonstand.policy.flows import ENDPOINTS
 
 FLOW: dict[str, Any] = {"name": "a", "from": "dmz", "to": "stores", "protocol": "tcp", "ports": [1], "reason": "why"}
@@ -41,7 +41,7 @@ def test_no_shipped_flow_leads_from_outside_to_an_inner_zone() -> None:
 
 def test_shipped_timers_agree() -> None:
     timers = load_timers()
-    assert "default" in timers.profiles
+    assert set(timers.profiles) == {DEFAULT_PROFILE, "strict", "nat-hostile", "dormant"}
     assert len(timers.relations) > 10
     assert {profile: timers.broken(profile) for profile in timers.profiles} == {profile: [] for profile in timers.profiles}
 
@@ -104,3 +104,36 @@ def test_the_floor_under_a_timer_comes_from_its_relations() -> None:
     assert timers.floor("close") == 240
     with pytest.raises(LookupError, match="imap_hibernate"):
         timers.floor("imap_hibernate")
+
+
+TERMS: dict[str, Any] = {"default": {"deviations": [{"relation": "idle < logout", "reason": "for a test's sake"}]}}
+
+
+def test_a_deviation_is_listed_and_not_a_fault(tmp_path: Path) -> None:
+    timers = load_timers(write(tmp_path, {**TIMERS, "profiles": {"default": {"idle": 30, "logout": 20}}, "terms": TERMS}))
+    assert timers.broken("default") == []
+    assert [(str(relation), deviation.reason) for relation, deviation in timers.deviations("default")] == [
+        ("idle < logout", "for a test's sake")
+    ]
+
+
+def test_a_deviation_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LemonstandError, match="does not break 'idle < logout'"):
+        load_timers(write(tmp_path, {**TIMERS, "terms": TERMS}))
+
+
+def test_a_relation_of_one_profile_binds_no_other(tmp_path: Path) -> None:
+    bound = {"left": "idle", "op": ">=", "right": 15, "reason": "rarely", "control": "LEM-1", "profile": "quiet"}
+    profiles = {"default": {"idle": 10, "logout": 20}, "quiet": {"idle": 12, "logout": 20}}
+    timers = load_timers(write(tmp_path, {**TIMERS, "profiles": profiles, "relations": [*TIMERS["relations"], bound]}))
+    assert timers.broken("default") == []
+    assert [str(relation) for relation in timers.broken("quiet")] == ["idle >= 15"]
+
+
+def test_what_profiles_promise() -> None:
+    timers = load_timers()
+    assert 4 * 60 <= timers.profiles["nat-hostile"]["idle_notify"] <= 9 * 60
+    assert [relation.control for relation, _ in timers.deviations("nat-hostile")] == ["LEM-5-02"]
+    assert 7000 < timers.profiles["dormant"]["idle_notify"] < 7200
+    assert timers.terms["dormant"].states_middleboxes
+    assert timers.deviations(DEFAULT_PROFILE) == timers.deviations("strict") == []

@@ -24,6 +24,7 @@ SYSCTLS = [
     "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_syn_retries",
     "net.ipv4.tcp_synack_retries", "net.ipv4.tcp_retries1", "net.ipv4.tcp_retries2", "net.ipv4.tcp_orphan_retries",
     "net.ipv4.tcp_mtu_probing", "net.ipv4.ip_no_pmtu_disc", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding",
+    "net.netfilter.nf_conntrack_buckets",
     "net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_tcp_loose", "net.netfilter.nf_conntrack_helper",
     "net.netfilter.nf_conntrack_tcp_timeout_established", "net.netfilter.nf_conntrack_tcp_timeout_unacknowledged",
     "net.netfilter.nf_conntrack_tcp_timeout_max_retrans", "net.netfilter.nf_conntrack_tcp_timeout_fin_wait",
@@ -50,7 +51,7 @@ UNIT_PROPERTIES = [
 TEXTS = [
     "/etc/dovecot/ticket.lua", "/etc/lemonstand/ticket/issuer.json", "/etc/lemonstand/ticket/gunicorn.conf.py",
     "/etc/ldap/lemonstand.conf", "/etc/default/slapd", "/etc/postfix/lmtp_tls", "/etc/sysctl.d/60-lemonstand.conf",
-    "/etc/modules-load.d/lemonstand.conf", "/etc/os-release",
+    "/etc/modules-load.d/lemonstand.conf", "/etc/os-release", "/etc/lemonstand/closed.nft",
 ]  # fmt: skip
 PACKAGES = re.compile(
     r"^(dovecot|postfix|slapd|ldap-utils|libldap|chrony|nftables|openssh-server|openssl|libssl|gunicorn|python3$|python3-(jwt|ldap|cryptography|"

@@ -36,12 +36,8 @@ def test_no_mailbox(site: Site, snapshots: Snapshots, frontend: str, measure: Me
         expect(settings.get(name) == "", f"{name} is set on a frontend", seen=settings.get(name), expected="nothing")
     expect(not settings.sections("userdb"), "the frontend knows users", seen=settings.sections("userdb"), expected="no userdb")
     protocols = settings.get("protocols").split()
-    expect(
-        set(protocols) <= {"imap", "submission"},
-        "a frontend offers more than its two protocols",
-        seen=protocols,
-        expected="imap submission",
-    )
+    offered = {"imap", "submission"} | ({"sieve"} if site.settings.managesieve else set())
+    expect(set(protocols) <= offered, "a frontend offers more than its protocols", seen=protocols, expected=" ".join(sorted(offered)))
     mounts = [f"{m['target']} ({m['type']})" for m in facts.data["mounts"] if m["type"] in NETWORK_FILE_SYSTEMS]
     expect(not mounts, "a network file system is mounted", seen=mounts, expected="none")
     packages = sorted({"dovecot-lmtpd", "nfs-common", "cifs-utils", "postfix", "slapd"} & set(facts.data["packages"]))

@@ -21,12 +21,12 @@ ORPHAN_TRIES = 8
 
 
 def _timers(site: Site) -> dict[str, int]:
-    return site.timers.profiles[site.settings.timer_profile]
+    return site.timers_in_force
 
 
 def _breaks(site: Site, control: str, seen: dict[str, int]) -> Iterator[str]:
     """The relations of timers.yml for a control that do not hold with what a host shows."""
-    relations = [relation for relation in site.timers.relations if relation.control == control]
+    relations = [relation for relation in site.timers.relations_of(site.settings.timer_profile) if relation.control == control]
     known = [relation for relation in relations if relation.left in seen]
     assert known, f"timers.yml has no relation for {control} with {', '.join(seen)}"
     for relation in known:
@@ -258,13 +258,24 @@ def test_no_rule_makes_resets(snapshots: Snapshots, node: str, measure: Measure)
 
 
 @pytest.mark.control("LEM-7-12")
-def test_table_of_connections_is_large_enough(site: Site, snapshots: Snapshots, edge: str, measure: Measure) -> None:
-    """Two sessions a device, IMAP and submission, on both sides of the frontend, and as much again for the rest."""
-    facts = snapshots(edge)
+def test_table_of_connections_is_large_enough(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+    """Two sessions a device, IMAP and submission, on both sides of the frontend, and as much again for the rest; short chains."""
+    facts = snapshots(node)
     devices = len(site.settings.users) * site.settings.devices_per_user
     needed = 2 * (2 * 2 * devices) + 1024
     if "net.netfilter.nf_conntrack_max" in facts.data["sysctl_skipped"] or facts.in_container:
-        not_measurable(f"nf_conntrack_max belongs to the machine below {edge}, which is a container")
-    limit = facts.sysctl("net.netfilter.nf_conntrack_max")
+        not_measurable(f"nf_conntrack_max belongs to the machine below {node}, which is a container")
+    limit, buckets = facts.sysctl("net.netfilter.nf_conntrack_max"), facts.sysctl("net.netfilter.nf_conntrack_buckets")
     measure("nf_conntrack_max", limit)
+    measure("nf_conntrack_buckets", buckets)
     expect(limit >= needed, "the table of connections is too small", seen=limit, expected=f"at least {needed} for {devices} devices")
+    expect(
+        limit <= CHAIN * buckets,
+        "a look into the table takes too long",
+        seen=f"{buckets} buckets",
+        expected=f"one for {CHAIN} entries at most",
+    )
+
+
+CHAIN = 4
+"""Entries a bucket of the table may hold when it is full: Linux's own ratio (Documentation/networking/nf_conntrack-sysctl.rst)."""

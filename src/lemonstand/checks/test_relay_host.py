@@ -96,7 +96,7 @@ def test_relay_waits_for_commands(site: Site, snapshots: Snapshots, relay: str, 
     """RFC 5321 4.5.3.2.7 on the relay. Clients talk to Dovecot, whose own timer no setting shows, so this alone answers nothing."""
     facts = snapshots(relay)
     relations = [relation for relation in site.timers.relations if relation.left == "smtp_server_timeout"]
-    timers = site.timers.profiles[site.settings.timer_profile]
+    timers = site.timers_in_force
     broken = []
     for service in ("smtp/inet", "submission/inet"):
         text = facts.postfix_service(service)["smtpd_timeout"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks import expect, invalid
+from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure, Members, Snapshots
 from lemonstand.checks.facts import seconds, size
 from lemonstand.checks.test_frontend_host import NETWORK_FILE_SYSTEMS, sessions_needed
+from lemonstand.policy import Relation
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")
@@ -17,21 +18,53 @@ UNTIL_DOVECOT_ADDS_A_LINE = 1024
 """Bytes Dovecot keeps of the relay's limit for the line it adds (src/submission/submission-backend-relay.c)."""
 
 
-@pytest.mark.control("LEM-4.1-06", "LEM-4.1-07", "LEM-4.2-04", "LEM-5-02", "LEM-5-03")
-@pytest.mark.supports("LEM-7-07", "LEM-5-01", "LEM-5-04")
-def test_idle_lines_come_at_the_right_pace(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
-    """Asked by name, since doveconf -a hides it: within the relations of timers.yml, hence before the autologout and two hours."""
-    interval = seconds(snapshots(store).dovecot.get("imap_idle_notify_interval", "imap"))
+def _pace(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> dict[str, int]:
+    """The site's timers with what this store says: its interval is asked by name, since doveconf -a hides it."""
+    dovecot = snapshots(store).dovecot
+    interval = seconds(dovecot.get("imap_idle_notify_interval", "imap"))
     measure("imap_idle_notify_interval", interval, "s")
-    timers = {**site.timers.profiles[site.settings.timer_profile], "idle_notify": interval}
-    relations = [relation for relation in site.timers.relations if "idle_notify" in {relation.left, relation.right}]
-    broken = [f"{relation} ({relation.reason})" for relation in relations if not relation.holds(timers)]
-    expect(
-        bool(relations) and interval > 0 and not broken,
-        "IDLE lines come too often, or too late",
-        seen=f"every {interval} s",
-        expected=broken or "more than 0 s",
-    )
+    expect(interval > 0, "IDLE lines never come", seen=interval, expected="more than 0 s")
+    return {**site.timers_in_force, "idle_notify": interval, "hibernate": seconds(dovecot.get("imap_hibernate_timeout", "imap"))}
+
+
+def _not_dormant(relation: Relation) -> bool:
+    return relation.control != DORMANT and {"idle_notify", "hibernate"} & {relation.left, relation.right} != set()
+
+
+DORMANT = "LEM-5-02"
+"""The control about needless wake-ups: the one a hostile path may force a site to give up."""
+
+
+@pytest.mark.control("LEM-4.1-07", "LEM-4.2-04")
+@pytest.mark.supports("LEM-7-07", "LEM-5-01", "LEM-5-04")
+def test_idle_lines_come_in_time(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+    """Within the relations of timers.yml: before the autologout, or hibernated; before two hours; before a device on the path forgets."""
+    timers = _pace(site, snapshots, store, measure)
+    profile = site.settings.timer_profile
+    measure("profile", profile)
+    measure("imap_hibernate_timeout", timers["hibernate"], "s")
+    relations = [relation for relation in site.timers.broken(profile, timers) if _not_dormant(relation)]
+    broken = [f"{relation} ({relation.reason})" for relation in relations]
+    for box in site.settings.middleboxes or ():
+        for hop in site.timers.hops:
+            if hop.right == "idle_notify" and set(box.between) <= set(hop.zones) and not hop.holds({**timers, hop.left: box.established}):
+                broken.append(f"{box.name} between {box.hop}: {hop} ({hop.reason})")
+    expect(not broken, "IDLE lines come too late", seen=f"every {timers['idle_notify']} s", expected=broken)
+
+
+@pytest.mark.control("LEM-4.1-06", "LEM-5-02", "LEM-5-03")
+def test_idle_lines_do_not_wake_without_need(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+    """As seldom as timers.yml asks; a profile that wakes more often on purpose is a deviation, never a pass."""
+    timers = _pace(site, snapshots, store, measure)
+    profile = site.settings.timer_profile
+    relations = [relation for relation in site.timers.relations_of(profile) if relation.control == DORMANT]
+    broken = [relation for relation in relations if not relation.holds(timers)]
+    known = {str(relation): site.timers.deviation(profile, relation) for relation in broken}
+    unexcused = [f"{relation} ({relation.reason})" for relation in broken if known[str(relation)] is None]
+    expect(bool(relations) and not unexcused, "IDLE lines come too often", seen=f"every {timers['idle_notify']} s", expected=unexcused)
+    for name, deviation in known.items():
+        if deviation is not None:
+            not_measurable(f"deviation of the timer profile '{profile}': not {name}: {deviation.reason}")
 
 
 @pytest.mark.control("LEM-8-11")

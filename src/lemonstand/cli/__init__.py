@@ -4,6 +4,27 @@ One module a topic; each hangs its commands on `main` when it is imported, in th
 """
 
 from lemonstand.cli.base import main  # isort: skip
-from lemonstand.cli import alarms, deploy, documents, keys, lab, mail, user, verify
+from lemonstand.cli import (
+    alarms,
+    deploy,
+    documents,
+    keys,
+    lab,
+    mail,
+    service,
+    user,
+    verify,
+)
 
-__all__ = ["alarms", "deploy", "documents", "keys", "lab", "mail", "main", "user", "verify"]
+__all__ = [
+    "alarms",
+    "deploy",
+    "documents",
+    "keys",
+    "lab",
+    "mail",
+    "main",
+    "service",
+    "user",
+    "verify",
+]

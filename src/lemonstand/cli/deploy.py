@@ -12,6 +12,8 @@ from rich.table import Table
 from lemonstand.cli.base import DEFAULT_LAB, Chosen, main, print_hosts, site_options
 from lemonstand.deploy import INTERRUPTED, RunResult, run_playbook
 from lemonstand.paths import data_dir, lab_dir
+from lemonstand.policy.deviations import deviations
+from lemonstand.policy.families import one_family_flows
 from lemonstand.progress import observer
 from lemonstand.site import Site
 
@@ -36,6 +38,10 @@ def check(chosen: Chosen) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    for flow, gap in one_family_flows(loaded).items():
+        console.print(f"finding:   flow '{flow}' works {gap}", markup=False, highlight=False, soft_wrap=True)
+    for deviation in deviations(loaded):
+        console.print(f"deviation: {deviation}", markup=False, highlight=False, soft_wrap=True)
 
 
 @main.command()
@@ -48,6 +54,8 @@ def plan(chosen: Chosen, limit: str | None) -> None:
     result = _run(console, chosen, loaded, check=True, diff=True, limit=limit, tags=None)
     for change in result.record.changes:
         console.print(f"would change  {change.host:<12} {escape(change.task)}", highlight=False, soft_wrap=True)
+        for detail in change.details:
+            console.print(f"              {escape(detail)}", highlight=False, soft_wrap=True)
     if result.exit_code == 0 and not result.record.changes:
         console.print("nothing would change")
     finish(console, chosen, result, ["plan"], limit)
@@ -124,6 +132,8 @@ def finish(console: Console, chosen: Chosen, result: RunResult, command: list[st
         console.print(table)
     for stage, seconds in result.record.stage_seconds.items():
         console.print(f"{seconds:7.1f} s  {escape(stage)}", highlight=False)
+    for notice, hosts in result.record.notices.items():
+        console.print(f"[bold yellow]notice:[/] {escape(notice)} ({', '.join(hosts)})", highlight=False, soft_wrap=True)
     again = ["lemonstand", *command, *chosen.options]
     for failure in result.record.failures:
         limited = shlex.join(again if whole or failure.stage == PREFLIGHT else [*again, "--limit", failure.host])

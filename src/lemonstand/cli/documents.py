@@ -1,4 +1,4 @@
-"""Commands that write documents out of the site: dns, firewall-request."""
+"""Commands that write documents out of the site: dns, flows, firewall-request."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ def dns(chosen: Chosen) -> None:
 
     for record in records(chosen.load()):
         click.echo(str(record))
+
+
+@main.command()
+@site_options
+def flows(chosen: Chosen) -> None:
+    """Prints who may talk to whom in the site: a diagram (Mermaid) and a table, in Markdown."""
+    from lemonstand.policy.flow_chart import document  # noqa: PLC0415
+
+    loaded = chosen.load()
+    head = f"# Who may talk to whom: {loaded.settings.site_name}\n\nWhat is not here is closed, in both directions and both IP versions.\n"
+    click.echo(document(loaded.active_flows, head), nl=False)
 
 
 @main.command("firewall-request")

@@ -30,6 +30,8 @@ class Outcome:
         seconds: time the task took on that host.
         path: `file:line` of the task.
         message: why it failed; empty otherwise, and "(hidden: the task handles secrets)" where `no_log` is set.
+        details: what a program of ours changed, or would: its lines that begin with `changed: `.
+        notices: what it wants to be told to whoever started the run: its lines that begin with `notice: `.
     """
 
     stage: str
@@ -39,6 +41,8 @@ class Outcome:
     seconds: float
     path: str = ""
     message: str = ""
+    details: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,15 @@ class RunRecord:
         """The tasks that changed something, or would under check mode."""
         return [outcome for outcome in self.outcomes if outcome.status == "changed"]
 
+    @property
+    def notices(self) -> dict[str, list[str]]:
+        """What hosts want to be told: {notice: hosts}."""
+        found: dict[str, list[str]] = {}
+        for outcome in self.outcomes:
+            for notice in outcome.notices:
+                found.setdefault(notice, []).append(outcome.host)
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data, for `run.json`."""
         return {
@@ -152,6 +165,7 @@ class RunRecord:
             "stages": {stage: round(seconds, 3) for stage, seconds in self.stage_seconds.items()},
             "tasks": self.tasks,
             "changes": [{"stage": item.stage, "host": item.host, "task": item.task, "path": item.path} for item in self.changes],
+            "notices": self.notices,
             "failures": [asdict(failure) for failure in self.failures],
         }
 
@@ -165,7 +179,15 @@ class RunRecord:
         host = str(data.get("host", ""))
         message = explain(result) if status in {"failed", "unreachable"} else ""
         outcome = Outcome(
-            self._stage, host, _task_name(data), status, float(data.get("duration") or 0), str(data.get("task_path", "")), message
+            self._stage,
+            host,
+            _task_name(data),
+            status,
+            float(data.get("duration") or 0),
+            str(data.get("task_path", "")),
+            message,
+            _told(result, "changed: ") if status == "changed" else (),
+            _told(result, "notice: "),
         )
         tally = self.hosts.setdefault(host, HostTally())
         if status == "skipped":
@@ -218,6 +240,12 @@ def explain(result: Mapping[str, Any]) -> str:
             break
     lines = [line for part in parts for line in part.splitlines() if line.strip()]
     return "\n".join(lines[:1] + lines[1:][-MESSAGE_LINES:]) or "the module gave no reason; see the log"
+
+
+def _told(result: Mapping[str, Any], prefix: str) -> tuple[str, ...]:
+    """The lines of a command's output that begin so, without that beginning."""
+    lines = str(result.get("stdout") or "").splitlines()
+    return tuple(line.removeprefix(prefix) for line in lines if line.startswith(prefix))
 
 
 def _says_changed(event: Mapping[str, Any]) -> bool:

@@ -76,7 +76,7 @@ class Base:
 
 
 def wanted_packages() -> list[str]:
-    """The Debian packages all roles ask for, as `__ROLE_packages` in their `vars/main.yml` names them.
+    """The Debian packages all roles ask for: `__ROLE_packages` and `__ROLE_…_packages` in their `vars/main.yml` name them.
 
     Raises:
         LemonstandError: a role names packages by a template, which could not be known before a run.
@@ -84,7 +84,8 @@ def wanted_packages() -> list[str]:
     wanted: set[str] = set()
     for path in sorted(data_dir("roles").glob("*/vars/main.yml")):
         role = path.parents[1].name
-        for name in yaml.safe_load(path.read_text(encoding="utf-8")).get(f"__{role}_packages", []):
+        lists = {key: names for key, names in yaml.safe_load(path.read_text(encoding="utf-8")).items() if key.endswith("_packages")}
+        for name in (name for key, names in lists.items() if key.startswith(f"__{role}_") for name in names):
             if "{" in name:
                 raise LemonstandError(f"the package '{name}' is not known before a run", str(path), "write package names as they are")
             wanted.add(name)

@@ -10,6 +10,8 @@ import jinja2
 
 from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
+from lemonstand.policy.deviations import deviations
+from lemonstand.policy.families import one_family_flows
 from lemonstand.policy.flows import GROUPS, ZONES, Flow
 
 if TYPE_CHECKING:  # the site model builds on this package
@@ -25,6 +27,7 @@ STATES = {
     "close_wait": "closed by the other side",
     "syn_sent": "opening",
     "syn_recv": "opening, answered",
+    "last_ack": "closing, the last acknowledgement missing",
     "time_wait": "closed",
     "close": "reset",
 }
@@ -58,6 +61,9 @@ class Request:
     keepalive: int
     idle_notify: int
     tls_profile: str
+    service_ports: str
+    deviations: tuple[str, ...]
+    one_family: tuple[str, ...]
 
 
 def change_request(site: Site) -> Request:
@@ -66,7 +72,7 @@ def change_request(site: Site) -> Request:
     Args:
         site: a valid site.
     """
-    timers = site.timers.profiles[site.settings.timer_profile]
+    timers = site.timers_in_force
     return Request(
         site=site.settings.site_name,
         public_name=site.settings.public_name,
@@ -81,6 +87,9 @@ def change_request(site: Site) -> Request:
         keepalive=timers["tcp_keepalive_time"],
         idle_notify=timers["idle_notify"],
         tls_profile=site.settings.tls_profile,
+        service_ports=", ".join(str(port) for flow in site.active_flows if flow.is_for_clients for port in flow.ports),
+        deviations=tuple(map(str, deviations(site))),
+        one_family=tuple(f"{flow} {gap}" for flow, gap in one_family_flows(site).items()),
     )
 
 

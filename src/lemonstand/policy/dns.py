@@ -10,6 +10,8 @@ if TYPE_CHECKING:  # the site model builds on this package
 
 SERVICES = {"_imap": 143, "_submission": 587}
 IMPLICIT_TLS = {"_imaps": 993, "_submissions": 465}
+MANAGESIEVE = {"_sieve": 4190}
+"""RFC 5804 section 1.8."""
 PREFERRED = {"both": IMPLICIT_TLS, "modern": IMPLICIT_TLS, "seed-strict": SERVICES}
 """The services a profile wants clients to try first: they get priority 0, the others 10."""
 
@@ -42,7 +44,8 @@ def records(site: Site) -> list[Record]:
     """
     settings = site.settings
     offered = SERVICES | (IMPLICIT_TLS if settings.tls_profile != "seed-strict" else {})
-    preferred = PREFERRED[settings.tls_profile]
+    offered |= MANAGESIEVE if settings.managesieve else {}
+    preferred = PREFERRED[settings.tls_profile] | MANAGESIEVE
     found = []
     for domain in settings.mail_domains:
         found.append(Record(domain, "MX", f"10 {settings.mx_name}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,13 +32,18 @@ class Flow(BaseModel):
     protocol: Literal["tcp", "udp"]
     ports: tuple[Port, ...] = Field(min_length=1)
     publish: StrictBool = False
-    when: Literal["always", "implicit_tls"] = "always"
+    when: Literal["always", "implicit_tls", "managesieve"] = "always"
     reason: str = Field(min_length=1)
     controls: tuple[str, ...] = ()
 
-    def holds(self, tls_profile: str) -> bool:
-        """Whether the flow is used under a TLS profile (`implicit_tls`: all but `seed-strict`, which knows STARTTLS only)."""
-        return self.when == "always" or tls_profile != "seed-strict"
+    @property
+    def is_for_clients(self) -> bool:
+        """Whether mail clients outside connect by it: what `lemonstand service close` closes."""
+        return self.source == "internet" and self.destination == "frontends" and self.protocol == "tcp"
+
+    def holds(self, conditions: Mapping[str, bool]) -> bool:
+        """Whether the flow is used: its condition, by name, is one that holds."""
+        return self.when == "always" or conditions[self.when]
 
 
 class Flows(BaseModel):

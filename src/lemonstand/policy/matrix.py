@@ -19,6 +19,18 @@ OUTSIDE = "internet"
 MANAGEMENT = "management"
 CONTROLLER = "controller"
 """The name of the source that stands for whoever runs lemonstand."""
+UNLISTED: tuple[tuple[Literal["tcp", "udp"], int], ...] = (
+    ("tcp", 21),
+    ("tcp", 80),
+    ("tcp", 110),
+    ("tcp", 389),
+    ("tcp", 443),
+    ("tcp", 2525),
+    ("tcp", 8080),
+    ("tcp", 49152),
+    ("udp", 161),
+)
+"""Ports that no shipped flow names: a sample of what is asked for most often, what hosts run for themselves, and one nobody uses."""
 Address = IPv4Address | IPv6Address
 
 
@@ -44,13 +56,13 @@ def expected_matrix(site: Site) -> dict[Cell, str | None]:
     """Every question with its answer: the name of the flow that allows it, or None where it must be dropped.
 
     The questions: each host of the inventory and the controller as a source; each other site host, at each of its addresses, as a
-    destination; hosts outside ask at the published address as well; each port any flow names. An answer "allowed" says what filters
-    must let through. Whether something listens there, and whether there is a route, the flow can't know.
+    destination; hosts outside ask at the published address as well; each port any flow names, and a sample of others. An answer
+    "allowed" says what filters must let through. Whether something listens there, and whether there is a route, the flow can't know.
 
     Args:
         site: a valid site.
     """
-    ports = sorted({(flow.protocol, port) for flow in (*site.flows.flows, *site.active_flows) for port in flow.ports})
+    ports = asked_ports(site)
     matrix: dict[Cell, str | None] = {}
     for source in (CONTROLLER, *site.hosts):
         for destination, zone, address in _targets(site, source):
@@ -59,6 +71,11 @@ def expected_matrix(site: Site) -> dict[Cell, str | None]:
                 # The published address stands for several hosts: the one a flow leads to answers.
                 matrix[cell] = matrix.get(cell) or _allowing(site, cell, zone)
     return matrix
+
+
+def asked_ports(site: Site) -> list[tuple[Literal["tcp", "udp"], int]]:
+    """The ports the matrix asks for: those of any flow, whether or not it is used here, and `UNLISTED` ones."""
+    return sorted({*((flow.protocol, port) for flow in (*site.flows.flows, *site.active_flows) for port in flow.ports), *UNLISTED})
 
 
 def _targets(site: Site, source: str) -> Iterator[tuple[str, str | None, Address]]:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StrictBool, StrictInt, model_validator
 
-from lemonstand.policy import Flow, Flows, Timers
+from lemonstand.policy import DEFAULT_PROFILE, Flow, Flows, Timers
+from lemonstand.policy.waivers import Waiver
 
 PREFIX = "lemonstand_"
 ROLE_GROUPS = ("edges", "frontends", "auths", "stores", "relays")
@@ -51,6 +52,7 @@ def _mail_address(text: str) -> str:
     return text
 
 
+ZoneName = Literal["internet", "dmz", "auth", "store", "management"]
 HostName = Annotated[str, AfterValidator(_host_name)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 
@@ -116,6 +118,27 @@ class FileCertificate(Strict):
     key: Path = Field(description="PEM file on the controller: the key, readable by you only")
 
 
+class Middlebox(Strict):
+    """A balancer or an appliance of the operator's own on the path, which lemonstand does not configure."""
+
+    name: str = Field(description="what the operator calls it", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+    between: tuple[ZoneName, ZoneName] = Field(description="the two zones it stands between, such as [internet, dmz]")
+    established: StrictInt = Field(description="seconds it remembers an established connection on which nothing is sent", ge=1)
+    transitory: StrictInt | None = Field(None, description="seconds it remembers a connection that opens or closes", ge=1)
+    waiver: Waiver | None = Field(None, description="{reason, owner, date, expires}, if it can't do what it should")
+
+    @model_validator(mode="after")
+    def _two_zones(self) -> Middlebox:
+        if self.between[0] == self.between[1]:
+            raise ValueError(f"'{self.name}' stands between {self.between[0]} and itself")
+        return self
+
+    @property
+    def hop(self) -> str:
+        """For instance `internet and dmz`."""
+        return " and ".join(self.between)
+
+
 class SiteSettings(Strict):
     """Variables that say the same on every host of the site (without their prefix `lemonstand_`)."""
 
@@ -128,7 +151,14 @@ class SiteSettings(Strict):
     public_ipv4: IPv4Address | None = Field(None, description="the address on the edge that is translated to the frontend and the relay")
     controllers: tuple[IPv4Address | IPv6Address, ...] = Field(description="the addresses that may open SSH", min_length=1)
     tls_profile: Literal["both", "seed-strict", "modern"] = Field("both", description="one of " + ", ".join(TLS_PROFILES))
-    timer_profile: str = Field("default", description="the name of a profile in playbooks/timers.yml")
+    timer_profile: str = Field(DEFAULT_PROFILE, description="the name of a profile in playbooks/timers.yml")
+    timers: dict[str, StrictInt] = Field({}, description="numbers that differ from the profile's: {timer of playbooks/timers.yml: seconds}")
+    middleboxes: tuple[Middlebox, ...] | None = Field(
+        None,
+        description="balancers and appliances of your own on the path: a list of {name, between, established, transitory, waiver}, "
+        "[] if there is none",
+    )
+    managesieve: StrictBool = Field(False, description="whether clients may manage their Sieve scripts (ManageSieve on 4190)")
     users: tuple[User, ...] = Field(description="the mailboxes to seed: a list of {name, store, aliases, password_hash}")
     probe_users: tuple[MailAddress, ...] = Field(
         (), description="two or more of the users, kept for live checks: their mailboxes are written to and emptied", max_length=16
@@ -186,7 +216,13 @@ class Site(Strict):
         """The flows of this site: the shipped ones without the disabled ones, and its own, where their condition holds."""
         disabled = set(self.settings.flows_disabled)
         every = (*self.flows.flows, *self.settings.flows_extra)
-        return tuple(flow for flow in every if flow.name not in disabled and flow.holds(self.settings.tls_profile))
+        conditions = {"implicit_tls": self.settings.tls_profile != "seed-strict", "managesieve": self.settings.managesieve}
+        return tuple(flow for flow in every if flow.name not in disabled and flow.holds(conditions))
+
+    @cached_property
+    def timers_in_force(self) -> dict[str, int]:
+        """The numbers of the site's profile, with those the site changes."""
+        return {**self.timers.profiles[self.settings.timer_profile], **self.settings.timers}
 
     def group(self, name: str) -> tuple[Host, ...]:
         """The hosts of a group, in the order of the inventory."""

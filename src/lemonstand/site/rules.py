@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Any
 
 from lemonstand.errors import InputError
 from lemonstand.policy import Flows, Timers
+from lemonstand.policy.families import families_of
 from lemonstand.policy.flows import ENDPOINTS
 from lemonstand.site.fields import place_of, suggest
-from lemonstand.site.model import OUTER_GROUPS, PREFIX, ROLE_GROUPS, FileCertificate, Interface, User, Zone
+from lemonstand.site.model import OUTER_GROUPS, PREFIX, ROLE_GROUPS, FileCertificate, Interface, Middlebox, User, Zone
 from lemonstand.site.raw import RawHost, RawSite
 
 INNER_ZONES = ("dmz", "auth", "store", "management")
@@ -301,9 +303,9 @@ def flows_are_known(draft: Draft) -> Iterator[InputError]:
 
 
 def timers_agree(draft: Draft) -> Iterator[InputError]:
-    """The timer profile exists and its relations hold."""
-    profile = draft.settings.get("timer_profile")
-    if profile is None:
+    """The timer profile exists, and its relations hold on every host with the numbers the site changes."""
+    profile, changed = draft.settings.get("timer_profile"), draft.settings.get("timers")
+    if profile is None or changed is None:
         return
     profiles = draft.timers.profiles
     if profile not in profiles:
@@ -313,10 +315,170 @@ def timers_agree(draft: Draft) -> Iterator[InputError]:
             suggest(profile, profiles, f"use one of {', '.join(profiles)}"),
         )
         return
-    for relation in draft.timers.broken(profile):
+    for name in changed:
+        if name not in profiles[profile]:
+            yield InputError(
+                f"there is no timer '{name}'",
+                draft.at("timers", name),
+                suggest(name, profiles[profile], f"use one of {', '.join(profiles[profile])}"),
+            )
+    told = set()
+    for host in draft.raw.hosts.values():
+        timers = {name: (value, f"{TIMERS_YML} (profiles.{profile}.{name})") for name, value in profiles[profile].items()}
+        timers |= {name: (value, draft.at("timers", name)) for name, value in changed.items() if name in timers}
+        timers |= {name: found for name, found in _own_timers(host).items() if name in timers}
+        numbers = {name: value for name, (value, _) in timers.items()}
+        for relation in draft.timers.broken(profile, numbers):
+            right, where = (
+                (f"{relation.right} = {numbers[relation.right]}", timers[relation.right][1])
+                if isinstance(relation.right, str)
+                else (str(relation.right), f"{TIMERS_YML} (relations: {relation})")
+            )
+            value, place = timers[relation.left]
+            fault = InputError(
+                f"timer profile '{profile}': {relation.left} = {value} must be {relation.op} {right}",
+                f"{place} and {where}",
+                f"{relation.reason} ({relation.control}); give a number that fits, or leave the profile's own",
+            )
+            if (fault.what, fault.where) not in told:
+                told.add((fault.what, fault.where))
+                yield fault
+
+
+TIMERS_YML = "playbooks/timers.yml"
+ROLE_TIMERS = {"mail_store_idle_notify_interval": "idle_notify", "mail_store_hibernate_timeout": "hibernate"}
+"""Variables of roles that carry one timer each. Those of a packet filter carry several, by name; those of the kernel by name as well."""
+
+
+def _own_timers(host: RawHost) -> dict[str, tuple[int, str]]:
+    """The timers a host's own role variables change: {timer: (number, place)}."""
+    found: dict[str, tuple[Any, str]] = {}
+    for variable, timer in ROLE_TIMERS.items():
+        if variable in host.values:
+            found[timer] = host.values[variable], place_of(host, variable)
+    for variable, prefix in (("nftables_timeouts", ""), ("sysctl_settings", "net.ipv4.")):
+        values = host.values.get(variable)
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if key.startswith(prefix):
+                found[key.removeprefix(prefix)] = value, place_of(host, variable, key)
+    # What is no number has been told by the role's own specification.
+    return {name: (value, where) for name, (value, where) in found.items() if isinstance(value, int)}
+
+
+def middleboxes_keep_connections(draft: Draft) -> Iterator[InputError]:
+    """What else is on the path remembers connections long enough, hop by hop, or somebody answers for it."""
+    profile, boxes = draft.settings.get("timer_profile"), draft.settings.get("middleboxes")
+    if profile not in draft.timers.profiles or "middleboxes" not in draft.settings:
+        return
+    terms = draft.timers.terms.get(profile)
+    if boxes is None:
+        if terms is not None and terms.states_middleboxes:
+            yield InputError(
+                f"timer profile '{profile}' needs a word about the devices on the path",
+                draft.at("timer_profile"),
+                f"list your balancers and appliances in {PREFIX}middleboxes, or [] if there is none",
+            )
+        return
+    timers = {**draft.timers.profiles[profile], **draft.settings.get("timers", {})}
+    names: set[str] = set()
+    for number, box in enumerate(boxes):
+        if box.name in names:
+            yield InputError(f"two middleboxes are named '{box.name}'", draft.at("middleboxes", number, "name"), "give each a name")
+        names.add(box.name)
+        yield from _judge_box(draft, number, box, timers)
+
+
+def _judge_box(draft: Draft, number: int, box: Middlebox, timers: dict[str, int]) -> Iterator[InputError]:
+    excused = False
+    for hop in draft.timers.hops:
+        value = getattr(box, hop.left)
+        if value is None or (hop.zones and not set(box.between) <= set(hop.zones)) or hop.holds({**timers, hop.left: value}):
+            continue
+        right = f"{hop.right} = {timers[hop.right]}" if isinstance(hop.right, str) else str(hop.right)
+        place = f"{TIMERS_YML} (hops: {hop})"
+        if isinstance(hop.right, str):
+            own = hop.right in draft.settings.get("timers", {})
+            place = draft.at("timers", hop.right) if own else f"{TIMERS_YML} (profiles.{draft.settings['timer_profile']}.{hop.right})"
+        if hop.waivable and box.waiver is not None:
+            excused = True
+            continue
+        remedy = "add a waiver: {reason, owner, date, expires}" if hop.waivable else f"lower {hop.right}, or raise the device's limit"
         yield InputError(
-            f"timer profile '{profile}': {relation} does not hold", draft.at("timer_profile"), f"{relation.reason} ({relation.control})"
+            f"middlebox '{box.name}' between {box.hop}: {hop.left} = {value} must be {hop.op} {right}",
+            f"{draft.at('middleboxes', number, hop.left)} and {place}",
+            f"{hop.reason} ({hop.control}); {remedy}",
         )
+    if box.waiver is None:
+        return
+    if not excused:
+        yield InputError(f"the waiver of middlebox '{box.name}' waives nothing", draft.at("middleboxes", number, "waiver"), "remove it")
+    elif box.waiver.expired(dt.datetime.now(dt.UTC).date()):
+        yield InputError(
+            f"the waiver of middlebox '{box.name}' ended on {box.waiver.expires}",
+            draft.at("middleboxes", number, "waiver", "expires"),
+            f"ask {box.waiver.owner}: replace the device, or grant it anew",
+        )
+
+
+def controllers_get_in(draft: Draft) -> Iterator[InputError]:
+    """Some flow lets the controllers reach the hosts, or the first apply would be the last."""
+    disabled, extra = draft.settings.get("flows_disabled"), draft.settings.get("flows_extra")
+    if disabled is None or extra is None:
+        return
+    left = [flow for flow in (*draft.flows.flows, *extra) if flow.name not in disabled]
+    if not any(flow.source == "controllers" and flow.destination == MANAGEMENT and flow.protocol == "tcp" for flow in left):
+        yield InputError(
+            "no flow lets the controllers in: nobody could reach the hosts after an apply",
+            draft.at("flows_disabled"),
+            "leave the flow 'management-ssh', or add one from controllers to management in its place",
+        )
+
+
+def families_match(draft: Draft) -> Iterator[InputError]:
+    """A host has the IP versions its zone has, and clients reach the site by each of them."""
+    zones: dict[str, Zone] | None = draft.settings.get("zones")
+    if zones is None:
+        return
+    for host, zone, interface in draft.legs():
+        if zone not in zones or any(group in draft.raw.hosts[host].groups for group in OUTER_GROUPS):
+            continue
+        for family, name in (("ipv4", "IPv4"), ("ipv6", "IPv6")):
+            if getattr(zones[zone], family) is not None and getattr(interface, family) is None:
+                yield InputError(
+                    f"host {host} has no {name} address in zone '{zone}', which has {name}: flows would reach it in one IP version only",
+                    draft.at("interfaces", zone, host=host),
+                    f"give it an address of {getattr(zones[zone], family)}, or take {family} from {PREFIX}zones",
+                )
+    dmz, public = zones.get("dmz"), draft.settings.get("public_ipv4")
+    if dmz is None or "public_ipv4" not in draft.settings or not draft.members("edges"):
+        return
+    if dmz.ipv4 is not None and public is None:
+        yield InputError(
+            f"the zone 'dmz' has IPv4, but nobody outside can reach it by IPv4: {PREFIX}public_ipv4 is not set",
+            draft.at("zones", "dmz", "ipv4"),
+            f"set {PREFIX}public_ipv4 to the edge's address outside, or take ipv4 from the zone",
+        )
+    if dmz.ipv4 is None and public is not None:
+        yield InputError(
+            f"{PREFIX}public_ipv4 {public} leads nowhere: the zone 'dmz' has no IPv4",
+            draft.at("public_ipv4"),
+            "give the zone an IPv4 network, or remove the address",
+        )
+
+
+def flows_have_a_family(draft: Draft) -> Iterator[InputError]:
+    """The ends of each flow share an IP version."""
+    zones: dict[str, Zone] | None = draft.settings.get("zones")
+    if zones is None:
+        return
+    for flow in draft.flows.flows:
+        ends = [families_of(endpoint, zones) for endpoint in (flow.source, flow.destination)]
+        if None not in ends and flow.name not in draft.settings.get("flows_disabled", ()) and not set(ends[0] or ()) & set(ends[1] or ()):
+            yield InputError(
+                f"flow '{flow.name}': {flow.source} and {flow.destination} share no IP version",
+                draft.at("zones"),
+                "give both zones a network of the same IP version",
+            )
 
 
 def names_differ(draft: Draft) -> Iterator[InputError]:
@@ -359,7 +521,11 @@ RULES: tuple[Rule, ...] = (
     users_have_a_password,
     probe_users_can_log_in,
     flows_are_known,
+    controllers_get_in,
+    families_match,
+    flows_have_a_family,
     timers_agree,
+    middleboxes_keep_connections,
     files_exist,
 )
 """All rules, in the order their faults are shown."""

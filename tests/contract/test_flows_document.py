@@ -1,0 +1,15 @@
+"""The document about the flows is what the flows say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lemonstand.policy import load_flows
+from lemonstand.policy.flow_chart import document
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_document_is_current() -> None:
+    written = (ROOT / "docs" / "flows.md").read_text(encoding="utf-8")
+    assert written == document(load_flows().flows), "write it anew: `make docs`"
