@@ -267,6 +267,22 @@ BAD_SITES: tuple[Bad, ...] = (
         SITE_YML,
         "put the PEM file there",
     ),
+    Bad(
+        "ACME without TLS",
+        _set("lemonstand_public_certificate", {"source": "acme", "directory": "http://acme.example/dir"}),
+        "lemonstand_public_certificate",
+        SITE_YML,
+        "private_ca",
+    ),
+    Bad(
+        "ACME without a resolver",
+        lambda t: t["all"].update(
+            lemonstand_public_certificate={"source": "acme", "directory": "https://acme.example/dir"}, lemonstand_dns_resolvers=[]
+        ),
+        "frontend has no resolver to find the ACME server with",
+        "",
+        "lemonstand_dns_resolvers",
+    ),
     Bad("relative PKI", _set("lemonstand_pki_dir", "pki"), "lemonstand_pki_dir 'pki' is relative", SITE_YML, "absolute"),
     Bad(
         "undefined",

@@ -9,7 +9,20 @@ import subprocess
 import sys
 
 # As the kernel has them: 15 letters at most.
-OURS = {"dovecot", "imap-login", "submission-logi", "managesieve-log", "lmtp", "master", "gunicorn", "sshd", "systemd", "slapd", "smtpd"}
+OURS = {
+    "dovecot",
+    "imap-login",
+    "submission-logi",
+    "managesieve-log",
+    "lmtp",
+    "master",
+    "gunicorn",
+    "sshd",
+    "systemd",
+    "slapd",
+    "smtpd",
+    "certbot",
+}
 
 ports = set(json.load(sys.stdin))
 strangers = []

@@ -15,6 +15,7 @@ ROLES = (
     "sysctl",
     "nftables",
     "certificates",
+    "acme_client",
     "edge",
     "imap_frontend",
     "directory",

@@ -36,8 +36,8 @@ for root in /render/*/*/; do
         judge "$where" "$path" postfix -c /tmp/postfix check
         warned=$(postconf -c /tmp/postfix -n 2>&1 >/dev/null; postconf -c /tmp/postfix -M 2>&1 >/dev/null)
         [ -z "$warned" ] || say "$where" "$path" "$warned" ;;
-      *.service) judge "$where" "$path" systemd-analyze verify --man=no --recursive-errors=no "$file" ;;
-      *.py) judge "$where" "$path" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read())' "$file" ;;
+      *.service | *.timer) judge "$where" "$path" systemd-analyze verify --man=no --recursive-errors=no "$file" ;;
+      *.py | */acme-certificate) judge "$where" "$path" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read())' "$file" ;;
       *.json) judge "$where" "$path" python3 -m json.tool "$file" /dev/null ;;
       /etc/sysctl.d/*) judge "$where" "$path" grep -Eqx '[a-z0-9_.]+ = [0-9]+' "$file" ;;
     esac

@@ -57,7 +57,8 @@ def render(inventory: Path) -> dict[str, dict[str, str]]:
 def roles_of(kind: str) -> list[str]:
     """The roles that write files on a kind of host."""
     tasks = yaml.safe_load((ROOT / "playbooks" / "tasks" / "configure" / f"{kind}.yml").read_text(encoding="utf-8"))
-    return [task["ansible.builtin.import_role"]["name"] for task in tasks] + (["mail_store"] if kind == "stores" else [])
+    names = [next(value["name"] for key, value in task.items() if key.endswith("_role")) for task in tasks]
+    return names + (["mail_store"] if kind == "stores" else [])
 
 
 def _of_role(loader: DataLoader, role: str, known: dict[str, Any]) -> dict[str, str]:

@@ -91,6 +91,11 @@ def _timers(name: str, **others: object) -> Callable[[Tree], object]:
     return lambda tree: tree["all"].update({"lemonstand_timer_profile": name, **others})
 
 
+def _acme(tree: Tree) -> None:
+    tree["all"]["lemonstand_public_certificate"] = {"source": "acme", "directory": "https://acme.example/dir", "email": "ca@lemon.example"}
+    tree["all"]["lemonstand_dns_resolvers"] = ["198.51.100.53"]
+
+
 SHAPES: dict[str, Callable[[Tree], object]] = {
     "plain": lambda tree: None,
     "seed-strict": _profile("seed-strict"),
@@ -106,6 +111,7 @@ SHAPES: dict[str, Callable[[Tree], object]] = {
     "managesieve": lambda tree: tree["all"].update(lemonstand_managesieve=True),
     "nat-hostile": _timers("nat-hostile"),
     "dormant": _timers("dormant", lemonstand_middleboxes=[]),
+    "acme": _acme,
 }
 
 
@@ -179,6 +185,16 @@ def test_ports_of_implicit_tls_follow_the_profile(rendered: dict[str, dict[str, 
     assert "port = 143" in strict and "port = 587" in strict
     both = rendered["plain"]["frontend"]["/etc/dovecot/dovecot.conf"]
     assert "port = 993" in both and "port = 465" in both
+
+
+def test_an_acme_site_asks_for_its_name(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    settings = rendered["acme"]["frontend"]["/etc/lemonstand/acme/certbot.ini"]
+    assert "domains = mail.lemon.example" in settings and "server = https://acme.example/dir" in settings
+    assert "email = ca@lemon.example" in settings and "register-unsafely" not in settings
+    rules = rendered["acme"]["edge"]["/etc/lemonstand/nftables.nft"]
+    assert (
+        'comment "acme-challenge"' in rules and 'comment "acme-challenge"' not in rendered["plain"]["edge"]["/etc/lemonstand/nftables.nft"]
+    )
 
 
 def test_a_large_site_has_room(rendered: dict[str, dict[str, dict[str, str]]]) -> None:

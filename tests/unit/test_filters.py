@@ -46,11 +46,23 @@ HOSTS = {
 GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
 
 
-def _active(profile: str = "both", *, managesieve: bool = False) -> list[dict[str, Any]]:
+def _active(profile: str = "both", *, managesieve: bool = False, acme: bool = False) -> list[dict[str, Any]]:
     active: list[dict[str, Any]] = filters.active_flows(
-        FLOWS, {"implicit_tls": profile != "seed-strict", "managesieve": managesieve}, [], []
+        FLOWS, {"implicit_tls": profile != "seed-strict", "managesieve": managesieve, "acme": acme}, [], []
     )
     return active
+
+
+def test_acme_opens_what_it_needs_and_nothing_else_does() -> None:
+    def rules(*, acme: bool) -> tuple[set[int], set[int]]:
+        found = filters.host_rules(_active(acme=acme), "frontend", GROUPS, HOSTS)
+        return _ports(found["input"]), _ports(found["output"])
+
+    without, with_acme = rules(acme=False), rules(acme=True)
+    assert with_acme[0] - without[0] == {80}
+    assert with_acme[1] - without[1] == {443, 53}
+    published = filters.edge_rules(_active(acme=True), "edge", GROUPS, HOSTS)["publish"]
+    assert [each["ipv4"] for each in published if each["ports"] == [80]] == [["10.1.2.10"]]
 
 
 def _ports(rules: list[dict[str, Any]]) -> set[int]:
@@ -120,7 +132,7 @@ def test_seed_strict_closes_the_implicit_tls_ports() -> None:
 )
 def test_a_bad_flow_is_refused_with_its_name_and_a_remedy(extra: list[dict[str, Any]], disabled: list[str], words: list[str]) -> None:
     with pytest.raises(AnsibleFilterError) as caught:
-        filters.active_flows(FLOWS, {"implicit_tls": True, "managesieve": False}, extra, disabled)
+        filters.active_flows(FLOWS, {"implicit_tls": True, "managesieve": False, "acme": False}, extra, disabled)
     for word in words:
         assert word in str(caught.value)
 

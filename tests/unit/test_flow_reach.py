@@ -42,7 +42,9 @@ class Place:
         tree = sound_site()
         outside = {"lemonstand_interfaces": {"internet": leg("eth0", "203.0.113.53", "2001:db8:9::53")}}
         tree["hosts"]["all"]["children"]["peers"] = {"hosts": {"peer": outside}}
-        tree["all"] |= {"lemonstand_managesieve": True, "lemonstand_ntp_servers": ["203.0.113.53"], **shared}
+        acme = {"source": "acme", "directory": "https://acme.example/dir"}
+        every = {"lemonstand_managesieve": True, "lemonstand_public_certificate": acme}
+        tree["all"] |= {**every, "lemonstand_ntp_servers": ["203.0.113.53"], **shared}
         write_site(folder, tree)
         self.site: Site = build(folder, RawSite.from_plain(read(folder, PLAYBOOKS)), load_flows(), load_timers())
         children = tree["hosts"]["all"]["children"]
@@ -51,7 +53,7 @@ class Place:
 
     def flows(self, without: str = "", more: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
         """The active flows as the filters have them."""
-        conditions = {"implicit_tls": True, "managesieve": True}
+        conditions = {"implicit_tls": True, "managesieve": True, "acme": True}
         found: list[dict[str, Any]] = filters.active_flows(FLOWS, conditions, more, [without] if without else [])
         return found
 

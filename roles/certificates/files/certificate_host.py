@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 PKI = Path("/etc/lemonstand/pki")
+NEXT = ".next"
+"""Ends the name of a key whose certificate is still being signed."""
 
 
 class HostError(Exception):
@@ -86,6 +88,31 @@ def settle(path: Path, mode: int, group: str | None, check: bool, changed: list[
             path.chmod(mode)
 
 
+def new_key() -> str:
+    """Make a private key."""
+    return openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+
+
+def mark(path: Path, wanted: bool, check: bool, changed: list[str]) -> None:
+    """Say beside a certificate whether something on this host renews it; its renewal runs only while this file is there."""
+    if path.exists() != wanted:
+        changed.append(str(path))
+        if not check and wanted:
+            write(path, "", 0o644)
+        elif not check:
+            path.unlink()
+
+
+def take_next_key(name: str, certificate: str) -> None:
+    """Put a new key in the place of the old one once its certificate is here; throw away one that none was signed for."""
+    path = PKI / f"{name}.key{NEXT}"
+    text = read(path)
+    if text is not None and belongs_together(certificate, text):
+        path.replace(PKI / f"{name}.key")
+    elif text is not None:
+        path.unlink()
+
+
 def prepare(order: dict[str, Any]) -> dict[str, Any]:
     """Make missing keys; return each request's certificate as it is now and a signing request for its key."""
     check: bool = order["check"]
@@ -100,14 +127,21 @@ def prepare(order: dict[str, Any]) -> dict[str, Any]:
     for request in order["requests"]:
         name, group = request["name"], request.get("group")
         key, certificate = PKI / f"{name}.key", PKI / f"{name}.crt"
+        here = name in order["renewed_on_host"]
+        mark(PKI / f"{name}.renewed-here", here, check, changed)
         if not key.exists():
             changed.append(f"key {key}")
             if not check:
-                pem = openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
-                write(key, pem, key_mode(group), group_id(group))
+                write(key, new_key(), key_mode(group), group_id(group))
         else:
             settle(key, key_mode(group), group, check, changed)
         csr = None
+        if order["new_keys"] and not here and key.exists():
+            changed.append(f"new key {key}")
+            if not check:
+                # Beside the one in use until its certificate is there: a run that dies in between breaks nothing.
+                key = Path(f"{key}{NEXT}")
+                write(key, new_key(), key_mode(group), group_id(group))
         if key.exists():
             # The subject is decoration: the controller takes every name from the play (RFC 5280 4.2.1.6: identity is the SAN).
             csr = openssl("req", "-new", "-key", str(key), "-subj", f"/CN={name}")
@@ -127,6 +161,8 @@ def install(order: dict[str, Any]) -> dict[str, Any]:
     groups = {request["name"]: request.get("group") for request in order["requests"]}
     wanted: list[tuple[Path, str, int, str | None]] = []
     for name, pem in order["certificates"].items():
+        if not check:
+            take_next_key(name, pem)
         wanted.append((PKI / f"{name}.crt", pem, 0o644, None))
     for name, pem in order["cas"].items():
         wanted.append((PKI / f"ca-{name}.crt", pem, 0o644, None))

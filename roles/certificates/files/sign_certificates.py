@@ -149,21 +149,24 @@ def why_reissue(
     csr: x509.CertificateSigningRequest,
     request: dict[str, Any],
     ca: Authority,
-    renew_days: int,
+    order: dict[str, Any],
 ) -> str | None:
     """Say why the host's certificate has to be replaced, or None to keep it."""
     if not pem:
         return "there is none"
+    here = request["name"] in order["renewed_on_host"]
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
         certificate.verify_directly_issued_by(ca.certificate)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
         usages = list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
     except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
-        return "it is not of this CA"
+        # What the host itself gets from elsewhere is the host's to renew.
+        return None if here else "it is not of this CA"
     # A CA near its own end can't give more; signing again would not help.
-    enough = min(now() + datetime.timedelta(days=renew_days), ca.certificate.not_valid_after_utc)
+    enough = min(now() + datetime.timedelta(days=order["renew_days"]), ca.certificate.not_valid_after_utc)
     reasons = {
+        "it was asked for": bool(order["renew_now"]),
         "it is for another key": public_bytes(certificate.public_key()) != public_bytes(csr.public_key()),
         "its names differ": sorted(names) != sorted(set(request["names"])),
         "its usage differs": usages != [USAGES[request["usage"]]],
@@ -240,7 +243,7 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
                 changed.append(f"certificate {request['name']}: there is none")
                 continue
             csr = x509.load_pem_x509_csr(prepared["csr"].encode("ascii"))
-            reason = why_reissue(prepared.get("certificate"), csr, request, ca, order["renew_days"])
+            reason = why_reissue(prepared.get("certificate"), csr, request, ca, order)
             if reason is None:
                 certificates[request["name"]] = prepared["certificate"]
                 continue

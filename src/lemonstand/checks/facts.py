@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lemonstand.checks import Invalid
 from lemonstand.checks.rules import Ruleset
@@ -162,6 +163,21 @@ class Certificate:
         except Exception:  # any reason is a no; cryptography has several
             return False
         return True
+
+    @property
+    def sha256(self) -> str:
+        """Its fingerprint, in hexadecimal digits."""
+        return self.x509.fingerprint(hashes.SHA256()).hex()
+
+    @property
+    def signer(self) -> str:
+        """The name of who signed it."""
+        names = self.x509.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(names[0].value) if names else self.x509.issuer.rfc4514_string()
+
+    def days_left_now(self) -> float:
+        """Days until it ends, by this machine's clock."""
+        return self.days_left(time.time())
 
     def days_left(self, now: float) -> float:
         """Days until it ends."""

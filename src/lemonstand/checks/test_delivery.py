@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -95,6 +96,8 @@ def test_mail_to_outside_leaves(
     expect(got["found"], "a message to outside does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
     header = got["header"].lower()
     measure("encrypted", "with ESMTPS" in got["header"])
+    for hop in re.findall(r"using (TLS\S+) with cipher (\S+)", got["header"]):
+        measure("agreed on the way", " ".join(hop))
     inner = f".{accounts[0]['user'].partition('@')[2]}"
     expect("with esmtps" in header, "it left in the clear", seen=got["header"][:400], expected="with ESMTPS")
     expect(inner in header, "it has no trace of the relay", seen=got["header"][:400], expected="Received by the MX name")

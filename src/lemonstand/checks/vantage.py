@@ -299,11 +299,11 @@ def ca_of_clients(site: Site) -> str:
     Raises:
         Invalid: the site's own CA is not there yet.
     """
-    if site.settings.public_certificate.source != "private_ca":
+    path = site.client_roots
+    if path is None:
         return ""
-    path = site.settings.pki_dir / "public" / "ca.crt"
     if not path.is_file():
-        raise Invalid(f"there is no {path}: apply the site first")
+        raise Invalid(f"there is no {path}, which clients are to trust: apply the site first, or get it from the ACME server")
     return path.read_text(encoding="ascii")
 
 

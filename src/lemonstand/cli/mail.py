@@ -36,11 +36,10 @@ def mail_send(chosen: Chosen, *, sender: str, recipients: tuple[str, ...], subje
     known = [user.name for user in settings.users]
     if chosen.lab is not None and sender not in known:
         raise InputError(f"'{sender}' is no user of this lab", "--from", f"use one of {', '.join(known)}")
-    private = settings.public_certificate.source == "private_ca"
     order = mail.Order(
         server=settings.public_name,
         address=str(settings.public_ipv4 or "") if chosen.lab else "",
-        ca=_public_ca(settings.pki_dir) if private else "",
+        ca=_roots(loaded.client_roots),
         user=sender,
         password=_password(loaded, chosen, sender),
         recipients=recipients,
@@ -49,10 +48,11 @@ def mail_send(chosen: Chosen, *, sender: str, recipients: tuple[str, ...], subje
     click.echo(mail.send(order, chosen.lab))
 
 
-def _public_ca(pki: Path) -> str:
-    path = pki / "public" / "ca.crt"
+def _roots(path: Path | None) -> str:
+    if path is None:
+        return ""
     if not path.is_file():
-        raise LemonstandError("there is no certificate of the CA 'public' yet", str(path), "run `lemonstand apply` first")
+        raise LemonstandError("the CA that clients trust is not there yet", str(path), "run `lemonstand apply` first")
     return path.read_text(encoding="ascii")
 
 

@@ -71,6 +71,7 @@ def run_playbook(
     limit: str | None = None,
     tags: str | None = None,
     env: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
 ) -> RunResult:
     """Runs playbooks, one after the other, in one process of Ansible.
@@ -84,6 +85,7 @@ def run_playbook(
         limit: Ansible host pattern.
         tags: Ansible tags, comma separated.
         env: variables for Ansible beside the process's own. No secrets: they are shown in the command to repeat.
+        extra: variables of this run alone (`-e`). No secrets: they are arguments of a process.
         observer: is told what happens while it happens.
 
     Raises:
@@ -92,8 +94,8 @@ def run_playbook(
     with _only_one(runs):
         folder = _new_directory(runs)
         settings = environment(env or {})
-        words = _arguments(inventory, check=check, diff=diff, limit=limit, tags=tags)
-        shown = repeat_command(inventory, playbooks, check=check, diff=diff, limit=limit, tags=tags, env=env)
+        words = _arguments(inventory, check=check, diff=diff, limit=limit, tags=tags, extra=extra)
+        shown = repeat_command(inventory, playbooks, check=check, diff=diff, limit=limit, tags=tags, env=env, extra=extra)
         record = RunRecord()
         started, clock = datetime.now(UTC), time.monotonic()
         interrupted, tail = _execute(folder, words + [str(path) for path in playbooks], settings, record, observer)
@@ -141,21 +143,25 @@ def repeat_command(
     limit: str | None = None,
     tags: str | None = None,
     env: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> str:
     """The plain Ansible command for the same work, for a shell (see `run_playbook` for the arguments)."""
     shown = environment(env or {})
     names = ["ANSIBLE_CONFIG", "ANSIBLE_ROLES_PATH", *(env or {})]
     words = ["env", *(f"{name}={shown[name]}" for name in names), str(Path(sys.executable).parent / "ansible-playbook")]
-    words += _arguments(inventory, check=check, diff=diff, limit=limit, tags=tags)
+    words += _arguments(inventory, check=check, diff=diff, limit=limit, tags=tags, extra=extra)
     return shlex.join([*words, *(str(path) for path in playbooks)])
 
 
-def _arguments(inventory: Path, *, check: bool, diff: bool, limit: str | None, tags: str | None) -> list[str]:
+def _arguments(
+    inventory: Path, *, check: bool, diff: bool, limit: str | None, tags: str | None, extra: Mapping[str, Any] | None
+) -> list[str]:
     words = ["-i", str(inventory)]
     words += ["--check"] if check else []
     words += ["--diff"] if diff else []
     words += ["--limit", limit] if limit else []
     words += ["--tags", tags] if tags else []
+    words += ["-e", json.dumps(dict(extra))] if extra else []
     return words
 
 

@@ -32,7 +32,7 @@ class Flow(BaseModel):
     protocol: Literal["tcp", "udp"]
     ports: tuple[Port, ...] = Field(min_length=1)
     publish: StrictBool = False
-    when: Literal["always", "implicit_tls", "managesieve"] = "always"
+    when: Literal["always", "implicit_tls", "managesieve", "acme"] = "always"
     reason: str = Field(min_length=1)
     controls: tuple[str, ...] = ()
 

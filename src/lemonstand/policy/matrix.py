@@ -21,10 +21,9 @@ CONTROLLER = "controller"
 """The name of the source that stands for whoever runs lemonstand."""
 UNLISTED: tuple[tuple[Literal["tcp", "udp"], int], ...] = (
     ("tcp", 21),
-    ("tcp", 80),
     ("tcp", 110),
     ("tcp", 389),
-    ("tcp", 443),
+    ("tcp", 636),
     ("tcp", 2525),
     ("tcp", 8080),
     ("tcp", 49152),

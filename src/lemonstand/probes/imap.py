@@ -75,9 +75,13 @@ class Imap:
             Refused: the server refused.
         """
         session = cls(Wire(door["address"] or door["name"], port))
+        if not session.greeting.upper().startswith("* OK"):
+            # PREAUTH too: a session that is logged in before TLS can't be protected any more (RFC 9051 section 11.1).
+            raise Refused(f"greeting: {session.greeting[:200]}")
         begun = session.command("STARTTLS")
         if not begun.ok:
             raise Refused(f"STARTTLS: {begun.status} {begun.text}")
+        session.wire.nothing_early()
         session.wire.starttls(context(door["ca"]), door["name"])
         if account is not None:
             answer = session.plain(account)

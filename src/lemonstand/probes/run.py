@@ -17,6 +17,8 @@ from typing import Any
 
 from lemonstand.probes import (
     canary,
+    certificates,
+    crowd,
     delivery,
     dns,
     failures,
@@ -26,6 +28,7 @@ from lemonstand.probes import (
     path,
     push,
     reach,
+    rogue,
     sending,
     sessions,
     sieve,
@@ -39,6 +42,7 @@ from lemonstand.probes.wire import Refused
 PROBES: dict[str, Callable[..., Any]] = {
     "canary-search": canary.search,
     "canary-type": canary.type_credentials,
+    "certificates": certificates.files,
     "counters": path.counters,
     "deliver": delivery.deliver,
     "features": features.features,
@@ -50,6 +54,7 @@ PROBES: dict[str, Callable[..., Any]] = {
     "forward-abuse": forward.abuse,
     "guess": tickets.guess,
     "hold-back": path.hold_back,
+    "idle-crowd": crowd.crowd,
     "imap-session": sessions.imap_session,
     "injection": transport.injection,
     "keepalives": path.keepalives,
@@ -61,6 +66,7 @@ PROBES: dict[str, Callable[..., Any]] = {
     "push": push.push,
     "reach": reach.reach,
     "refusal-times": tickets.refusal_times,
+    "rogue": rogue.rogue,
     "sent-count": sending.sent_count,
     "sent-out": sending.sent_out,
     "sieve-session": sieve.sieve_session,
@@ -70,6 +76,7 @@ PROBES: dict[str, Callable[..., Any]] = {
     "ticket-attempts": tickets.attempts,
     "ticket-logins": tickets.ticket_logins,
     "tickets-spoilt": tickets.spoilt,
+    "tls-legs": transport.seen_all,
     "tls-versions": transport.versions,
     "translations": translation.translations,
     "wait-for": delivery.wait_for,

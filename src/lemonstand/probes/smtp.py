@@ -58,6 +58,7 @@ class Smtp:
         begun = session.command("STARTTLS")
         if begun.code != 220:
             raise Refused(f"STARTTLS: {begun.code} {begun.text}")
+        session.wire.nothing_early()
         session.wire.starttls(context(door["ca"]), door["name"])
         session.ehlo()
         if account is not None:

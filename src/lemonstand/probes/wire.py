@@ -67,6 +67,15 @@ class Wire:
         self.socket.settimeout(timeout)
         self._note("--", self.tls()["version"])
 
+    def nothing_early(self) -> None:
+        """Makes sure that nothing was said in the clear beyond the leave to start TLS.
+
+        Raises:
+            Refused: something was.
+        """
+        if self._buffer:
+            raise Refused(f"plain text behind the leave to start TLS: {self._buffer[:80]!r}")
+
     def tls(self) -> dict[str, Any]:
         """Version, cipher and the DNS names of the certificate; empty texts while there is none."""
         if not isinstance(self.socket, ssl.SSLSocket):

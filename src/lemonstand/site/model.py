@@ -139,6 +139,16 @@ class Middlebox(Strict):
         return " and ".join(self.between)
 
 
+class AcmeCertificate(Strict):
+    """The public certificate comes from an ACME server; the frontend itself asks for it and renews it."""
+
+    source: Literal["acme"]
+    directory: str = Field(description="URL of the ACME server's directory (RFC 8555)", pattern=r"^https://[^\s]+$")
+    email: MailAddress | None = Field(None, description="where the CA may write to")
+    server_ca: Path | None = Field(None, description="PEM file on the controller: the CA of the ACME server's own HTTPS, if a private one")
+    roots: Path | None = Field(None, description="PEM file on the controller: what clients trust, if none of the system's; for checks")
+
+
 class SiteSettings(Strict):
     """Variables that say the same on every host of the site (without their prefix `lemonstand_`)."""
 
@@ -166,8 +176,9 @@ class SiteSettings(Strict):
     devices_per_user: StrictInt = Field(5, description="devices one user connects at a time", ge=1, le=MAX_DEVICES)
     message_size_limit: StrictInt = Field(41943040, description="the largest message in bytes", ge=MIN_MESSAGE_SIZE)
     pki_dir: Path = Field(description="absolute directory on the controller with the private CAs")
-    public_certificate: Annotated[PrivateCaCertificate | FileCertificate, Field(discriminator="source")] = Field(
-        PrivateCaCertificate(source="private_ca"), description="{source: private_ca}, or {source: files, certificate: …, key: …}"
+    public_certificate: Annotated[PrivateCaCertificate | FileCertificate | AcmeCertificate, Field(discriminator="source")] = Field(
+        PrivateCaCertificate(source="private_ca"),
+        description="{source: private_ca}, or {source: files, certificate: …, key: …}, or {source: acme, directory: …}",
     )
     flows_extra: tuple[Flow, ...] = Field((), description="flows this site adds, in the form of playbooks/flows.yml")
     flows_disabled: tuple[str, ...] = Field((), description="names of flows this site does without")
@@ -216,7 +227,11 @@ class Site(Strict):
         """The flows of this site: the shipped ones without the disabled ones, and its own, where their condition holds."""
         disabled = set(self.settings.flows_disabled)
         every = (*self.flows.flows, *self.settings.flows_extra)
-        conditions = {"implicit_tls": self.settings.tls_profile != "seed-strict", "managesieve": self.settings.managesieve}
+        conditions = {
+            "implicit_tls": self.settings.tls_profile != "seed-strict",
+            "managesieve": self.settings.managesieve,
+            "acme": self.settings.public_certificate.source == "acme",
+        }
         return tuple(flow for flow in every if flow.name not in disabled and flow.holds(conditions))
 
     @cached_property
@@ -238,6 +253,14 @@ class Site(Strict):
             if name in host.settings.user_passwords:
                 return host.settings.user_passwords[name].get_secret_value()
         return None
+
+    @property
+    def client_roots(self) -> Path | None:
+        """PEM file on the controller with the roots clients of this site trust; None: those of their systems."""
+        certificate = self.settings.public_certificate
+        if isinstance(certificate, AcmeCertificate):
+            return certificate.roots
+        return self.settings.pki_dir / "public" / "ca.crt" if isinstance(certificate, PrivateCaCertificate) else None
 
     @property
     def is_lab(self) -> bool:

@@ -14,7 +14,17 @@ from lemonstand.policy import Flows, Timers
 from lemonstand.policy.families import families_of
 from lemonstand.policy.flows import ENDPOINTS
 from lemonstand.site.fields import place_of, suggest
-from lemonstand.site.model import OUTER_GROUPS, PREFIX, ROLE_GROUPS, FileCertificate, Interface, Middlebox, User, Zone
+from lemonstand.site.model import (
+    OUTER_GROUPS,
+    PREFIX,
+    ROLE_GROUPS,
+    AcmeCertificate,
+    FileCertificate,
+    Interface,
+    Middlebox,
+    User,
+    Zone,
+)
 from lemonstand.site.raw import RawHost, RawSite
 
 INNER_ZONES = ("dmz", "auth", "store", "management")
@@ -507,6 +517,31 @@ def files_exist(draft: Draft) -> Iterator[InputError]:
         yield InputError(f"{PREFIX}pki_dir '{pki}' is relative", draft.at("pki_dir"), "give an absolute directory on the controller")
 
 
+def acme_can_work(draft: Draft) -> Iterator[InputError]:
+    """One frontend, which can look up the ACME server's name; the files it needs are there."""
+    certificate = draft.settings.get("public_certificate")
+    if not isinstance(certificate, AcmeCertificate):
+        return
+    frontends = draft.members("frontends")
+    if len(frontends) > 1:
+        # The CA asks port 80 of the public name, which leads to any of them; only one knows the answer (RFC 8555 section 8.3).
+        yield InputError(
+            f"there are {len(frontends)} frontends, and ACME's question reaches any of them",
+            draft.at("public_certificate", "source"),
+            "get the certificate elsewhere and give it as {source: files, …}",
+        )
+    for host in frontends:
+        if host in draft.hosts and not draft.hosts[host].get("dns_resolvers", ()):
+            yield InputError(
+                f"{host} has no resolver to find the ACME server with",
+                draft.at("dns_resolvers", host=host),
+                f"give it {PREFIX}dns_resolvers, or take {PREFIX}public_certificate from elsewhere",
+            )
+    path = certificate.server_ca
+    if path is not None and not path.is_file() and not draft.members("peers"):  # a lab makes it in its first run
+        yield InputError(f"{path} is not there", draft.at("public_certificate", "server_ca"), "put the PEM file there, or correct the path")
+
+
 RULES: tuple[Rule, ...] = (
     groups_are_filled,
     one_role_a_host,
@@ -527,5 +562,6 @@ RULES: tuple[Rule, ...] = (
     timers_agree,
     middleboxes_keep_connections,
     files_exist,
+    acme_can_work,
 )
 """All rules, in the order their faults are shown."""

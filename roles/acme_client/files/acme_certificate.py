@@ -1,0 +1,138 @@
+#!/usr/bin/python3
+"""Takes over a certificate the ACME client got, and tells the service that uses it.
+
+    acme-certificate ensure [--check]     get one unless the one in force is the client's own
+    acme-certificate renew [--check]      get a new one now
+    acme-certificate adopt                what lemonstand-acme.service runs as root after the client
+
+The client runs as a user of its own and is not believed: what it left is taken over only if the key belongs to the certificate, all names
+are in it, and it is in date. Every action is a line `changed: ...`. Settings: /etc/lemonstand/acme/settings.json.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+SETTINGS = pathlib.Path("/etc/lemonstand/acme/settings.json")
+CLIENT = "lemonstand-acme.service"
+OPTIONS = pathlib.Path("/run/lemonstand-acme.env")
+
+
+class Fault(Exception):
+    """Something an operator has to know; the text says what and where."""
+
+
+def run(*command, data=None):
+    done = subprocess.run(command, input=data, capture_output=True, text=True)
+    if done.returncode:
+        raise Fault("%s: %s" % (" ".join(command[:2]), done.stderr.strip()))
+    return done.stdout
+
+
+def read(path):
+    try:
+        return pathlib.Path(path).read_text(encoding="ascii")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except UnicodeDecodeError:
+        raise Fault("%s is no PEM file" % path) from None
+
+
+def write(path, text, mode):
+    """In one step, with its mode from the first byte on."""
+    path = pathlib.Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    with os.fdopen(handle, "w", encoding="ascii") as stream:
+        os.fchmod(handle, mode)
+        stream.write(text)
+        stream.flush()
+        os.fsync(handle)
+    pathlib.Path(temporary).replace(path)
+
+
+def got(settings):
+    """The client's certificate with its chain, and the key; empty texts if it has none.
+
+    Raises:
+        Fault: they are not what was asked for.
+    """
+    chain, key = (read(settings["live"] + "/" + name) for name in ("fullchain.pem", "privkey.pem"))
+    if not chain or not key:
+        return "", ""
+    if run("openssl", "x509", "-noout", "-pubkey", data=chain) != run("openssl", "pkey", "-pubout", data=key):
+        raise Fault("the ACME client's key does not belong to its certificate; %s" % settings["live"])
+    for name in settings["names"]:
+        if "does match" not in run("openssl", "x509", "-noout", "-checkhost", name, data=chain):
+            raise Fault("the ACME client's certificate is not for %s; %s" % (name, settings["live"]))
+    run("openssl", "x509", "-noout", "-checkend", "0", data=chain)
+    return chain, key
+
+
+def adopt(settings):
+    chain, key = got(settings)
+    if not chain:
+        raise Fault("the ACME client left no certificate in %s" % settings["live"])
+    if read(settings["certificate"]) != chain or read(settings["key"]) != key:
+        # The key first: a reload between the two writes then fails loudly instead of serving a certificate without its key.
+        write(settings["key"], key, 0o600)
+        write(settings["certificate"], chain, 0o644)
+        print("changed: %s" % settings["certificate"])
+    if settings["unit"]:
+        # Also where the files were right already: a run that died may have written them and told nobody.
+        sys.stdout.write(
+            run("/usr/local/lib/lemonstand/converge-service", settings["unit"], "--renewed", settings["key"], settings["certificate"])
+        )
+
+
+def start(options=""):
+    try:
+        if options:
+            OPTIONS.write_text("LEMONSTAND_ACME_OPTIONS=%s\n" % options)
+        subprocess.run(["systemctl", "daemon-reload"], check=True)
+        done = subprocess.run(["systemctl", "start", CLIENT], capture_output=True, text=True)
+    finally:
+        OPTIONS.unlink(missing_ok=True)
+    if done.returncode:
+        journal = subprocess.run(["journalctl", "--no-pager", "-o", "cat", "-n", "30", "-u", CLIENT], capture_output=True, text=True).stdout
+        raise Fault("no certificate was got by ACME\n" + journal)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("action", choices=["ensure", "renew", "adopt"])
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args()
+    settings = json.loads(SETTINGS.read_text())
+    os.umask(0o077)
+    try:
+        if given.action == "adopt":
+            adopt(settings)
+            return 0
+        before = read(settings["certificate"])
+        if given.action == "ensure":
+            try:
+                mine = got(settings)[0]
+            except Fault:
+                mine = ""  # other names, or it ended: a new one is asked for
+            if mine and mine == before:
+                return 0
+        if given.check:
+            print("changed: would get a certificate by ACME")
+            return 0
+        start("--force-renewal" if given.action == "renew" else "")
+        if read(settings["certificate"]) != before:
+            print("changed: %s" % settings["certificate"])
+        elif given.action == "renew":
+            raise Fault("the certificate is still the old one; see journalctl -u %s" % CLIENT)
+    except Fault as fault:
+        print(fault, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Two hundred sleeping sessions, and what may be done to the site meanwhile: every certificate renewed, the whole site applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lemonstand.checks import expect, invalid
+from lemonstand.checks.conftest import Measure
+from lemonstand.checks.facts import Certificate
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, FAMILIES, Doors, Prober
+from lemonstand.deploy import run_playbook
+from lemonstand.paths import data_dir
+from lemonstand.probes.wire import Account
+from lemonstand.site import Site
+
+pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
+
+CROWD = 100
+"""Sessions in each IP version."""
+CROWD_SECONDS = 900
+"""How long they wait for a message: all the work has to be done by then."""
+
+
+@pytest.mark.control("LEM-4.1-11", "LEM-8-20")
+@pytest.mark.supports("LEM-4.1-02", "LEM-4.1-10")
+def test_no_sleeping_session_is_lost_by_renewal_or_apply(
+    prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[Account], tmp_path: Path, *, measure: Measure
+) -> None:
+    """All keys and certificates are made anew, then everything is applied; each session is told of a message afterwards, and heard."""
+    servers = [host.name for host in site.hosts.values() if host.role_groups]
+    before = {name: prober.ask(name, "certificates")["certificates"] for name in servers}
+    sent = []
+    with prober.start(
+        vantage, "idle-crowd", seconds=2 * CROWD_SECONDS, doors=[doors(family) for family in FAMILIES], accounts=accounts[:2], count=CROWD,
+        within=CROWD_SECONDS,
+    ) as crowd:  # fmt: skip
+        opened = crowd.wait("idling").values
+        measure("sessions", opened["opened"])
+        for name, extra in (("renew-certificates", {"certificates_new_keys": True}), ("site", {})):
+            done = run_playbook(site.inventory, [data_dir("playbooks") / f"{name}.yml"], runs=tmp_path / "runs", extra=extra)
+            if done.exit_code != 0:
+                invalid(f"{name}.yml failed: {[failure.message for failure in done.record.failures][:3] or done.message}")
+            measure(f"{name}.yml", round(done.seconds), "s")
+        for account, other in zip(accounts[:2], reversed(accounts[:2]), strict=True):
+            message = prober.ask(vantage, "deliver", door=doors(4), account=other, recipient=account["user"])
+            if message["code"] != 250:
+                invalid(f"no message could be sent: {message['code']} {message['text']}")
+            sent.append((account, message["ident"]))
+        found = crowd.result()
+    for account, ident in sent:
+        prober.ask(vantage, "wait-for", door=doors(4), account=account, ident=ident, within=ARRIVAL_SECONDS)
+    kept, renewed = [], 0
+    for name in servers:
+        for own, pem in prober.ask(name, "certificates")["certificates"].items():
+            if own.startswith("ca-"):
+                continue
+            renewed += 1
+            old = before[name].get(own)
+            if old is not None and Certificate(own, old).sha256 == Certificate(own, pem).sha256:
+                kept.append(f"{name}: {own}")
+    measure("certificates renewed", renewed - len(kept))
+    measure("told of a message", found["pushed"])
+    measure("answered afterwards", found["answered"])
+    if found["refused"] or found["opened"] != CROWD * len(FAMILIES):
+        invalid(f"only {found['opened']} sessions could be opened: {found['refused'][:3]}")
+    if kept:
+        invalid(f"these certificates were not renewed: {kept}")
+    measure("dropped", len(found["ended"]))
+    expect(not found["ended"], "sleeping sessions were lost", seen=found["ended"], expected="none")
+    expect(found["pushed"] == found["opened"], "sessions were not told of a message", seen=found["pushed"], expected=found["opened"])
+    expect(found["answered"] == found["opened"], "sessions were not heard any more", seen=found["answered"], expected=found["opened"])

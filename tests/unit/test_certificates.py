@@ -1,0 +1,170 @@
+"""The programs that sign, install and adopt certificates."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from lemonstand.checks.facts import Certificate
+from lemonstand.checks.impostor import counterfeit
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+NAMES = ["mail.lemon.test"]
+
+
+def _load(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROLES / path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+sign = _load("certificates/files/sign_certificates.py")
+on_host = _load("certificates/files/certificate_host.py")
+acme = _load("acme_client/files/acme_certificate.py")
+
+
+def _key_and_request(folder: Path, name: str) -> tuple[str, str]:
+    key = folder / f"{name}.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(key)], check=True)
+    made = subprocess.run(["openssl", "req", "-new", "-key", str(key), "-subj", "/CN=x"], check=True, capture_output=True, text=True)
+    return key.read_text(encoding="ascii"), made.stdout
+
+
+def _order(folder: Path, csr: str, certificate: str | None, **others: Any) -> dict[str, Any]:
+    return {
+        "check": False,
+        "host": "frontend",
+        "directory": str(folder / "pki"),
+        "requests": [{"name": "public", "ca": "public", "usage": "server", "names": NAMES}],
+        "prepared": {"public": {"csr": csr, "certificate": certificate}},
+        "trusted_cas": [],
+        "ca_label": "lemonstand",
+        "ca_name_constraints": {},
+        "ca_days": 3650,
+        "days": 90,
+        "renew_days": 30,
+        "renew_now": False,
+        "renewed_on_host": [],
+        **others,
+    }
+
+
+def _signed(folder: Path, csr: str, certificate: str | None = None, **others: Any) -> tuple[str, list[str]]:
+    done = sign.work(_order(folder, csr, certificate, **others))
+    return done["certificates"]["public"], done["changed"]
+
+
+def test_a_good_certificate_is_kept_and_renewed_on_demand(tmp_path: Path) -> None:
+    _, csr = _key_and_request(tmp_path, "a")
+    first, _ = _signed(tmp_path, csr)
+    again, changed = _signed(tmp_path, csr, first)
+    assert again == first and changed == []
+    new, changed = _signed(tmp_path, csr, first, renew_now=True)
+    assert new != first and changed == ["certificate public: it was asked for"]
+    short, _ = _signed(tmp_path, csr, None, days=10)
+    new, changed = _signed(tmp_path, csr, short)
+    assert new != short and "it ends" in changed[0]
+
+
+def test_a_new_key_has_its_certificate_signed(tmp_path: Path) -> None:
+    _, first_csr = _key_and_request(tmp_path, "a")
+    first, _ = _signed(tmp_path, first_csr)
+    _, second_csr = _key_and_request(tmp_path, "b")
+    new, changed = _signed(tmp_path, second_csr, first)
+    assert changed == ["certificate public: it is for another key"]
+    assert Certificate("public", new).public_key != Certificate("public", first).public_key
+
+
+def test_what_the_host_gets_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    _, csr = _key_and_request(tmp_path, "a")
+    _signed(tmp_path, csr)
+    (tmp_path / "other").mkdir()
+    elsewhere, _ = _signed(tmp_path / "other", csr)
+    kept, changed = _signed(tmp_path, csr, elsewhere, renewed_on_host=["public"], renew_now=True)
+    assert kept == elsewhere and changed == []
+    back, changed = _signed(tmp_path, csr, elsewhere)
+    assert back != elsewhere and changed == ["certificate public: it is not of this CA"]
+
+
+def test_until_it_comes_the_site_signs(tmp_path: Path) -> None:
+    _, csr = _key_and_request(tmp_path, "a")
+    first, changed = _signed(tmp_path, csr, None, renewed_on_host=["public"])
+    assert Certificate("public", first).names == NAMES
+    assert "certificate public: there is none" in changed
+
+
+def test_a_next_key_takes_over_with_its_certificate_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_host, "PKI", tmp_path)
+    old, _ = _key_and_request(tmp_path, "old")
+    new, csr = _key_and_request(tmp_path, "new")
+    key, waiting = tmp_path / "public.key", tmp_path / "public.key.next"
+    key.write_text(old, encoding="ascii")
+    waiting.write_text(new, encoding="ascii")
+    certificate, _ = _signed(tmp_path, csr)
+    on_host.take_next_key("public", certificate)
+    assert key.read_text(encoding="ascii") == new and not waiting.exists()
+    waiting.write_text(old, encoding="ascii")
+    on_host.take_next_key("public", certificate)
+    assert key.read_text(encoding="ascii") == new and not waiting.exists(), "a key nobody signed for is thrown away"
+
+
+def test_a_counterfeit_differs_in_name_or_signer_alone(tmp_path: Path) -> None:
+    _, csr = _key_and_request(tmp_path, "a")
+    true = Certificate("public", _signed(tmp_path, csr)[0])
+    false = Certificate("public", counterfeit(tmp_path / "pki" / "public", _signed(tmp_path, csr)[0], ["impostor.lemon.test"]))
+    ca = Certificate("public", (tmp_path / "pki" / "public" / "ca.crt").read_text(encoding="ascii"))
+    assert false.signed_by(ca) and false.public_key == true.public_key and false.uses == true.uses
+    assert false.names == ["impostor.lemon.test"]
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> dict[str, Any]:
+    """Settings of a client that has got a certificate."""
+    key, csr = _key_and_request(tmp_path, "a")
+    folder = tmp_path / "live"
+    folder.mkdir()
+    (folder / "fullchain.pem").write_text(_signed(tmp_path, csr)[0], encoding="ascii")
+    (folder / "privkey.pem").write_text(key, encoding="ascii")
+    return {
+        "live": str(folder), "names": NAMES, "unit": "", "certificate": str(tmp_path / "public.crt"), "key": str(tmp_path / "public.key"),
+    }  # fmt: skip
+
+
+def test_the_clients_certificate_is_taken_over(live: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    acme.adopt(live)
+    assert Path(live["certificate"]).read_text(encoding="ascii") == Path(live["live"], "fullchain.pem").read_text(encoding="ascii")
+    assert Path(live["key"]).stat().st_mode & 0o777 == 0o600
+    assert "changed: " in capsys.readouterr().out
+    acme.adopt(live)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_was_not_asked_for_is_not_taken_over(live: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(acme.Fault, match=r"is not for other\.test"):
+        acme.adopt({**live, "names": ["other.test"]})
+    with pytest.raises(acme.Fault, match="left no certificate"):
+        acme.adopt({**live, "live": str(tmp_path / "nowhere")})
+    foreign, _ = _key_and_request(tmp_path, "foreign")
+    Path(live["live"], "privkey.pem").write_text(foreign, encoding="ascii")
+    with pytest.raises(acme.Fault, match="does not belong to its certificate"):
+        acme.adopt(live)
+    assert not Path(live["certificate"]).exists()
+
+
+def test_an_ended_certificate_is_not_taken_over(live: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, csr = _key_and_request(tmp_path, "old")
+    long_ago = datetime.datetime.now(datetime.UTC).replace(microsecond=0) - datetime.timedelta(days=100)
+    monkeypatch.setattr(sign, "now", lambda: long_ago)
+    (tmp_path / "past").mkdir()
+    Path(live["live"], "fullchain.pem").write_text(_signed(tmp_path / "past", csr)[0], encoding="ascii")
+    Path(live["live"], "privkey.pem").write_text(key, encoding="ascii")
+    with pytest.raises(acme.Fault, match="openssl x509"):
+        acme.adopt(live)
