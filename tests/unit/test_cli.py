@@ -247,3 +247,78 @@ def test_verify_copies_evidence_and_passes_its_exit_code_on(site: Path, monkeypa
     words = ["verify", "--site", str(site), "--control", "LEM-3-01", "-k", "imap", "--json", str(tmp_path / "deep" / "copy.json")]
     assert call(*words).exit_code == 1
     assert (tmp_path / "deep" / "copy.json").read_text(encoding="utf-8") == "{}"
+
+
+@pytest.fixture
+def switched(runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The same stand-in, for the switch."""
+    from lemonstand.cli import deploy  # noqa: PLC0415
+
+    monkeypatch.setattr("lemonstand.cli.service.run_playbook", deploy.run_playbook)
+    return runs
+
+
+def test_the_switch_closes_with_a_reason(site: Path, switched: list[dict[str, Any]]) -> None:
+    result = call("service", "close", "--site", str(site), "--cut", "--reason", "a hole in the proxy")
+    assert result.exit_code == 0, result.output
+    (asked,) = switched
+    assert asked["playbooks"] == ["close-service.yml"]
+    assert asked["env"] == {"LEMONSTAND_CLOSE_REASON": "a hole in the proxy", "LEMONSTAND_CLOSE_CUT": "true"}
+    assert "closed for clients: TCP 143, 587, 993, 465" in result.output
+
+
+def test_the_switch_opens(site: Path, switched: list[dict[str, Any]]) -> None:
+    result = call("service", "open", "--site", str(site))
+    assert result.exit_code == 0, result.output
+    assert [asked["playbooks"] for asked in switched] == [["open-service.yml"]]
+
+
+def test_the_switch_takes_one_line_only(site: Path, switched: list[dict[str, Any]]) -> None:
+    assert call("service", "close", "--site", str(site), "--reason", "one\ntwo").exit_code == 2
+    assert switched == []
+
+
+def test_a_switch_that_failed_says_how_to_repeat(site: Path, switched: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMPLE_EXIT", "1")
+    result = call("service", "close", "--site", str(site))
+    assert result.exit_code == 1
+    assert "closed for clients" not in result.output
+    assert f"repeat: lemonstand service close --site {site}\n" in result.output
+
+
+def test_check_lists_deviations_and_gaps(site: Path) -> None:
+    more = site / "group_vars" / "all" / "more.yml"
+    more.write_text("lemonstand_timer_profile: nat-hostile\n", encoding="ascii")
+    settings = site / "group_vars" / "all" / "site.yml"
+    settings.write_text(settings.read_text(encoding="utf-8").replace("lemonstand_timer_profile: rfc5383\n", ""), encoding="utf-8")
+    result = call("check", "--site", str(site))
+    assert result.exit_code == 0, result.output
+    assert "deviation: LEM-5-02: timer profile 'nat-hostile': idle_notify = 240, not >= 1500: the path forgets" in result.output
+    assert "finding:" not in result.output
+
+
+def test_flows_are_printed_for_the_site(site: Path) -> None:
+    result = call("flows", "--site", str(site))
+    assert result.exit_code == 0, result.output
+    assert "```mermaid" in result.output
+    assert "| imap | internet | frontends | tcp 143 |" in result.output
+    assert "managesieve" not in result.output
+
+
+def test_plan_says_which_rule_was_put_in_by_hand(site: Path, runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lemonstand.cli import deploy  # noqa: PLC0415
+
+    plain = deploy.run_playbook
+
+    def run(*args: Any, **options: Any) -> RunResult:
+        result = plain(*args, **options)
+        details = ("would load rules", "runs, and is not in the file: tcp dport 9999 accept")
+        result.record.outcomes.append(Outcome("Activate", "store", "nftables : Load rules", "changed", 1.0, details=details))
+        result.record.outcomes.append(Outcome("Activate", "edge", "nftables : Load rules", "ok", 1.0, notices=("TCP 143 is closed",)))
+        return result
+
+    monkeypatch.setattr("lemonstand.cli.deploy.run_playbook", run)
+    output = call("plan", "--site", str(site)).output
+    assert "would change  store" in output
+    assert "runs, and is not in the file: tcp dport 9999 accept" in output
+    assert "notice: TCP 143 is closed (edge)" in output

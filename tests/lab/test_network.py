@@ -1,0 +1,59 @@
+"""Rules that somebody changed by hand, a controller that would lock itself out, settings after a boot, the switch for emergencies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .conftest import Command
+
+FILTER = "/usr/local/lib/lemonstand/packet-filter"
+ROLLBACK_SECONDS = 8
+
+
+def test_plan_names_a_rule_put_in_by_hand_and_apply_takes_it_out(deployed: str, lemonstand: Command, on: Callable[..., str]) -> None:
+    on("store", "nft", "insert", "rule", "inet", "lemonstand", "input", "tcp", "dport", "9999", "accept")
+    planned = lemonstand("plan", "--lab", deployed, "--limit", "store").stdout
+    assert "runs, and is not in the file: tcp dport 9999 accept" in planned
+    failed = lemonstand("verify", "--lab", deployed, "-k", "what_runs_is_what_the_file_says", code=1).stdout
+    assert "tcp dport 9999 accept" in failed
+    lemonstand("apply", "--lab", deployed, "--limit", "store", "--stage", "activate")
+    assert "9999" not in on("store", "nft", "list", "ruleset")
+    lemonstand("verify", "--lab", deployed, "-k", "what_runs_is_what_the_file_says")
+
+
+def test_rules_that_lock_the_controller_out_are_taken_back(deployed: str, lemonstand: Command, on: Callable[..., str]) -> None:
+    on("relay", f"sed -i '/management-ssh/d' /etc/lemonstand/nftables.nft && {FILTER} apply --rollback {ROLLBACK_SECONDS}")
+    on("relay", "true", code=255)
+    time.sleep(ROLLBACK_SECONDS + 2)
+    assert "management-ssh" in on("relay", "nft", "list", "ruleset")
+    on("relay", FILTER, "confirm", code=1)
+    lemonstand("apply", "--lab", deployed, "--limit", "relay")
+    on("relay", FILTER, "confirm")
+
+
+def test_settings_are_back_when_conntrack_came_late(deployed: str, on: Callable[..., str]) -> None:
+    """What a boot does whose systemd-sysctl ran before the module was there: the kernel's defaults, then the filter's unit."""
+    names = {"net.netfilter.nf_conntrack_tcp_timeout_unacknowledged": "300", "net.netfilter.nf_conntrack_tcp_timeout_close_wait": "60"}
+    for name, default in names.items():
+        on("edge", "sysctl", "-q", "-w", f"{name}={default}")
+    on("edge", "systemctl", "restart", "lemonstand-nftables.service")
+    assert on("edge", "sysctl", "-n", *names).split() == ["7440", "7440"]
+
+
+def test_the_service_closes_alone_and_opens_again(
+    deployed: str, lemonstand: Command, on: Callable[..., str], last_run: Callable[[], dict[str, Any]]
+) -> None:
+    try:
+        closed = lemonstand("service", "close", "--lab", deployed, "--reason", "a drill").stdout
+        assert "closed for clients: TCP 143, 587, 993, 465, 4190" in closed
+        said = lemonstand("apply", "--lab", deployed, "--stage", "activate").stdout
+        assert "a drill (edge, frontend)" in " ".join(said.split())
+        assert last_run()["changes"] == [], "what is closed stays closed, and that is no change"
+        told = lemonstand("verify", "--lab", deployed, "-k", "the_service_is_open", code=1).stdout
+        assert "a drill" in told
+        assert "lemonstand service open" in told
+    finally:
+        lemonstand("service", "open", "--lab", deployed)
+    lemonstand("verify", "--lab", deployed, "-k", "the_service_is_open or reaches_both_services or what_is_offered")
