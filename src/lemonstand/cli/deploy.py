@@ -15,6 +15,7 @@ from lemonstand.paths import data_dir, lab_dir
 from lemonstand.policy.deviations import deviations
 from lemonstand.policy.families import one_family_flows
 from lemonstand.progress import observer
+from lemonstand.redteam.analysis import unreviewed
 from lemonstand.site import Site
 
 NEEDED = "auths"
@@ -70,6 +71,9 @@ def apply(chosen: Chosen, limit: str | None, stage: str | None, diff: bool) -> N
     """Brings the hosts to what the inventory says. Safe to repeat and to interrupt."""
     loaded = chosen.load()
     console = Console()
+    reason = unreviewed(loaded)
+    if reason:
+        console.print(f"[yellow]not reviewed:[/] {escape(reason)}; see `lemonstand threat-analysis`", highlight=False, soft_wrap=True)
     result = _run(console, chosen, loaded, check=False, diff=diff, limit=limit, tags=stage)
     finish(console, chosen, result, ["apply"], limit)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import pwd
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,6 +25,15 @@ def reach(targets: list[tuple[str, int]], timeout: float) -> list[list[str | int
     with ThreadPoolExecutor(max_workers=min(PARALLEL, max(1, len(targets)))) as pool:
         found = pool.map(lambda target: _knock(target[0], target[1], timeout), targets)
         return [[address, port, what] for (address, port), what in zip(targets, found, strict=True)]
+
+
+def reach_as(user: str, targets: list[tuple[str, int]], timeout: float) -> list[list[str | int]]:
+    """`reach` as a user without rights, which this process stays from then on: what one gets who broke a service of this host."""
+    entry = pwd.getpwnam(user)
+    os.setgroups([])
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+    return reach(targets, timeout)
 
 
 def _knock(address: str, port: int, timeout: float) -> str:

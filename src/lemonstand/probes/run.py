@@ -27,6 +27,7 @@ from lemonstand.probes import (
     logins,
     path,
     push,
+    raids,
     reach,
     rogue,
     sending,
@@ -80,6 +81,7 @@ PROBES: dict[str, Callable[..., Any]] = {
     "tls-versions": transport.versions,
     "translations": translation.translations,
     "wait-for": delivery.wait_for,
+    **raids.RAIDS,
 }
 
 

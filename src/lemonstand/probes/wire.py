@@ -45,14 +45,15 @@ class Wire:
         address: what is dialled.
         port: TCP port.
         timeout: seconds each step may take.
+        source: the address of this host to come from; empty: the usual one.
 
     Attributes:
         sent, received: bytes of application data, before compression and TLS.
         transcript: the last lines, `C:` ours and `S:` theirs, secrets left out.
     """
 
-    def __init__(self, address: str, port: int, timeout: float = TIMEOUT) -> None:
-        self.socket: socket.socket = socket.create_connection((address, port), timeout)
+    def __init__(self, address: str, port: int, timeout: float = TIMEOUT, source: str = "") -> None:
+        self.socket: socket.socket = socket.create_connection((address, port), timeout, (source, 0) if source else None)
         self.sent = 0
         self.received = 0
         self.transcript: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -118,6 +119,14 @@ class FileCertificate(Strict):
     key: Path = Field(description="PEM file on the controller: the key, readable by you only")
 
 
+class Review(Strict):
+    """The decision to open the service: who has read the threat analysis, when, and which text it was."""
+
+    by: str = Field(description="who decided and answers for it", min_length=2)
+    date: dt.date = Field(description="the day of the decision, YYYY-MM-DD")
+    analysis: str = Field(description="the text's SHA-256, as `lemonstand threat-analysis --hash` prints it", pattern=r"^[0-9a-f]{64}$")
+
+
 class Middlebox(Strict):
     """A balancer or an appliance of the operator's own on the path, which lemonstand does not configure."""
 
@@ -182,6 +191,7 @@ class SiteSettings(Strict):
     )
     flows_extra: tuple[Flow, ...] = Field((), description="flows this site adds, in the form of playbooks/flows.yml")
     flows_disabled: tuple[str, ...] = Field((), description="names of flows this site does without")
+    review: Review | None = Field(None, description="{by, date, analysis}: the decision to open the service, after the threat analysis")
     foreign_variables: tuple[str, ...] = Field((), description="names of variables in this folder that belong to others")
 
 

@@ -1,0 +1,199 @@
+"""The threat analysis of a site: assets, attackers, their paths, what stops each, what is left. From flows, hosts and attempts.
+
+It names hosts and zones, no addresses and no dates, so that it changes when the site does and not otherwise: a review (`lemonstand_review`)
+holds for one text, by its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import jinja2
+
+from lemonstand.errors import LemonstandError
+from lemonstand.paths import data_dir
+from lemonstand.policy.flows import GROUPS, Flow
+from lemonstand.redteam.catalogue import GOALS, POSITIONS, Attempt, Catalogue, Deviation, Position, Yield, load_catalogue
+
+if TYPE_CHECKING:
+    from lemonstand.site.model import Host, Site
+
+FORMATS = ("md", "html")
+ATTACKERS: dict[Position, str] = {
+    "frontend": "root on a frontend: whoever broke the host that everybody may talk to",
+    "relay": "root on a relay: whoever broke the host that takes mail from everybody",
+    "internet": "a client of the Internet without an account, by IPv4 and IPv6",
+    "user": "a curious or angry user with a valid account",
+}
+OUTSIDE = "internet"
+POSITION_GROUPS: dict[Position, str] = {"frontend": "frontends", "relay": "relays", "internet": OUTSIDE, "user": OUTSIDE}
+ASSETS: tuple[tuple[str, str, str], ...] = (
+    ("stores", "all mail of their users, Sieve scripts, keys of URLs", "read, changed, lost"),
+    ("auths", "password hashes, the keys that sign tickets", "taken away and broken at leisure; tickets for anybody"),
+    (
+        "frontends",
+        "the sessions and passwords of users who log in now; the certificate clients believe",
+        "read while it lasts; clients led astray",
+    ),
+    ("relays", "mail on its way, a queue, addresses of all users, the site's good name as a sender", "read on its way; spam and forgery"),
+    ("edges", "the rules between zones", "all zones open to each other"),
+    ("controllers", "SSH keys of all hosts, the private CAs, first passwords", "everything"),
+)
+"""Where something worth attacking lies: group, what, what happens to it."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """A flow as an attacker sees it.
+
+    Args:
+        flow: the flow.
+        to: the hosts at its end.
+        then: what he finds there.
+    """
+
+    flow: Flow
+    to: str
+    then: str
+
+
+@dataclass(frozen=True)
+class Standpoint:
+    """What one attacker has before him.
+
+    Args:
+        ways: the flows that lead out from where he stands.
+        attempts: what the red team tries there, by goal.
+        yields: what he has anyway.
+    """
+
+    position: Position
+    who: str
+    hosts: str
+    ways: tuple[Path, ...]
+    attempts: tuple[tuple[str, tuple[Attempt, ...]], ...]
+    yields: tuple[Yield, ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All that the template shows."""
+
+    site: str
+    domains: str
+    assets: tuple[tuple[str, str, str], ...]
+    standpoints: tuple[Standpoint, ...]
+    deviations: tuple[Deviation, ...]
+    added: tuple[Flow, ...]
+    removed: tuple[str, ...]
+    attempts: int
+
+
+def analyse(site: Site, catalogue: Catalogue | None = None) -> Analysis:
+    """The analysis of a site.
+
+    Args:
+        site: a valid site.
+        catalogue: another one than the shipped.
+    """
+    known = catalogue or load_catalogue()
+    return Analysis(
+        site=site.settings.site_name,
+        domains=", ".join(site.settings.mail_domains),
+        assets=tuple((_names(site.group(group)) or group, what, harm) for group, what, harm in ASSETS),
+        standpoints=tuple(_standpoint(site, position, known) for position in POSITIONS),
+        deviations=known.deviations,
+        added=site.settings.flows_extra,
+        removed=site.settings.flows_disabled,
+        attempts=len(known.attempts),
+    )
+
+
+def render(analysis: Analysis, form: str = "md") -> str:
+    """The analysis as a document.
+
+    Args:
+        form: `md` or `html`; HTML is one file without anything outside it.
+
+    Raises:
+        LemonstandError: the template is not there.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(data_dir("templates")),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    try:
+        template = environment.get_template(f"threat-analysis.{form}.j2")
+    except jinja2.TemplateNotFound as error:
+        raise LemonstandError(f"there is no template {error}", str(data_dir("templates")), "restore it from the release") from None
+    return template.render(analysis=analysis)
+
+
+def digest(site: Site) -> str:
+    """The SHA-256 of the analysis of a site as it is now: what a review names."""
+    return hashlib.sha256(render(analyse(site)).encode()).hexdigest()
+
+
+def unreviewed(site: Site) -> str:
+    """Why the decision to open the service is not on record for the site as it is; empty if it is (LEM-8-01)."""
+    review = site.settings.review
+    if review is None:
+        return "nobody has put a review of the threat analysis on record (lemonstand_review)"
+    if review.analysis != digest(site):
+        return f"the threat analysis has changed since {review.by} reviewed it on {review.date} (lemonstand_review)"
+    return ""
+
+
+def _standpoint(site: Site, position: Position, known: Catalogue) -> Standpoint:
+    group = POSITION_GROUPS[position]
+    mine = [attempt for attempt in known.attempts if attempt.position == position]
+    zones = {zone for host in site.group(group) for zone in host.interfaces} if group in GROUPS else {OUTSIDE}
+    sources = {group} | {zone for zone in zones if zone != "management"}
+    return Standpoint(
+        position=position,
+        who=ATTACKERS[position],
+        hosts=_names(site.group(group)) if group in GROUPS else "anywhere outside the site",
+        ways=tuple(Path(flow, _ends(site, flow), _then(flow)) for flow in site.active_flows if flow.source in sources),
+        attempts=tuple(
+            (title, tuple(each for each in mine if each.goal == goal))
+            for goal, title in GOALS.items()
+            if any(each.goal == goal for each in mine)
+        ),
+        yields=tuple(each for each in known.yields if each.position == position),
+    )
+
+
+THEN = {
+    ("frontends", 143): "a login that is passed on with a ticket, or refused",
+    ("frontends", 587): "a login that is passed on with a ticket, or refused",
+    ("frontends", 993): "the same, TLS from the first byte",
+    ("relays", 25): "a server that takes mail for users and relays for nobody",
+    ("auths", 8443): "yes or no, and a ticket of a minute, to who shows a certificate for this and a user's own password",
+    ("stores", 143): "one user's mailbox, to who shows a certificate for this and that user's ticket",
+    ("stores", 587): "mail in one user's name, to who shows a certificate for this and that user's ticket",
+    ("stores", 24): "mail taken for users, over TLS; nothing is read",
+    ("relays", 587): "mail in users' names, to who shows a store's certificate",
+    ("internet", 25): "any mail host: also a way out for what is collected",
+    ("resolvers", 53): "names: also a narrow way out for what is collected",
+    ("edges", 123): "the time",
+    ("ntp", 123): "the time",
+}
+"""What is at the end of a flow, by its end and first port."""
+
+
+def _then(flow: Flow) -> str:
+    return THEN.get((flow.destination, flow.ports[0]), "what listens there; no attempt of the red team is about it")
+
+
+def _ends(site: Site, flow: Flow) -> str:
+    return _names(site.group(flow.destination)) if flow.destination in GROUPS else flow.destination
+
+
+def _names(hosts: tuple[Host, ...]) -> str:
+    return ", ".join(host.name for host in hosts)

@@ -1,0 +1,30 @@
+"""The code behind each attempt of `attempts.yml`: a function from the ground to what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lemonstand.redteam.ground import Ground, Seen
+
+Move = Callable[[Ground], Seen]
+MOVES: dict[str, Move] = {}
+
+
+def move(*names: str) -> Callable[[Move], Move]:
+    """Registers a function as the code of attempts."""
+
+    def keep(function: Move) -> Move:
+        for name in names:
+            if name in MOVES:
+                raise ValueError(f"two moves for {name}")
+            MOVES[name] = function
+        return function
+
+    return keep
+
+
+def load_moves() -> dict[str, Move]:
+    """All moves by the id of their attempt."""
+    from lemonstand.redteam.moves import abuse, credentials, inward, mail, outside  # noqa: F401, PLC0415 - they register themselves
+
+    return MOVES

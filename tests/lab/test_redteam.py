@@ -1,0 +1,43 @@
+"""The red team against the lab as it is, and against labs broken on purpose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lemonstand import lab as labs
+from lemonstand.paths import data_dir
+from lemonstand.redteam import POSITIONS, load_catalogue
+from lemonstand.redteam.breaks import Break, load_breaks, prove
+from lemonstand.site import Site, load_site
+
+from .conftest import Command
+
+
+@pytest.fixture(scope="module")
+def lab_site(deployed: str) -> Site:
+    return load_site(data_dir("inventories") / "lab", labs.environment(deployed))
+
+
+def test_nobody_gets_more_than_the_known_deviations(deployed: str, lemonstand: Command, tmp_path: Path) -> None:
+    done = lemonstand("redteam", "--lab", deployed, "--json", str(tmp_path / "report.json"))
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["attempts"] == len(load_catalogue().attempts)
+    assert report["outcomes"]["BREACH"] == report["outcomes"]["could not try"] == 0
+    assert {result["deviation"] for result in report["results"] if result["outcome"] == "known deviation"} == {
+        deviation.name for deviation in load_catalogue().deviations
+    }
+    assert all(result["control"] for result in report["results"])
+    assert {each["position"] for each in report["yields"]} == set(POSITIONS)
+    assert "0 breaches" in done.stdout
+
+
+@pytest.mark.parametrize("made", load_breaks(), ids=lambda made: made.name)
+def test_a_broken_lab_shows_exactly_its_hole(made: Break, deployed: str, lab_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in labs.environment(deployed).items():
+        monkeypatch.setenv(key, value)
+    proof = prove(made, deployed, lab_site)
+    assert proof.wrong == ()
+    assert proof.mended
