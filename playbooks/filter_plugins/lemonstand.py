@@ -34,6 +34,7 @@ KNOWN = [
     "user_passwords",
     "devices_per_user",
     "probe_users",
+    "review",
     "message_size_limit",
     "pki_dir",
     "public_certificate",

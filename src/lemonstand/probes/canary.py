@@ -352,7 +352,7 @@ def type_credentials(door: Door, accounts: list[Account], rounds: int) -> dict[s
         for account in accounts:
             session = Imap.open(door)
             answer = session.plain(account)
-            _count(seen["imap"], f"{answer.status} {answer.code.split(' ')[0]}".strip())
+            _count(seen["imap"], "OK" if answer.ok else f"{answer.status} {answer.code.split(' ')[0]}".strip())
             session.quit()
             posting = Smtp.open(door)
             _count(seen["submission"], str(posting.plain(account).code))

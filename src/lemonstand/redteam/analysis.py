@@ -173,6 +173,8 @@ THEN = {
     ("frontends", 143): "a login that is passed on with a ticket, or refused",
     ("frontends", 587): "a login that is passed on with a ticket, or refused",
     ("frontends", 993): "the same, TLS from the first byte",
+    ("frontends", 4190): "a login that is passed on with a ticket, or refused",
+    ("stores", 4190): "one user's filters, to who shows a certificate for this and that user's ticket",
     ("relays", 25): "a server that takes mail for users and relays for nobody",
     ("auths", 8443): "yes or no, and a ticket of a minute, to who shows a certificate for this and a user's own password",
     ("stores", 143): "one user's mailbox, to who shows a certificate for this and that user's ticket",
