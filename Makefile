@@ -1,12 +1,12 @@
 # make lab: a running, deployed and verified lab. make test: everything that must pass. Both install what they need.
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test lint unit render docs bench molecule clean distclean
+.PHONY: help setup lab test lint unit render docs bench bench-dormancy soak molecule clean distclean
 
 LEMONSTAND := .venv/bin/lemonstand
 LAB ?= lab
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 setup: ## Debian packages (as root) and the virtual environment
 	@scripts/setup
@@ -38,6 +38,12 @@ docs: setup ## the documents that are made from data
 
 bench: setup ## stages, tasks, memory, logins, forwarding and push, measured on a lab of its own
 	.venv/bin/python benchmarks/bench.py
+
+bench-dormancy: setup ## wake-ups an hour, and memory of 500 and 2,000 sleeping sessions, on a lab of its own
+	.venv/bin/python benchmarks/dormancy.py
+
+soak: setup ## all checks, and connections held for two hours and ten minutes through a lab that is deployed
+	$(LEMONSTAND) verify --lab $(LAB) --soak
 
 molecule: setup ## the lab's life by Molecule: check, converge, idempotence, verify
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/molecule test

@@ -233,7 +233,7 @@ def test_a_real_site_is_disturbed_only_with_a_second_word(site: Path, monkeypatc
     assert "--yes-disturb sample" in refused.stderr
     assert not asked
     assert call(*["verify", "--site", str(site), "--disruptive", "--yes-disturb", "sample"]).exit_code == 0
-    assert asked == [{"disruptive": True}]
+    assert asked == [{"disruptive": True, "soak": None}]
 
 
 def test_verify_copies_evidence_and_passes_its_exit_code_on(site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

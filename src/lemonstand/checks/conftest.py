@@ -18,8 +18,11 @@ import testinfra
 from lemonstand.checks import Invalid
 from lemonstand.checks.connections import Connection, read_connections, sockets_directory
 from lemonstand.checks.facts import Facts
+from lemonstand.checks.vantage import Doors, Prober
 from lemonstand.errors import LemonstandError
+from lemonstand.phone.look import Look
 from lemonstand.policy import load_flows, load_timers
+from lemonstand.probes.wire import Account
 from lemonstand.site import Site, build, read_inventory
 
 HostFactory = Callable[[str], Any]
@@ -150,6 +153,12 @@ def host(connections: dict[str, Connection]) -> HostFactory:
         return made[name]
 
     return factory
+
+
+@pytest.fixture(scope="session")
+def look(prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[Account]) -> Look:
+    """The site as a phone meets it: what the questions of `lemonstand.phone` take."""
+    return Look(prober, site, vantage, doors, accounts)
 
 
 @pytest.fixture(scope="session")

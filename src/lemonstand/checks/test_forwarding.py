@@ -42,12 +42,12 @@ def abuse(prober: Prober, in_both_families: InBoth, vantage: str, doors: Doors, 
 
 
 @pytest.mark.parametrize("way", ["BURL", "CATENATE and BURL"])
-@pytest.mark.control("PRO-E2E-01", "PRO-SUB-06")
-@pytest.mark.supports("PRO-IMAP-04", "PRO-IMAP-06")
+@pytest.mark.control("PRO-E2E-01", "PRO-SUB-06", "PRO-MUA-01")
+@pytest.mark.supports("PRO-IMAP-04", "PRO-IMAP-06", "PRO-IMAP-10")
 def test_a_large_message_is_forwarded_without_download(
     prober: Prober, vantage: str, door: Door, accounts: list[Account], *, family: int, way: str, measure: Measure
 ) -> None:
-    """10 MB reach another user while the client sends less than 2 kB (RFC 5550 section 2.2)."""
+    """10 MB reach another user while the client sends less than 2 kB, who then marks what went (RFC 5550 sections 2.2, 5.9)."""
     one, two = accounts[0], accounts[1]
     seen = prober.ask(vantage, "forward", door=door, sender=one, recipient=two, size=SIZE, catenate="CATENATE" in way)
     measure("message", seen["stored"], "B")
@@ -60,6 +60,7 @@ def test_a_large_message_is_forwarded_without_download(
     expect(seen["code"] == 250, "the forward is refused", seen=seen["text"], expected=250)
     expect(seen["sent"] < MOST_SENT, "the client sends the message itself", seen=seen["sent"], expected=f"less than {MOST_SENT} B")
     expect(seen["received"] < MOST_SENT, "the client downloads the message", seen=seen["received"], expected=f"less than {MOST_SENT} B")
+    expect(seen["marked"].split()[1:] != [], "the message can't be marked as forwarded", seen=seen["marked"], expected="$Forwarded found")
     arrived = seen["arrived"]
     expect(arrived["seconds"] is not None, "the message does not arrive", seen="nothing", expected="it in the other user's INBOX")
     expect(arrived["sha256"] == seen["body"], "another message arrives", seen=arrived["sha256"], expected=seen["body"])

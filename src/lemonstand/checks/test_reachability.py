@@ -51,10 +51,10 @@ def test_every_flow_gets_through(site: Site, matrix: Seen, measure: Measure) -> 
     expect(bool(fixed) and not closed, "a flow does not get through", seen=closed, expected="open")
 
 
-@pytest.mark.control("LEM-3-03")
+@pytest.mark.control("LEM-3-03", "LEM-4-05")
 @pytest.mark.supports("LEM-3-01", "LEM-3-02", "LEM-4-01")
 def test_the_handset_reaches_both_services(prober: Prober, vantage: str, doors: Doors, family: int, measure: Measure) -> None:
-    """143 and 587 by this IP version, as a client dials them."""
+    """143 and 587 by this IP version, as a client dials them: without both a site is not compliant, whatever else it offers."""
     address = doors(family)["address"]
     found = prober.ask(vantage, "reach", targets=[(address, 143), (address, 587)], timeout=5)
     measure("dialled", address)

@@ -137,25 +137,3 @@ def _table(done: Any) -> list[dict[str, str]]:
     lines = done.stdout.splitlines()
     head = lines[0].split("\t") if lines else []
     return [dict(zip(head, line.split("\t"), strict=False)) for line in lines[1:]]
-
-
-@pytest.mark.control("LEM-4.2-03")
-@pytest.mark.supports("LEM-5-04", "LEM-4-04c")
-def test_no_leg_keeps_itself_alive_too_often(
-    prober: Prober, site: Site, vantage: str, door: Door, family: int, *, accounts: list[Account], measure: Measure
-) -> None:
-    """While a session idles, every TCP connection it consists of has a keep-alive timer of two hours, or none, at each end that is ours."""
-    names = [host.name for group in ("frontends", "stores") for host in site.group(group)]
-    with prober.start(vantage, "push", door=door, account=accounts[0], within=20) as probe:
-        probe.wait("idling")
-        found = {name: prober.ask(name, "keepalives", ports=[143]) for name in names}
-    silent = [name for name, rows in found.items() if not rows]
-    if silent:
-        invalid(f"no connection was seen on {', '.join(silent)}")
-    timers = [row["timer"] for rows in found.values() for row in rows if row["timer"] is not None]
-    measure("connections", sum(len(rows) for rows in found.values()))
-    measure("next keep-alive in", min(timers, default=0), "s")
-    floor = site.timers_in_force["tcp_keepalive_time"]
-    # The timer counts down from the last packet: a minute is more than this check has taken.
-    early = [f"{name}: {row}" for name, rows in found.items() for row in rows if row["timer"] is not None and row["timer"] < floor - 60]
-    expect(not early, "a leg is kept alive more often than every two hours", seen=early, expected=f"{floor} s, or no timer")

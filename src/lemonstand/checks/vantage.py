@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ class Running:
         self.stop()
 
     def wait(self, name: str) -> Event:
-        """Waits for an event.
+        """Waits for an event; for any, if the name is empty.
 
         Raises:
             Invalid: the probe failed or ended without it.
@@ -117,8 +117,21 @@ class Running:
                 raise Invalid(f"the probe on {self._host} failed: {event.values['kind']}: {event.values['message']}")
             if event.name == "refused":
                 raise Unmet("a service refuses what it must allow", event.values["message"], "leave", "see the service's journal")
-            if event.name == name:
+            if name in {event.name, ""}:
                 return event
+
+    def events(self) -> Iterator[Event]:
+        """All it tells, as it tells it; the last one is its result.
+
+        Raises:
+            Invalid: the probe failed or ended without an answer.
+            Unmet: a service refused what it must allow.
+        """
+        while True:
+            event = self.wait("")
+            yield event
+            if event.name == "result":
+                return
 
     def result(self) -> Any:
         """What it found."""
@@ -307,6 +320,11 @@ def ca_of_clients(site: Site) -> str:
     return path.read_text(encoding="ascii")
 
 
+def timer(site: Site, name: str) -> int:
+    """What the site's profile of timers says; seconds unless its name says otherwise."""
+    return site.timers_in_force[name]
+
+
 @pytest.fixture(params=FAMILIES, ids=["IPv4", "IPv6"])
 def family(request: pytest.FixtureRequest) -> int:
     """Both IP versions, one after the other."""
@@ -361,6 +379,11 @@ def mx(exchangers: Doors, family: int) -> Door:
 @pytest.fixture(scope="session")
 def inward(site: Site) -> Inward:
     """What a frontend talks to inside, by IPv4 where there is one."""
+    return inward_of(site)
+
+
+def inward_of(site: Site) -> Inward:
+    """See `inward`."""
     frontend, auth, store = (site.group(group)[0] for group in ("frontends", "auths", "stores"))
     domain = site.settings.internal_domain
     return Inward(

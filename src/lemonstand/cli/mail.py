@@ -48,6 +48,35 @@ def mail_send(chosen: Chosen, *, sender: str, recipients: tuple[str, ...], subje
     click.echo(mail.send(order, chosen.lab))
 
 
+@mail_group.command("watch")
+@site_options
+@click.option("--user", required=True, metavar="ADDRESS", help="A user of the site, who logs in.")
+@click.option("--for", "seconds", type=click.IntRange(min=5, max=86400), default=600, show_default=True, metavar="SECONDS")
+@click.option("--ipv6", is_flag=True, help="By IPv6.")
+def mail_watch(chosen: Chosen, *, user: str, seconds: int, ipv6: bool) -> None:
+    """Shows what a phone would see of a mailbox while it sleeps: pushes, the server's keep-alive lines, lost connections and new ones.
+
+    In a lab from the handset; on a real site from its host in the group `handsets`. The password comes as with `mail send`.
+    """
+    from lemonstand.checks import Invalid, NotMeasurable, Unmet  # noqa: PLC0415 - pytest and testinfra are slow to import
+    from lemonstand.phone import watching  # noqa: PLC0415
+
+    site = chosen.load()
+    known = [each.name for each in site.settings.users]
+    if chosen.lab is not None and user not in known:
+        raise InputError(f"'{user}' is no user of this lab", "--user", f"use one of {', '.join(known)}")
+    password = _password(site, chosen, user)
+    try:
+        for line in watching(site, user, password, seconds, 6 if ipv6 else 4):
+            click.echo(line)
+    except NotMeasurable as reason:
+        raise LemonstandError(f"nobody can watch from outside: {reason}", "handsets", "name a host outside the site") from None
+    except Invalid as reason:
+        raise LemonstandError(str(reason), user, "see `lemonstand verify -k reach`") from None
+    except Unmet as fault:
+        raise LemonstandError(fault.seen, user, "check the name and the password") from None
+
+
 def _roots(path: Path | None) -> str:
     if path is None:
         return ""

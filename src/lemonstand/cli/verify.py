@@ -19,6 +19,8 @@ from lemonstand.site.fields import suggest
 @click.option("-k", "keyword", metavar="EXPRESSION", help="Only checks whose names match, as pytest's -k.")
 @click.option("--control", "controls", multiple=True, metavar="ID", help="Only checks of this control; may be repeated.")
 @click.option("--disruptive", is_flag=True, help="Also run checks that disturb the site: outages, loss, injected errors, reloads.")
+@click.option("--soak", is_flag=True, help="Also hold silent and busy connections for two hours and ten minutes.")
+@click.option("--soak-seconds", type=click.IntRange(min=60), metavar="N", help="Hold them for this long; a shorter time proves less.")
 @click.option("--yes-disturb", metavar="SITE", help="The second word a real site wants for --disruptive: its name.")
 def verify(
     chosen: Chosen,
@@ -28,6 +30,8 @@ def verify(
     keyword: str | None,
     controls: tuple[str, ...],
     disruptive: bool,
+    soak: bool,
+    soak_seconds: int | None,
     yes_disturb: str | None,
 ) -> None:
     """Measures the running site against every control and keeps the evidence."""
@@ -41,8 +45,13 @@ def verify(
             "--disruptive",
             f"add --yes-disturb {name} if that is what you want",
         )
+    if soak_seconds is not None and not soak:
+        raise InputError("--soak-seconds means nothing without a soak", "--soak-seconds", "add --soak")
+    from lemonstand.evidence.plugin import SOAK_SECONDS  # noqa: PLC0415 - pytest is slow to import
+
+    held = (soak_seconds or SOAK_SECONDS) if soak else None
     folder = chosen.state(loaded) / "evidence"
-    code = run_verify(chosen.path, folder, list(controls) or None, keyword, disruptive=disruptive)
+    code = run_verify(chosen.path, folder, list(controls) or None, keyword, disruptive=disruptive, soak=held)
     for wanted, name in ((json_path, "evidence.json"), (junit_path, "junit.xml")):
         if wanted is not None and (folder / name).is_file():
             wanted.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from lemonstand import __version__
-from lemonstand.evidence.model import CLASSES, OUTCOMES, SCHEMA_VERSION, Measurement, Outcome, Result, judge
+from lemonstand.evidence.model import CLASSES, OUTCOMES, SCHEMA_VERSION, Measurement, Outcome, Result, Standing, judge
 from lemonstand.evidence.signals import Invalid, NotMeasurable, Unmet
 from lemonstand.evidence.write import write_evidence, write_junit
 from lemonstand.policy.controls import Controls, load_controls
@@ -26,11 +26,14 @@ MARKS = {
     "supports(*ids)": "controls this check can break and does not answer",
     "answer(kind)": "the class of its answer: live, scaled or configuration",
     "disruptive": "disturbs the site while it runs: only if asked for",
+    "soak": "holds connections for two hours and ten minutes: only if asked for",
     "absent(reason)": "set by lemonstand: the site has no such host",
 }
 HOST_FIXTURES = ("edge", "frontend", "auth", "store", "relay", "node")
 WORDS: dict[Outcome, str] = {"pass": "[green]·[/]", "fail": "[bold red]F[/]", "invalid": "[magenta]![/]", "not-measurable": "[dim]-[/]"}
 RECORDER = "lemonstand-recorder"
+SOAK_SECONDS = 7800
+"""How long a soak holds its connections: more than the 2 h 4 min state must be kept for."""
 LONGEST_MESSAGE = 4000
 UNFINISHED = "it did not come to its end"
 
@@ -41,6 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--inventory", default=None, help="the site's inventory")
     group.addoption("--evidence", default=None, help="directory for evidence.json and junit.xml")
     group.addoption("--disruptive", action="store_true", help="run checks that disturb the site as well")
+    group.addoption("--soak", action="store_true", help="run checks that hold connections for more than two hours as well")
+    group.addoption("--soak-seconds", type=int, default=SOAK_SECONDS, help="hold them for this long: below the default, answers are scaled")
     group.addoption("--select-control", action="append", default=[], help="only checks of this control, pattern (LEM-7-*) or topic")
 
 
@@ -87,7 +92,8 @@ class Recorder:
         self._topic = ""
         self._unread = False
         self._disruptive: bool = config.getoption("--disruptive")
-        self._waiting: set[str] = set()
+        self._soak: bool = config.getoption("--soak")
+        self._waiting: dict[str, set[str]] = {"disruptive": set(), "soak": set()}
 
     def saw_site(self, name: str, groups: dict[str, list[str]]) -> None:
         """Notes which site this is, and the groups of its hosts."""
@@ -118,11 +124,12 @@ class Recorder:
         faults = [fault for item in items for fault in _faults(item, known)]
         if faults:
             raise pytest.UsageError("\n".join(dict.fromkeys(faults)))
-        if not self._disruptive:
-            calm = [item for item in items if item.get_closest_marker("disruptive") is None]
-            self._waiting = {name for item in items if item not in calm for name in _ids(item, "control")}
-            config.hook.pytest_deselected(items=[item for item in items if item not in calm])
-            items[:] = calm
+        for mark, asked in (("disruptive", self._disruptive), ("soak", self._soak)):
+            if not asked:
+                calm = [item for item in items if item.get_closest_marker(mark) is None]
+                self._waiting[mark] = {name for item in items if item not in calm for name in _ids(item, "control")}
+                config.hook.pytest_deselected(items=[item for item in items if item not in calm])
+                items[:] = calm
         if self._selection:
             kept = [item for item in items if _selected(item, self._selection)]
             config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -210,12 +217,18 @@ class Recorder:
             "ended": ended.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "complete": complete,
             "disruptive": self._disruptive,
+            "soak": self._config.getoption("--soak-seconds") if self._soak else 0,
             "selection": {"controls": self._selection, "keyword": str(self._config.getoption("keyword", "") or "")},
             "hosts": hosts,
             "results": [result.plain() for result in results],
             "controls": [standing.plain() for standing in standings],
-            "awaiting": [each.control.id for each in standings if each.status == "unanswered" and each.control.id in self._waiting],
+            "awaiting": self._awaiting(standings, "disruptive"),
+            "awaiting_soak": self._awaiting(standings, "soak"),
         }
+
+    def _awaiting(self, standings: list[Standing], mark: str) -> list[str]:
+        """The controls that a run of another kind answers."""
+        return [each.control.id for each in standings if each.status == "unanswered" and each.control.id in self._waiting[mark]]
 
 
 def _ids(item: pytest.Item, mark: str) -> tuple[str, ...]:
@@ -224,7 +237,10 @@ def _ids(item: pytest.Item, mark: str) -> tuple[str, ...]:
 
 def _answer(item: pytest.Item) -> Any:
     mark = item.get_closest_marker("answer")
-    return mark.args[0] if mark is not None and mark.args else None
+    kind = mark.args[0] if mark is not None and mark.args else None
+    if kind == "live" and item.get_closest_marker("soak") is not None and item.config.getoption("--soak-seconds") < SOAK_SECONDS:
+        return "scaled"
+    return kind
 
 
 def _host(item: pytest.Item) -> str | None:

@@ -31,6 +31,7 @@ def verify(
     keyword: str | None = None,
     *,
     disruptive: bool = False,
+    soak: int | None = None,
     quiet: bool = False,
     checks: Path | None = None,
 ) -> int:
@@ -44,6 +45,7 @@ def verify(
         select: ids of controls, patterns of them (`LEM-7-*`), or topics (`network`); default: all checks.
         keyword: a pytest expression (`-k`) over the checks' names.
         disruptive: also run checks that disturb the site (outages, loss, reloads).
+        soak: also run checks that hold connections for this many seconds.
         quiet: print nothing; the evidence says it all.
         checks: another directory of checks.
 
@@ -64,7 +66,8 @@ def verify(
         "-c", os.devnull, "--rootdir", str(folder), "--confcutdir", str(folder), "--strict-markers",
         "--inventory", str(inventory.absolute()), "--evidence", str(out_dir),
         *(word for each in select or [] for word in ("--select-control", each)),
-        *(["--disruptive"] if disruptive else []), *(["-k", keyword] if keyword else []), str(folder),
+        *(["--disruptive"] if disruptive else []),
+        *(["--soak", "--soak-seconds", str(soak)] if soak else []), *(["-k", keyword] if keyword else []), str(folder),
     ]  # fmt: skip
     # Neither the user's options nor plugins of other projects change what a check means.
     env = {key: value for key, value in os.environ.items() if key not in {"PYTEST_ADDOPTS", "PYTEST_PLUGINS"}}

@@ -89,7 +89,11 @@ def _print_open(console: Console, evidence: Mapping[str, Any], partial: bool) ->
     awaiting = evidence["awaiting"]
     if awaiting and not partial:
         console.print(f"\nawaiting `lemonstand verify --disruptive`: {', '.join(awaiting)}", soft_wrap=True)
-    unanswered = [control["id"] for control in evidence["controls"] if control["status"] == "unanswered" and control["id"] not in awaiting]
+    soak = [name for name in evidence.get("awaiting_soak", []) if name not in awaiting]
+    if soak and not partial:
+        console.print(f"awaiting `lemonstand verify --soak`: {', '.join(soak)}", soft_wrap=True)
+    later = {*awaiting, *soak}
+    unanswered = [control["id"] for control in evidence["controls"] if control["status"] == "unanswered" and control["id"] not in later]
     if unanswered and not partial:
         console.print(f"\nnot answered: {', '.join(unanswered)}", soft_wrap=True)
 

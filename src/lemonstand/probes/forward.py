@@ -32,7 +32,7 @@ def forward(door: Door, sender: Account, recipient: Account, size: int, catenate
     Returns:
         `sent` and `received`: application data from GENURLAUTH (CATENATE) to the 250, both connections; `kernel_sent`, `kernel_received`:
         what TCP carried for it; `setup_sent`: what opening, TLS and login of both took; `arrived`: see `delivery.wait_for`;
-        `body`: the SHA-256 that must arrive.
+        `body`: the SHA-256 that must arrive; `marked`: what SEARCH says of the message, once it is marked as forwarded.
     """
     mailbox = f"probe-{secrets.token_hex(6)}"
     sample = large(sender["user"], recipient["user"], size)
@@ -67,6 +67,7 @@ def forward(door: Door, sender: Account, recipient: Account, size: int, catenate
             "body": hashlib.sha256(body).hexdigest(),
             "transcript": [*imap.wire.transcript, *smtp.wire.transcript],
         }
+        seen["marked"] = _marked(imap, stored) if reply.ok else ""
         imap.quit()
         smtp.quit()
         seen["arrived"] = delivery.wait_for(door, recipient, sought, ARRIVAL_SECONDS) if reply.ok else {"seconds": None}
@@ -163,6 +164,15 @@ def abuse(door: Door, owner: Account, other: Account) -> dict[str, Any]:
         for each in (session, foreign, mine, theirs):
             each.quit()
     return seen
+
+
+def _marked(session: Imap, stored: Stored) -> str:
+    """Marks a message as forwarded, as a client does (RFC 5550 section 5.9)."""
+    session.command("SELECT", stored.mailbox)
+    session.command(f"UID STORE {stored.uid} +FLAGS.SILENT ($Forwarded)")
+    found = session.command(f"UID SEARCH UID {stored.uid} KEYWORD $Forwarded").lines("SEARCH")
+    session.command("UNSELECT")
+    return found[0] if found else ""
 
 
 def _fetched(session: Imap, url: str) -> dict[str, Any]:

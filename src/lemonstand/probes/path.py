@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import secrets
 import socket
 import struct
 import subprocess
@@ -15,8 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lemonstand.probes.imap import Imap
+from lemonstand.probes.imap import Imap, Literal
+from lemonstand.probes.messages import large
 from lemonstand.probes.say import emit
+from lemonstand.probes.segments import ETHER_ANY, TCP, parse
 from lemonstand.probes.wire import Account, Door
 
 TABLE = "lemonstand_probe"
@@ -30,8 +33,8 @@ COUNTERS = {
     6: (("snmp6", "", "Icmp6InDestUnreachs"), ("snmp6", "", "Icmp6InTimeExcds"), ("snmp6", "", "Icmp6InParmProblems")),
 }
 QUIET_SECONDS, QUIET_LIMIT = 0.3, 10.0
-ETHER_ANY = 3
-TCP, ICMP, ICMP6 = 6, 1, 58
+FETCH_EVERY = 0.5
+ICMP, ICMP6 = 1, 58
 
 
 def hold_back(ports: list[int], within: float, device: str, percent: int = 100) -> dict[str, Any]:
@@ -56,25 +59,196 @@ def hold_back(ports: list[int], within: float, device: str, percent: int = 100) 
         oifname "{device}" tcp sport {{ {listed} }} {chance}counter name dropped drop
       }}
     }}"""
-    _away()
-    seconds = int(within) + SAFETY_SECONDS
-    _run("systemd-run", "--quiet", f"--unit={SAFETY}", f"--on-active={seconds}", "nft", "delete", "table", "inet", TABLE)
-    _run("nft", "-f", "-", data=rules)
+    away()
+    safety(int(within) + SAFETY_SECONDS, "nft", "delete", "table", "inet", TABLE)
+    command("nft", "-f", "-", data=rules)
     try:
         emit("holding")
         time.sleep(within)
-        found = re.search(r"packets (\d+)", _run("nft", "list", "counter", "inet", TABLE, "dropped"))
+        found = re.search(r"packets (\d+)", command("nft", "list", "counter", "inet", TABLE, "dropped"))
         entries = flows(ports)
     finally:
-        _away()
+        away()
     return {"dropped": int(found.group(1)) if found else 0, "entries": entries}
+
+
+def link_down(towards: str, within: float) -> dict[str, Any]:
+    """Takes a link of this host down for a while, as a phone in a tunnel; tells `holding` when it is.
+
+    Addresses stay; routes that the kernel forgets are put back.
+
+    Args:
+        towards: an address; the link is the one that leads there.
+        within: seconds.
+
+    Returns:
+        `device`; `down`: whether the kernel called it down meanwhile; `up`: whether it is up again.
+    """
+    found = re.search(r" dev (\S+)", command("ip", "route", "get", towards))
+    if found is None:
+        raise RuntimeError(f"no link leads to {towards}")
+    device = found.group(1)
+    routes = [line for family in ("-4", "-6") for line in _routes(family, device)]
+    addresses = re.findall(r"inet6 (\S+) scope global", command("ip", "-6", "address", "show", "dev", device))
+    back = [f"ip link set {device} up", *(f"ip -6 address replace {address} dev {device} nodad" for address in addresses), *routes]
+    script = "\n".join(f"{line} || true" for line in back)
+    kept = Path(f"/proc/sys/net/ipv6/conf/{device}/keep_addr_on_down")
+    before = kept.read_text(encoding="ascii")
+    safety(int(within) + SAFETY_SECONDS, "sh", "-c", script)
+    try:
+        kept.write_text("1", encoding="ascii")
+        command("ip", "link", "set", device, "down")
+        emit("holding")
+        time.sleep(within)
+        down = not _is_up(device)
+    finally:
+        command("sh", "-c", script)
+        kept.write_text(before, encoding="ascii")
+        command("systemctl", "stop", f"{SAFETY}.timer", check=False)
+    return {"device": device, "down": down, "up": _is_up(device)}
+
+
+def narrow(device: str, mtu: int, within: float) -> dict[str, Any]:
+    """Makes a link of this host narrower for a while, as a tunnel on the way would; tells `narrow` when it is.
+
+    Args:
+        device: the interface towards the clients.
+        mtu: octets, 1280 at least (RFC 8200).
+        within: seconds.
+
+    Returns:
+        `before` and `during`: the MTU.
+    """
+    path = Path(f"/sys/class/net/{device}/mtu")
+    before = path.read_text(encoding="ascii").strip()
+    safety(int(within) + SAFETY_SECONDS, "ip", "link", "set", device, "mtu", before)
+    try:
+        command("ip", "link", "set", device, "mtu", str(mtu))
+        during = path.read_text(encoding="ascii").strip()
+        emit("narrow")
+        time.sleep(within)
+    finally:
+        command("ip", "link", "set", device, "mtu", before)
+        command("systemctl", "stop", f"{SAFETY}.timer", check=False)
+    return {"before": int(before), "during": int(during)}
+
+
+def refuse_openings(targets: list[str], ports: list[int], count: int, within: float) -> dict[str, Any]:
+    """Answers the first forwarded SYNs to some hosts with "host unreachable"; tells `refusing` when it begins.
+
+    Args:
+        targets: addresses of servers.
+        ports: theirs.
+        count: how many SYNs.
+        within: seconds.
+
+    Returns:
+        `refused`: how many were.
+    """
+    listed = ", ".join(map(str, ports))
+    rules = [
+        f"{'ip6' if ':' in address else 'ip'} daddr {address} tcp dport {{ {listed} }} tcp flags & (syn | ack) == syn "
+        f"numgen inc mod 1000000 < {count} counter name refused reject with icmpx type host-unreachable"
+        for address in targets
+    ]
+    text = "\n".join(rules)
+    away()
+    safety(int(within) + SAFETY_SECONDS, "nft", "delete", "table", "inet", TABLE)
+    command(
+        "nft",
+        "-f",
+        "-",
+        data=f"""table inet {TABLE} {{
+      counter refused {{ }}
+      chain refuse {{
+        type filter hook forward priority -300; policy accept;
+        {text}
+      }}
+    }}""",
+    )
+    try:
+        emit("refusing")
+        time.sleep(within)
+        found = re.search(r"packets (\d+)", command("nft", "list", "counter", "inet", TABLE, "refused"))
+    finally:
+        away()
+    return {"refused": int(found.group(1)) if found else 0}
+
+
+def closings(door: Door, account: Account, within: float) -> dict[str, Any]:
+    """Leaves connections in each state a silent one can be in; tells `there` when they are, then waits.
+
+    One idles, one was closed by the server alone, one by both sides.
+
+    Args:
+        within: seconds they are left so.
+
+    Returns:
+        `closed_by_server`: whether the second and the third one were, first.
+    """
+    idle, half, closed = (Imap.open(door, account) for _ in range(3))
+    ended = _left(half) and _left(closed)
+    closed.wire.close()
+    time.sleep(0.5)
+    emit("there")
+    time.sleep(within)
+    half.wire.close()
+    idle.quit()
+    return {"closed_by_server": ended}
+
+
+def _left(session: Imap) -> bool:
+    """Says goodbye and reads up to the end; closes nothing. What is left unread would make the kernel reset the connection."""
+    session.command("LOGOUT")
+    session.wire.socket.settimeout(10)
+    try:
+        return session.wire.socket.recv(1) == b""
+    except OSError:
+        return False
+
+
+def fetch_through(door: Door, account: Account, size: int, within: float) -> dict[str, Any]:
+    """Stores a large message, tells `stored`, then fetches it again and again on the same connection.
+
+    Args:
+        size: octets.
+        within: seconds it goes on.
+
+    Returns:
+        `fetched`: how often all of it came; `slowest`: seconds one took; `octets` of one; `ended`: what ended the session, or nothing.
+    """
+    session = Imap.open(door, account)
+    box = f"probe-{secrets.token_hex(6)}"
+    session.command("CREATE", box)
+    sample = large(account["user"], account["user"], size)
+    session.command("APPEND", box, Literal(sample.data), shown="APPEND <message>")
+    session.command("SELECT", box)
+    emit("stored")
+    until = time.monotonic() + within
+    ended, fetched, slowest = "", 0, 0.0
+    try:
+        while time.monotonic() < until and not ended:
+            started = time.monotonic()
+            answer = session.command("FETCH 1 (BODY.PEEK[])")
+            slowest = max(slowest, time.monotonic() - started)
+            whole = answer.ok and max((len(line) for line in answer.untagged), default=0) >= len(sample.data)
+            fetched += whole
+            ended = "" if whole else f"{answer.status} {answer.text}"
+            time.sleep(FETCH_EVERY)
+    except OSError as fault:
+        ended = f"{type(fault).__name__}: {fault}"
+    session.wire.close()
+    session = Imap.open(door, account)
+    session.command("DELETE", box)
+    session.quit()
+    return {"fetched": fetched, "slowest": round(slowest, 2), "octets": len(sample.data), "ended": ended}
 
 
 def flows(ports: list[int]) -> list[dict[str, Any]]:
     """Connections to some ports that conntrack of this host knows: `state`, seconds `left`, `source`, `target`, `port`, `family`."""
     found = []
     for family in ("ipv4", "ipv6"):
-        for line in _run("conntrack", "-L", "-f", family, "-p", "tcp", "-o", "extended", check=False).splitlines():
+        for line in command("conntrack", "-L", "-f", family, "-p", "tcp", "-o", "extended", check=False).splitlines():
             words = re.search(r"tcp\s+6 (\d+) ([A-Z_0-9]+) src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)", line)
             if words and int(words.group(6)) in ports:
                 found.append(
@@ -90,7 +264,7 @@ def forget(ports: list[int]) -> int:
     """Drops what conntrack of this host knows of connections to some ports, as a restart of it would; how many there were."""
     known = flows(ports)
     for entry in known:
-        _run(
+        command(
             "conntrack", "-D", "-f", entry["family"], "-p", "tcp", "--src", entry["source"], "--dst", entry["target"],
             "--sport", str(entry["sport"]), "--dport", str(entry["port"]), check=False,
         )  # fmt: skip
@@ -102,11 +276,13 @@ def talk(door: Door, account: Account, within: float, every: float) -> dict[str,
     """A session that says NOOP again and again; tells `talking` after the first answer.
 
     Returns:
-        `answered`: how many; `ended`: what ended it, empty if nothing did; `longest`: seconds the longest answer took.
+        `answered`: how many; `ended`: what ended it, empty if nothing did; `longest`: seconds the longest answer took; `seconds`: how
+        long it lasted.
     """
     session = Imap.open(door, account)
     session.wire.socket.settimeout(within)
-    until = time.monotonic() + within
+    began = time.monotonic()
+    until = began + within
     answered, longest, ended = 0, 0.0, ""
     while time.monotonic() < until and not ended:
         started = time.monotonic()
@@ -123,14 +299,14 @@ def talk(door: Door, account: Account, within: float, every: float) -> dict[str,
             emit("talking")
         time.sleep(every)
     session.quit()
-    return {"answered": answered, "ended": ended, "longest": round(longest, 3)}
+    return {"answered": answered, "ended": ended, "longest": round(longest, 3), "seconds": round(time.monotonic() - began, 1)}
 
 
 def counters() -> dict[str, int]:
     """What this host's kernel says of ICMP errors it got, and of those it did not look at (`OutOfWindowIcmps`)."""
     netstat, snmp = _table("netstat"), _table("snmp")
     plain = dict(line.split() for line in Path("/proc/net/snmp6").read_text(encoding="ascii").splitlines())
-    found = {"OutOfWindowIcmps": netstat["TcpExt"]["OutOfWindowIcmps"]}
+    found = {"OutOfWindowIcmps": netstat["TcpExt"]["OutOfWindowIcmps"], "Icmp6InPktTooBigs": int(plain["Icmp6InPktTooBigs"])}
     found |= {name: snmp["Icmp"][name] for _, group, name in COUNTERS[4]}
     return found | {name: int(plain[name]) for _, _, name in COUNTERS[6]}
 
@@ -143,11 +319,30 @@ def keepalives(ports: list[int]) -> list[dict[str, Any]]:
     """
     condition = " or ".join(f"sport = :{port} or dport = :{port}" for port in ports)
     found = []
-    for line in _run("ss", "-tnoH", "state", "established", f"( {condition} )").splitlines():
+    for line in command("ss", "-tnoH", "state", "established", f"( {condition} )").splitlines():
         words = line.split()
         timer = re.search(r"timer:\(keepalive,([^,]+),", line)
         found.append({"local": words[2], "peer": words[3], "timer": _span(timer.group(1)) if timer else None})
     return found
+
+
+def processes(name: str) -> dict[str, int]:
+    """Processes of a name on this host: how many, and the memory of all (PSS, octets).
+
+    Args:
+        name: as in `ps`, such as `imap-hibernate`.
+    """
+    count = memory = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "comm").read_text(encoding="ascii").strip() != name[:15]:
+                continue
+            found = re.search(r"^Pss:\s+(\d+) kB", (folder / "smaps_rollup").read_text(encoding="ascii"), re.MULTILINE)
+        except OSError:
+            continue
+        count += 1
+        memory += int(found.group(1)) * 1024 if found else 0
+    return {"count": count, "memory": memory}
 
 
 def soft_errors(targets: list[str], ports: list[int], within: float) -> dict[str, Any]:
@@ -176,15 +371,13 @@ def soft_errors(targets: list[str], ports: list[int], within: float) -> dict[str
                 packet = wire.recv(65535)
             except TimeoutError:
                 continue
-            parsed = _segment(packet)
-            if parsed is None:
+            seen = parse(packet)
+            if seen is None or not {seen.sport, seen.dport} & set(ports):
                 continue
-            source, target, sport, dport, flags, acknowledged = parsed
-            if sport in ports or dport in ports:
-                heard = time.monotonic()
+            heard = time.monotonic()
             # What the others acknowledge to a host of ours is the number it will use next.
-            if target in wanted and (sport in ports or dport in ports) and flags & 0x10 and not flags & 0x07:
-                next_of[target, source, dport, sport] = acknowledged
+            if seen.target in wanted and seen.flags & 0x10 and not seen.flags & 0x07:
+                next_of[seen.target, seen.source, seen.dport, seen.sport] = seen.acknowledged
     sent: dict[str, int] = {}
     for (host, other, host_port, other_port), sequence in next_of.items():
         version = 4 if len(host) == 4 else 6
@@ -195,20 +388,6 @@ def soft_errors(targets: list[str], ports: list[int], within: float) -> dict[str
             sent[address] = sent.get(address, 0) + 1
             time.sleep(0.002)
     return {"sent": sent, "connections": len(next_of)}
-
-
-def _segment(packet: bytes) -> tuple[bytes, bytes, int, int, int, int] | None:
-    """(source, target, source port, target port, flags, acknowledged) of a TCP segment; None for anything else."""
-    if packet[:1] and packet[0] >> 4 == 4 and packet[9] == TCP:
-        start, source, target = (packet[0] & 15) * 4, packet[12:16], packet[16:20]
-    elif packet[:1] and packet[0] >> 4 == 6 and packet[6] == TCP:
-        start, source, target = 40, packet[8:24], packet[24:40]
-    else:
-        return None
-    if len(packet) < start + 20:
-        return None
-    sport, dport, _, acknowledged, offset_flags = struct.unpack_from("!HHIIH", packet, start)
-    return source, target, sport, dport, offset_flags & 0x3F, acknowledged
 
 
 def _quoted(host: bytes, other: bytes, host_port: int, other_port: int, sequence: int) -> bytes:
@@ -252,13 +431,35 @@ def _span(text: str) -> float:
     return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(hour|min|sec|ms)", text))
 
 
-def _away() -> None:
-    _run("systemctl", "stop", f"{SAFETY}.timer", check=False)
-    _run("nft", "delete", "table", "inet", TABLE, check=False)
+def _is_up(device: str) -> bool:
+    return bool(int(Path(f"/sys/class/net/{device}/flags").read_text(encoding="ascii"), 16) & 1)
 
 
-def _run(*command: str, data: str | None = None, check: bool = True) -> str:
-    done = subprocess.run(command, input=data, capture_output=True, text=True, timeout=30, check=False)
+def _routes(family: str, device: str) -> list[str]:
+    """Commands that bring back a device's routes; those the kernel makes by itself are left out."""
+    lines = command("ip", family, "route", "show", "dev", device).splitlines()
+    return [f"ip {family} route replace {line.strip()} dev {device}" for line in lines if line.strip() and "proto kernel" not in line]
+
+
+def safety(seconds: int, *words: str) -> None:
+    """A timer of systemd that undoes what the probe could not, by one command."""
+    command("systemctl", "stop", f"{SAFETY}.timer", check=False)
+    command("systemd-run", "--quiet", f"--unit={SAFETY}", f"--on-active={seconds}", *words)
+
+
+def away() -> None:
+    """Takes the rules of a probe away, and the timer that would."""
+    command("systemctl", "stop", f"{SAFETY}.timer", check=False)
+    command("nft", "delete", "table", "inet", TABLE, check=False)
+
+
+def command(*words: str, data: str | None = None, check: bool = True) -> str:
+    """What a command of this host prints.
+
+    Raises:
+        RuntimeError: it failed, and `check` is set.
+    """
+    done = subprocess.run(words, input=data, capture_output=True, text=True, timeout=30, check=False)
     if check and done.returncode:
-        raise RuntimeError(f"{' '.join(command[:3])}: {done.stderr.strip()[:300]}")
+        raise RuntimeError(f"{' '.join(words[:3])}: {done.stderr.strip()[:300]}")
     return done.stdout

@@ -230,6 +230,41 @@ def refusal_times(inward: Inward, account: Account, count: int) -> dict[str, flo
     return {case: statistics.median(each) for case, each in seen.items()}
 
 
+def imap_by_ticket(inward: Inward, account: Account) -> Imap:
+    """A session on the store itself, opened as a frontend does.
+
+    Raises:
+        Refused: the issuer or the store refused.
+    """
+    session = _store(inward, "store-client")
+    answer = _oauthbearer(session, inward["store"], account["user"], _ticket(inward, account))
+    if not answer.ok:
+        raise Refused(f"the store refuses a ticket: {answer.status} {answer.text}")
+    return session
+
+
+def submission_by_ticket(inward: Inward, account: Account) -> Smtp:
+    """The same on 587; after EHLO.
+
+    Raises:
+        Refused: the issuer or the store refused.
+    """
+    session = _submission_session(inward, "store-client")
+    session.command("AUTH OAUTHBEARER")
+    reply = session.command(_response(inward["store"], 587, account["user"], _ticket(inward, account)), shown="<ticket>")
+    if reply.code != 235:
+        raise Refused(f"the store refuses a ticket: {reply.code} {reply.text}")
+    session.ehlo()
+    return session
+
+
+def _ticket(inward: Inward, account: Account) -> str:
+    answer = _ask(inward, account["user"], account["password"])
+    if "ticket" not in answer:
+        raise Refused(f"the issuer gave no ticket: {answer}")
+    return str(answer["ticket"])
+
+
 def _ask(inward: Inward, user: str, password: str, certificate: str = "issuer-client", grant: str = "password") -> dict[str, Any]:
     wire = Wire(inward["issuer_address"], 8443)
     try:
