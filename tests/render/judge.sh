@@ -15,6 +15,7 @@ for name in public hosts issuer-clients store-clients relay-clients; do cp /tmp/
 # What other files and units would have put there.
 mkdir -p /usr/local/lib/lemonstand /run/slapd
 for program in /roles/*/files/usr/local/lib/lemonstand/*; do install -m 0755 "$program" /usr/local/lib/lemonstand/; done
+install -m 0755 /roles/acme_client/files/acme_certificate.py /usr/local/lib/lemonstand/acme-certificate
 install -d -o openldap -g openldap -m 0700 /var/lib/ldap/lemonstand
 id vmail >/dev/null 2>&1 || useradd --system --no-create-home vmail
 count=0

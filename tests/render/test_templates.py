@@ -21,7 +21,7 @@ from .rendering import ROOT, render
 JUDGE = Path(__file__).with_name("judge.sh")
 PACKAGES = (
     "nftables dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd dovecot-sieve dovecot-auth-lua dovecot-managesieved "
-    "slapd chrony nsd postfix openssl gunicorn"
+    "slapd chrony nsd postfix openssl gunicorn certbot pebble"
 )
 
 

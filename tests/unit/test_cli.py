@@ -249,6 +249,39 @@ def test_verify_copies_evidence_and_passes_its_exit_code_on(site: Path, monkeypa
     assert (tmp_path / "deep" / "copy.json").read_text(encoding="utf-8") == "{}"
 
 
+def test_questions_are_listed_and_wrong_ones_refused(site: Path) -> None:
+    listed = call(*["probe", "--list", "--site", str(site)])
+    assert listed.exit_code == 0
+    assert "outage" in listed.stdout
+    assert "disturbs" in listed.stdout
+    unknown = call(*["probe", "outtage", "--site", str(site)])
+    assert unknown.exit_code == 2
+    assert "outage" in unknown.stderr
+    timed = call(*["probe", "parity", "--seconds", "30", "--site", str(site)])
+    assert timed.exit_code == 2
+    assert "--seconds" in timed.stderr
+
+
+def test_a_question_that_disturbs_wants_a_second_word_on_a_real_site(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = call(*["probe", "outage", "--site", str(site)])
+    assert refused.exit_code == 2
+    assert "--yes-disturb sample" in refused.stderr
+    blind = call(*["probe", "outage", "--site", str(site), "--yes-disturb", "sample"])
+    assert blind.exit_code == 1
+    assert "not measurable here" in blind.stderr
+    monkeypatch.setenv("LEMONSTAND_PASSWORD", "unused")
+    assert call(*["mail", "watch", "--user", "alice@example.org", "--site", str(site)]).exit_code == 1
+
+
+def test_a_soak_is_asked_for_with_its_time(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("lemonstand.evidence.verify", lambda *words, **options: asked.append(options) or 0)
+    assert call(*["verify", "--site", str(site), "--soak"]).exit_code == 0
+    assert call(*["verify", "--site", str(site), "--soak", "--soak-seconds", "600"]).exit_code == 0
+    assert [options["soak"] for options in asked] == [7800, 600]
+    assert call(*["verify", "--site", str(site), "--soak-seconds", "600"]).exit_code == 2
+
+
 @pytest.fixture
 def switched(runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The same stand-in, for the switch."""

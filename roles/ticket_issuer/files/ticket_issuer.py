@@ -199,7 +199,7 @@ class Refusals:
             level = max(0.0, level - max(0.0, now - at) * limit / self._settings.refusals_window_seconds) + 1
             # What was under way when the count closed adds nothing to the wait.
             if level > limit - 1 + 1e-6 and not now < until <= now + self._settings.refusals_longest_wait_seconds:
-                doublings = min(16, max(0, int(level - limit)))
+                doublings = min(16, max(0, round(level - limit)))
                 until = now + min(self._settings.refusals_longest_wait_seconds, self._settings.refusals_wait_seconds * 2**doublings)
                 closed.append(kind)
             database.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?)", (key, min(level, limit + 16.0), now, until))

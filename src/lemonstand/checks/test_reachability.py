@@ -47,7 +47,13 @@ def test_every_flow_gets_through(site: Site, matrix: Seen, measure: Measure) -> 
     kinds = {flow.name: flow.destination for flow in site.active_flows}
     fixed = [cell for cell, flow in wanted.items() if kinds[flow].endswith("s") or kinds[flow] == "internet"]
     measure("cells of flows", len(fixed))
-    closed = [f"{_named(cell)} ({wanted[cell]}): {matrix[cell]}" for cell in fixed if matrix[cell] != "open"]
+    # Where somebody listens only now and then, a reset shows that the packet got there.
+    sometimes = {flow.name for flow in site.active_flows if flow.sometimes}
+    closed = [
+        f"{_named(cell)} ({wanted[cell]}): {matrix[cell]}"
+        for cell in fixed
+        if matrix[cell] not in (THROUGH if wanted[cell] in sometimes else {"open"})
+    ]
     expect(bool(fixed) and not closed, "a flow does not get through", seen=closed, expected="open")
 
 

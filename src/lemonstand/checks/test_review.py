@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from lemonstand.checks import expect, not_measurable
 from lemonstand.checks.conftest import Measure, Snapshots
 from lemonstand.policy import load_flows
+from lemonstand.redteam import load_catalogue
 from lemonstand.redteam.analysis import analyse, digest, render, unreviewed
+from lemonstand.redteam.run import ended
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")
@@ -41,3 +45,21 @@ def test_nothing_goes_round_the_firewall_unnamed(site: Site, snapshots: Snapshot
     unnamed = sorted(name for name in own if f"- adds {name}:" not in text)
     expect(bool(names), "no rule opens a port", seen="none", expected="the flows of the site")
     expect(not unnamed, "an opening goes round what was analysed", seen=unnamed, expected="flows, all of them in the threat analysis")
+
+
+@pytest.mark.supports("PRO-IMAP-05", "LEM-8-11")
+def test_known_deviations_are_still_due(site: Site, snapshots: Snapshots, measure: Measure) -> None:
+    """A deviation ends on its day, or with a package that has no need of it: then whatever it costs is to be paid no longer."""
+
+    def version_of(group: str, package: str) -> str:
+        return max((str(snapshots(host.name).data["packages"].get(package, "")) for host in site.group(group)), default="")
+
+    over = []
+    for deviation in load_catalogue().deviations:
+        reason = ended(deviation, dt.date.today(), version_of)
+        measure(deviation.name, reason or f"until {deviation.waiver.expires}")
+        over += [f"{deviation.name}: {reason}"] if reason else []
+    expect(
+        not over, "a known deviation has ended", seen=over, expected="none that is over",
+        remedy="close what it leaves open (D-URLAUTH-1: mail_store_urlauth_across_users), and take it from the red team's catalogue",
+    )  # fmt: skip

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -11,6 +14,9 @@ from rich.table import Table
 
 from lemonstand.cli.base import Chosen, Group, main, site_options
 from lemonstand.errors import InputError
+
+if TYPE_CHECKING:
+    from lemonstand.admin import Users
 
 
 @main.group("user", cls=Group)
@@ -32,20 +38,37 @@ def _password(name: str, generate: bool) -> tuple[str, bool]:
     return given, False
 
 
+@contextmanager
+def _users(chosen: Chosen) -> Iterator[Users]:
+    """The users of a site, with a way to its hosts."""
+    from lemonstand import admin  # noqa: PLC0415 - what reaches hosts loads pytest's side of the house
+
+    site = chosen.load()
+    with admin.Hosts(chosen.path) as hosts:
+        yield admin.Users(site, hosts, click.echo)
+
+
 @user_group.command("list")
 @site_options
 def user_list(chosen: Chosen) -> None:
     """Who there is, and who can log in."""
-    from lemonstand import admin  # noqa: PLC0415
-
     table = Table(box=None, pad_edge=False)
     for heading in ("user", "mailbox on", "state", "password set"):
         table.add_column(heading)
-    with admin.Hosts(chosen.path) as hosts:
-        for row in admin.Users(chosen.load(), hosts, click.echo).list():
+    with _users(chosen) as users:
+        for row in users.list():
             day = f"{row.password_set[:4]}-{row.password_set[4:6]}-{row.password_set[6:]}" if row.password_set else ""
             table.add_row(row.name, row.store, row.state, day, style="" if row.state == "active" else "yellow")
     Console(highlight=False).print(table)
+
+
+def _set(chosen: Chosen, name: str, generate: bool, action: str) -> None:
+    with _users(chosen) as users:
+        wanted = users.known(name)
+        password, made = _password(wanted, generate)
+        (users.add if action == "add" else users.passwd)(wanted, password)
+    if made:
+        click.echo(password)
 
 
 @user_group.command("add")
@@ -66,34 +89,19 @@ def user_passwd(chosen: Chosen, *, name: str, generate: bool) -> None:
     _set(chosen, name, generate, "passwd")
 
 
-def _set(chosen: Chosen, name: str, generate: bool, action: str) -> None:
-    from lemonstand import admin  # noqa: PLC0415
-
-    site = chosen.load()
-    with admin.Hosts(chosen.path) as hosts:
-        users = admin.Users(site, hosts, click.echo)
-        wanted = users.known(name)
-        password, made = _password(wanted, generate)
-        (users.add if action == "add" else users.passwd)(wanted, password)
-    if made:
-        click.echo(password)
-
-
 @user_group.command("lock")
 @site_options
 @click.argument("name")
 def user_lock(chosen: Chosen, *, name: str) -> None:
     """Keeps a user out: no new session at once, live ones end within seconds. Waits for a ticket's life and ends what came in between."""
-    from lemonstand import admin  # noqa: PLC0415
+    from lemonstand.admin import TICKET_SECONDS  # noqa: PLC0415
 
-    site = chosen.load()
-    with admin.Hosts(chosen.path) as hosts:
-        users = admin.Users(site, hosts, click.echo)
-        wanted = name.lower()
+    wanted = name.lower()
+    with _users(chosen) as users:
         users.lock(wanted)
-        click.echo(f"{wanted}: waiting {admin.TICKET_SECONDS} s, until the last ticket of before has ended")
+        click.echo(f"{wanted}: waiting {TICKET_SECONDS} s, until the last ticket of before has ended")
         try:
-            time.sleep(admin.TICKET_SECONDS)
+            time.sleep(TICKET_SECONDS)
         finally:
             # Also if somebody does not want to wait: what is open now ends.
             users.end_sessions(wanted)
@@ -104,11 +112,8 @@ def user_lock(chosen: Chosen, *, name: str) -> None:
 @click.argument("name")
 def user_unlock(chosen: Chosen, *, name: str) -> None:
     """Lets a locked user log in again, with the password of before."""
-    from lemonstand import admin  # noqa: PLC0415
-
-    site = chosen.load()
-    with admin.Hosts(chosen.path) as hosts:
-        admin.Users(site, hosts, click.echo).unlock(name.lower())
+    with _users(chosen) as users:
+        users.unlock(name.lower())
 
 
 @user_group.command("delete")
@@ -116,8 +121,5 @@ def user_unlock(chosen: Chosen, *, name: str) -> None:
 @click.argument("name")
 def user_delete(chosen: Chosen, *, name: str) -> None:
     """Removes the account of a user whom the inventory no longer names; mail stays."""
-    from lemonstand import admin  # noqa: PLC0415
-
-    site = chosen.load()
-    with admin.Hosts(chosen.path) as hosts:
-        admin.Users(site, hosts, click.echo).delete(name.lower())
+    with _users(chosen) as users:
+        users.delete(name.lower())

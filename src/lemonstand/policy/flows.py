@@ -33,6 +33,7 @@ class Flow(BaseModel):
     ports: tuple[Port, ...] = Field(min_length=1)
     publish: StrictBool = False
     when: Literal["always", "implicit_tls", "managesieve", "acme"] = "always"
+    sometimes: StrictBool = False
     reason: str = Field(min_length=1)
     controls: tuple[str, ...] = ()
 

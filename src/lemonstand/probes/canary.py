@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
+import json
 import lzma
 import os
 import secrets
@@ -17,7 +18,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -93,18 +94,19 @@ def search(needles: list[str], since: float) -> dict[str, Any]:
 
     Returns:
         `hits`: `{place, where, forms}` for disk, deleted, journal, argument, environment, core; `memory`: the same for processes;
-        `proved`: the kinds of places in which a planted word was found; `cores`, `swap`: what there is; `unread`: files that could not be
-        searched; `searched`: numbers of files, bytes and processes; `seconds`.
+        `closed`: of how many processes the kernel did not show what; `proved`: the kinds of places in which a planted word was found;
+        `cores`, `swap`: what there is; `unread`: files that could not be searched; `searched`: numbers of files and bytes; `seconds`.
     """
     started = time.monotonic()
     wanted = Needles(needles)
     proved = _prove()
     disk, unread, files, size = _disk(wanted, since)
-    processes, memory = _processes(wanted)
-    hits = [*disk, *_deleted(wanted), *_journal(wanted, since), *processes]
+    processes = _processes(wanted)
+    hits = [*disk, *_journal(wanted, since), *processes["hits"]]
     return {
         "hits": hits[:MOST_HITS],
-        "memory": memory[:MOST_HITS],
+        "memory": processes["memory"][:MOST_HITS],
+        "closed": processes["closed"],
         "proved": proved,
         "cores": sorted(str(path) for place in CORE_PLACES for path in Path(place).glob("*")),
         "swap": [line.split()[0] for line in Path("/proc/swaps").read_text(encoding="ascii").splitlines()[1:]],
@@ -130,7 +132,7 @@ def _prove() -> list[str]:
             Path(name).unlink()
         stream.write(word.encode())
         stream.flush()
-        if _deleted(wanted, mine=True):
+        if _deleted(os.getpid(), wanted):
             found.append("deleted")
     subprocess.run(["systemd-cat", "-t", "lemonstand-search"], input=word.encode(), check=False)
     for _ in range(20):
@@ -143,8 +145,8 @@ def _prove() -> list[str]:
     other = subprocess.Popen(["sh", "-c", "read line", word], stdin=subprocess.PIPE)
     try:
         for _ in range(50):
-            hits, memory = _processes(wanted, only={child.pid, other.pid})
-            places = {hit["place"] for hit in hits} | {"memory" for hit in memory}
+            seen = _processes(wanted, only={child.pid, other.pid})
+            places = {hit["place"] for hit in (*seen["hits"], *seen["memory"])}
             if places >= {"argument", "environment", "memory"}:
                 break
             time.sleep(0.05)
@@ -235,20 +237,22 @@ def _blocks(stream: Any) -> Iterator[bytes]:
         yield block
 
 
-def _deleted(wanted: Needles, *, mine: bool = False) -> list[dict[str, Any]]:
-    """Files without a name that a process still holds open."""
+def _deleted(number: int, wanted: Needles) -> list[dict[str, Any]]:
+    """Files without a name that a process still holds open.
+
+    Raises:
+        PermissionError: the kernel does not show them.
+    """
     hits = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        number = int(link.parts[2])
-        if (number == os.getpid()) != mine:
-            continue
+    for name in os.listdir(f"/proc/{number}/fd"):  # noqa: PTH208 - Path.iterdir asks for more than names
+        link = Path(f"/proc/{number}/fd/{name}")
         try:
             target = str(link.readlink())
             if not target.endswith(" (deleted)") or not stat.S_ISREG(link.stat().st_mode):
                 continue
             with link.open("rb") as stream:
                 found = wanted.in_stream(_blocks(stream))
-        except OSError:
+        except FileNotFoundError:
             continue
         if found:
             hits.append({"place": "deleted", "where": f"{_name(number)} {target}", "forms": sorted(found)})
@@ -279,24 +283,94 @@ def _field(entry: bytes, name: bytes) -> str:
     return ""
 
 
-def _processes(wanted: Needles, only: set[int] | None = None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Arguments and environments; and memory, as a list of its own."""
-    hits: list[dict[str, Any]] = []
-    memory: list[dict[str, Any]] = []
-    carriers = _carriers() if only is None else set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        number = int(folder.name)
-        if number in carriers or (only is not None and number not in only):
+def _processes(wanted: Needles, only: set[int] | None = None) -> dict[str, Any]:
+    """What stands in processes: `hits` in arguments, environments and deleted files, `memory` apart, `closed`: how many showed what not.
+
+    The kernel shows a process of another user to root with CAP_SYS_PTRACE only, which a container has not: those are asked as their user.
+    """
+    every = {int(folder.name) for folder in Path("/proc").glob("[0-9]*")}
+    numbers = every & only if only is not None else every - _carriers()
+    seen = _look(wanted, numbers)
+    owners: dict[tuple[int, int], set[int]] = {}
+    for number in {int(each) for each in seen["closed"]}:
+        with contextlib.suppress(OSError):
+            owners.setdefault(_owner(number), set()).add(number)
+    for (user, group), theirs in owners.items():
+        if user == os.geteuid():
             continue
-        for place, file in (("argument", "cmdline"), ("environment", "environ")):
-            with contextlib.suppress(OSError):
-                if found := wanted.within((folder / file).read_bytes()):
-                    hits.append({"place": place, "where": _name(number), "forms": sorted(found)})
-        with contextlib.suppress(OSError, ValueError):
-            if found := wanted.in_stream(_memory(folder)):
-                age = time.time() - folder.stat().st_mtime
-                memory.append({"place": "memory", "where": _name(number), "forms": sorted(found), "process_age": round(age)})
-    return hits, memory
+        again = _as_user(user, group, wanted, theirs)
+        if again is None:
+            continue
+        for number in theirs:
+            seen["closed"].pop(str(number), None)
+        seen["closed"] |= again["closed"]
+        for kind in ("hits", "memory"):
+            # Arguments are seen by everybody and were counted before.
+            seen[kind] += [hit for hit in again[kind] if hit["place"] != "argument"]
+    kinds = [kind for closed in seen["closed"].values() for kind in closed]
+    return {"hits": seen["hits"], "memory": seen["memory"], "closed": {kind: kinds.count(kind) for kind in sorted(set(kinds))}}
+
+
+def _look(wanted: Needles, numbers: set[int]) -> dict[str, Any]:
+    seen: dict[str, Any] = {"hits": [], "memory": [], "closed": {}}
+    for number in sorted(numbers):
+        for place, look in PROCESS_PLACES.items():
+            try:
+                seen["memory" if place == "memory" else "hits"] += look(number, wanted)
+            except PermissionError:
+                seen["closed"].setdefault(str(number), []).append(place)
+            except (OSError, ValueError):
+                continue  # it has ended
+    return seen
+
+
+def _in_file(place: str, file: str) -> Callable[[int, Needles], list[dict[str, Any]]]:
+    return lambda number, wanted: _note(place, number, wanted.within(Path(f"/proc/{number}/{file}").read_bytes()))
+
+
+def _in_memory(number: int, wanted: Needles) -> list[dict[str, Any]]:
+    return _note("memory", number, wanted.in_stream(_memory(Path(f"/proc/{number}"))))
+
+
+def _note(place: str, number: int, found: set[str]) -> list[dict[str, Any]]:
+    if not found:
+        return []
+    age = time.time() - Path(f"/proc/{number}").stat().st_mtime
+    return [{"place": place, "where": _name(number), "forms": sorted(found), "process_age": round(age)}]
+
+
+PROCESS_PLACES: dict[str, Callable[[int, Needles], list[dict[str, Any]]]] = {
+    "argument": _in_file("argument", "cmdline"),
+    "environment": _in_file("environment", "environ"),
+    "deleted": _deleted,
+    "memory": _in_memory,
+}
+
+
+def _owner(number: int) -> tuple[int, int]:
+    """User and group a process runs as; the folder's owner is root where memory may not be dumped."""
+    lines = Path(f"/proc/{number}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    ids = {line.split()[0]: int(line.split()[2]) for line in lines if line.startswith(("Uid:", "Gid:"))}
+    return ids["Uid:"], ids["Gid:"]
+
+
+def _as_user(user: int, group: int, wanted: Needles, numbers: set[int]) -> dict[str, Any] | None:
+    """What a user's processes show to himself; None if nobody could ask."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(group, group, group)
+            os.setresuid(user, user, user)
+            os.write(writing, json.dumps(_look(wanted, numbers)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        said = stream.read()
+    os.waitpid(child, 0)
+    return dict(json.loads(said)) if said else None
 
 
 def _memory(folder: Path) -> Iterator[bytes]:
