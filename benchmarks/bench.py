@@ -20,6 +20,7 @@ from typing import Any
 from lemonstand import lab as labs
 from lemonstand.checks.connections import read_connections
 from lemonstand.checks.vantage import ELSEWHERE, FAMILIES, PEER_SENDER, Prober, accounts_of, ca_of_clients, door_to
+from lemonstand.evidence.model import topic
 from lemonstand.paths import data_dir, lab_dir
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import load_site
@@ -59,6 +60,17 @@ def _stages(record: dict[str, Any]) -> str:
     return ", ".join(f"{name} {seconds:.0f}" for name, seconds in record["stages"].items() if seconds >= 1)
 
 
+def _topics(evidence: dict[str, Any]) -> str:
+    """The share of each topic of checks, the longest first; what takes less than a hundredth is left out."""
+    topics: dict[str, float] = {}
+    for result in evidence["results"]:
+        name = topic(result["check"])
+        topics[name] = topics.get(name, 0) + result["seconds"]
+    whole = sum(topics.values())
+    share = sorted(topics.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {seconds:.1f} s ({seconds / whole:.0%})" for name, seconds in share if seconds >= whole / 100)
+
+
 def deployment() -> Rows:
     """From empty hosts to verified ones."""
     rows: Rows = [("lab up (caches warm)", f"{lemonstand('lab', 'up', '--name', NAME, '--prefix', PREFIX):.1f} s")]
@@ -71,13 +83,7 @@ def deployment() -> Rows:
     rows.append(("second apply", f"{second:.1f} s ({stages}), {len(record['changes'])} changed"))
     rows.append(("tasks a host", ", ".join(f"{host} {tally['tasks']}" for host, tally in record["hosts"].items() if host != "localhost")))
     rows.append(("verify", f"{lemonstand('verify', '--lab', NAME):.1f} s"))
-    evidence = json.loads((lab_dir(NAME) / "evidence" / "evidence.json").read_text(encoding="utf-8"))
-    topics: dict[str, float] = {}
-    for result in evidence["results"]:
-        topic = result["check"].split("::")[0].removeprefix("test_").removesuffix(".py")
-        topics[topic] = topics.get(topic, 0) + result["seconds"]
-    share = sorted(topics.items(), key=lambda item: -item[1])[:6]
-    rows.append(("of which", ", ".join(f"{topic} {seconds:.0f} s" for topic, seconds in share)))
+    rows.append(("of which, by topic", _topics(json.loads((lab_dir(NAME) / "evidence" / "evidence.json").read_text(encoding="utf-8")))))
     rows.append(
         ("make lab in all (caches warm)", f"{sum(float(value.split()[0]) for name, value in rows if name.split(' ')[0] in WHOLE):.0f} s")
     )

@@ -145,6 +145,11 @@ def _boxes(*boxes: Tree, **others: Any) -> Callable[[Tree], object]:
     return lambda tree: tree["all"].update({"lemonstand_middleboxes": list(boxes), **others})
 
 
+def _waived(**changes: Any) -> Callable[[Tree], object]:
+    waiver = {"id": "SITE-1", "title": "an old modem", "controls": ["LEM-7-01"], **WAIVER, "date": "2026-11-01", "expires": "2027-04-01"}
+    return lambda tree: tree["all"].update({"lemonstand_waivers": [{**waiver, **changes}]})
+
+
 BAD_SITES: tuple[Bad, ...] = (
     # names of variables
     Bad(
@@ -688,6 +693,23 @@ BAD_SITES: tuple[Bad, ...] = (
         "balancers and appliances",
         "'dmzz'",
     ),
+    Bad(
+        "a waiver of no control",
+        _waived(controls=["LEM-7-99"]),
+        "waiver 'SITE-1' is about 'LEM-7-99', which is no control",
+        SITE_YML,
+        "did you mean 'LEM-7-0",
+    ),
+    Bad("a waiver's id taken", _waived(id="PRO-W1"), "there is a waiver 'PRO-W1' already", SITE_YML, "an id of its own"),
+    Bad("a waiver without an owner", _waived(owner=""), "lemonstand_waivers[0].owner: ", SITE_YML, "owner"),
+    Bad(
+        "a waiver without an end",
+        _waived(expires="some day"),
+        "lemonstand_waivers[0].expires: ",
+        SITE_YML,
+        "expires",
+    ),
+    Bad("a waiver that never held", _waived(expires="2026-01-01"), "it expires on 2026-01-01, which is not after", SITE_YML, ""),
     Bad(
         "a middlebox that forgets openings",
         _boxes({**BOX, "established": 7440, "transitory": 30}),

@@ -17,8 +17,10 @@ from lemonstand.deploy import HostTally, Observer, Outcome
 STYLES = {"ok": "green", "changed": "yellow", "failed": "bold red", "unreachable": "bold red", "ignored": "magenta", "skipped": "dim"}
 
 
-def observer(console: Console, *, show_differences: bool = False) -> Observer:
-    """What shows a run on this console: in place if it is a terminal, else line by line."""
+def observer(console: Console, *, show_differences: bool = False, looks_only: bool = False) -> Observer:
+    """What shows a run on this console: in place if it is a terminal, else line by line, or only its differences if it looks only."""
+    if looks_only and not console.is_terminal:
+        return Differences(console)
     return LiveProgress(console, show_differences) if console.is_terminal else PlainProgress(console, show_differences)
 
 
@@ -45,6 +47,26 @@ class PlainProgress:
         """Prints what a file becomes."""
         if self.show_differences:
             self.console.print(f"--- {host}: {task}\n{text}", markup=False, highlight=False, soft_wrap=True)
+
+    def finished(self) -> None:
+        """Nothing to tidy."""
+
+
+@dataclass
+class Differences:
+    """Nothing but what files would become: for runs that look, and say in the end what they found."""
+
+    console: Console
+
+    def started(self, stage: str, host: str, task: str) -> None:
+        """Says nothing."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """Says nothing."""
+
+    def difference(self, host: str, task: str, text: str) -> None:
+        """Prints what a file becomes."""
+        self.console.print(f"--- {host}: {task}\n{text}", markup=False, highlight=False, soft_wrap=True)
 
     def finished(self) -> None:
         """Nothing to tidy."""

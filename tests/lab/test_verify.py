@@ -17,10 +17,16 @@ def test_every_check_passes(deployed: str, lemonstand: Command, tmp_path: Path) 
     lemonstand("verify", "--lab", deployed, "--json", str(tmp_path / "evidence.json"), "--junit", str(tmp_path / "junit.xml"))
     evidence = json.loads((tmp_path / "evidence.json").read_text(encoding="utf-8"))
     outcomes = {result["outcome"] for result in evidence["results"]}
-    assert outcomes <= {"pass", "not-measurable"}
+    assert outcomes <= {"pass", "not-measurable", "not-applicable"}
+    assert evidence["counts"]["failed"] == evidence["counts"]["invalid"] == 0
+    assert all(host["running"]["ssh"]["version"] for host in evidence["hosts"].values() if "running" in host)
     standings = {each["id"]: each for each in evidence["controls"]}
     assert {standings[name]["class"] for name in LIVE} == {"live"}
     assert (tmp_path / "junit.xml").stat().st_size > 0
+    # A second look at an unchanged lab: other times, and no difference.
+    lemonstand("verify", "--lab", deployed, "-k", "test_network or test_imap", "--json", str(tmp_path / "again.json"))
+    assert lemonstand("evidence", "diff", str(tmp_path / "evidence.json"), str(tmp_path / "again.json")).stdout == "no change\n"
+    assert lemonstand("plan", "--lab", deployed).stdout.startswith("nothing would change; all is as it was verified on ")
 
 
 def test_no_secret_gets_into_the_evidence(deployed: str, lemonstand: Command, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lemonstand import lab as labs
 from lemonstand.deploy import HostTally, Outcome, RunRecord, RunResult
 from lemonstand.deploy.record import Failure
 from lemonstand.errors import InputError, InputErrors, LemonstandError
+from lemonstand.evidence import Selection
 from lemonstand.progress import observer
 from sample_site import sound_site, write_site
 
@@ -226,25 +227,27 @@ def test_progress_shows_hosts_and_hides_differences_unless_asked(terminal: bool)
 
 
 def test_a_real_site_is_disturbed_only_with_a_second_word(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
-    monkeypatch.setattr("lemonstand.evidence.verify", lambda *words, **options: asked.append(options) or 0)
+    asked: list[Selection] = []
+    monkeypatch.setattr("lemonstand.evidence.verify", lambda inventory, folder, selection, **options: asked.append(selection) or 0)
     refused = call(*["verify", "--site", str(site), "--disruptive"])
     assert refused.exit_code == 2
     assert "--yes-disturb sample" in refused.stderr
     assert not asked
     assert call(*["verify", "--site", str(site), "--disruptive", "--yes-disturb", "sample"]).exit_code == 0
-    assert asked == [{"disruptive": True, "soak": None}]
+    assert [selection.disruptive for selection in asked] == [True]
 
 
 def test_verify_copies_evidence_and_passes_its_exit_code_on(site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def fake(inventory: Path, folder: Path, controls: list[str] | None, keyword: str | None, **options: object) -> int:
+    def fake(inventory: Path, folder: Path, selection: Selection, *, merge: bool) -> int:
         folder.mkdir(parents=True)
         (folder / "evidence.json").write_text("{}", encoding="utf-8")
-        assert (controls, keyword) == (["LEM-3-01"], "imap")
+        assert selection == Selection(controls=("LEM-3-01",), hosts=("store",), sections=("4.2",), keyword="imap")
+        assert merge
         return 1
 
     monkeypatch.setattr("lemonstand.evidence.verify", fake)
     words = ["verify", "--site", str(site), "--control", "LEM-3-01", "-k", "imap", "--json", str(tmp_path / "deep" / "copy.json")]
+    words += ["--host", "store", "--section", "4.2"]
     assert call(*words).exit_code == 1
     assert (tmp_path / "deep" / "copy.json").read_text(encoding="utf-8") == "{}"
 
@@ -274,12 +277,19 @@ def test_a_question_that_disturbs_wants_a_second_word_on_a_real_site(site: Path,
 
 
 def test_a_soak_is_asked_for_with_its_time(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
-    monkeypatch.setattr("lemonstand.evidence.verify", lambda *words, **options: asked.append(options) or 0)
+    asked: list[Any] = []
+    monkeypatch.setattr("lemonstand.evidence.verify", lambda *words, **options: asked.append(words[2]) or 0)
     assert call(*["verify", "--site", str(site), "--soak"]).exit_code == 0
     assert call(*["verify", "--site", str(site), "--soak", "--soak-seconds", "600"]).exit_code == 0
-    assert [options["soak"] for options in asked] == [7800, 600]
+    assert [selection.soak for selection in asked] == [7800, 600]
     assert call(*["verify", "--site", str(site), "--soak-seconds", "600"]).exit_code == 2
+
+
+def test_a_host_that_is_not_there_is_an_error(site: Path) -> None:
+    done = call("verify", "-i", str(site), "--host", "stroe")
+    assert done.exit_code == 2
+    assert "there is no host 'stroe'" in done.stderr
+    assert "did you mean 'store'" in done.stderr
 
 
 @pytest.fixture

@@ -65,6 +65,9 @@ def test_no_number_of_timers_is_said_again() -> None:
         ({"mutant": ""}, "mutant"),
         ({"made_of": ["LEM-9-99"]}, "no other control"),
         ({"made_of": ["LEM-3-01"]}, "no other control"),
+        ({"binds": []}, "binds"),
+        ({"binds": ["toaster"]}, "binds"),
+        ({"not_applicable": "because"}, "a reason 'because'"),
         ({"colour": "green"}, "colour"),
     ],
 )

@@ -7,6 +7,6 @@ it calls `invalid` or `not_measurable`.
 
 from __future__ import annotations
 
-from lemonstand.evidence.signals import Invalid, NotMeasurable, Unmet, expect, invalid, not_measurable, shown
+from lemonstand.evidence.signals import Invalid, NotApplicable, NotMeasurable, NotMeasured, Unmet, expect, invalid, not_measurable, shown
 
-__all__ = ["Invalid", "NotMeasurable", "Unmet", "expect", "invalid", "not_measurable", "shown"]
+__all__ = ["Invalid", "NotApplicable", "NotMeasurable", "NotMeasured", "Unmet", "expect", "invalid", "not_measurable", "shown"]

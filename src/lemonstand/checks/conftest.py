@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import json
-import re
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import testinfra
 
 from lemonstand.checks import Invalid
 from lemonstand.checks.connections import Connection, read_connections, sockets_directory
 from lemonstand.checks.facts import Facts
+from lemonstand.checks.hosts import described, noting, reach, take_snapshots
 from lemonstand.checks.vantage import Doors, Prober
 from lemonstand.errors import LemonstandError
 from lemonstand.phone.look import Look
 from lemonstand.policy import load_flows, load_timers
+from lemonstand.policy.deviations import waivers_of
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site, build, read_inventory
 
@@ -33,10 +30,8 @@ Members = dict[str, list[str]]
 SINGLE = {"edge": "edges", "frontend": "frontends", "auth": "auths", "store": "stores", "relay": "relays"}
 """Fixtures that make a check run once for each host of a group; `node` is every host of the site."""
 ALL = tuple(SINGLE.values())
-SNAPSHOT_SECONDS = 20
 SITE = pytest.StashKey[Site]()
 VANTAGE = "lemonstand.checks.vantage"
-_PROGRAM = Path(__file__).with_name("snapshot.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,7 +59,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs a check once for each host it asks for."""
+    """Runs a check once for each host it asks for, or for each waiver."""
+    if "waiver" in metafunc.fixturenames:
+        waivers = waivers_of(_site(metafunc.config))
+        cases = [pytest.param(waiver, marks=pytest.mark.supports(*waiver.controls), id=waiver.id) for waiver in waivers]
+        metafunc.parametrize("waiver", cases)
     for fixture, group in {**SINGLE, "node": ""}.items():
         if fixture not in metafunc.fixturenames:
             continue
@@ -141,15 +140,14 @@ def connections(pytestconfig: pytest.Config, site: Site) -> Iterator[dict[str, C
 
 @pytest.fixture(scope="session")
 def host(connections: dict[str, Connection]) -> HostFactory:
-    """A factory of testinfra hosts: `host("frontend").run("…")`."""
+    """A factory of testinfra hosts: `host("frontend").run("…")`. What they run is noted for the evidence."""
     made: dict[str, Any] = {}
 
     def factory(name: str) -> Any:
         if name not in connections:
             raise Invalid(f"the inventory has no host '{name}'")
         if name not in made:
-            way = connections[name]
-            made[name] = testinfra.get_host(way.target, ssh_extra_args=way.ssh_arguments, sudo=way.sudo)
+            made[name] = noting(name, reach(connections[name]))
         return made[name]
 
     return factory
@@ -162,27 +160,14 @@ def look(prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[
 
 
 @pytest.fixture(scope="session")
-def snapshots(pytestconfig: pytest.Config, host: HostFactory, nodes: list[str]) -> Snapshots:
+def snapshots(pytestconfig: pytest.Config, connections: dict[str, Connection], nodes: list[str]) -> Snapshots:
     """The state of each host as it was when the checks began, read from all of them at once."""
-    program = base64.b64encode(_PROGRAM.read_bytes()).decode()
-
-    def take(name: str) -> Facts | Exception:
-        try:
-            done = host(name).run(f"echo {program} | base64 -d | timeout {SNAPSHOT_SECONDS} python3 -")
-            if done.rc != 0:
-                said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                return Invalid(f"{name} can't be read (exit {done.rc}): {said}")
-            return Facts(name, json.loads(done.stdout))
-        except (OSError, RuntimeError, ValueError) as problem:
-            return Invalid(f"{name} can't be read: {_brief(problem)}")
-
-    with ThreadPoolExecutor(max_workers=max(1, min(16, len(nodes)))) as pool:
-        taken = dict(zip(nodes, pool.map(take, nodes), strict=True))
+    taken = take_snapshots(connections, nodes)
     recorder = pytestconfig.pluginmanager.get_plugin("lemonstand-recorder")
     if recorder is not None:
         for name, facts in taken.items():
             if isinstance(facts, Facts):
-                recorder.saw_host(name, _described(facts))
+                recorder.saw_host(name, described(facts))
 
     def of(name: str) -> Facts:
         found = taken.get(name)
@@ -195,25 +180,10 @@ def snapshots(pytestconfig: pytest.Config, host: HostFactory, nodes: list[str]) 
     return of
 
 
-def _brief(problem: Exception) -> str:
-    """testinfra tells a failed connection with the whole command, which holds a whole program: what ssh said is enough."""
-    found = re.search(r"exit_status=(\d+).*_?stderr=b?(['\"])(.*?)\2\)?", str(problem), re.DOTALL)
-    return f"ssh exit {found.group(1)}: {found.group(3)[:300]}" if found else str(problem)[:300]
-
-
-def _described(facts: Facts) -> dict[str, Any]:
-    """What evidence says about a host: its system and the versions of what matters here."""
-    release = dict(line.partition("=")[::2] for line in facts.data["texts"].get("/etc/os-release", "").splitlines())
-    return {
-        "system": release.get("PRETTY_NAME", "").strip('"'),
-        "kernel": facts.data["kernel"],
-        "container": facts.data["virtualization"] if facts.in_container else "",
-        "packages": dict(sorted(facts.data["packages"].items())),
-    }
-
-
 @pytest.fixture(scope="session", autouse=True)
-def _site_in_evidence(pytestconfig: pytest.Config, site: Site) -> None:
+def _site_in_evidence(pytestconfig: pytest.Config, site: Site, request: pytest.FixtureRequest) -> None:
     recorder = pytestconfig.pluginmanager.get_plugin("lemonstand-recorder")
     if recorder is not None:
-        recorder.saw_site(site.settings.site_name, {host.name: list(host.groups) for host in site.hosts.values()})
+        recorder.saw_site(site)
+        if recorder.wants_states:
+            request.getfixturevalue("snapshots")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,11 +17,23 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lemonstand.checks import Invalid
 from lemonstand.checks.rules import Ruleset
+from lemonstand.evidence.notes import note
 
 SECONDS = {"s": 1, "sec": 1, "secs": 1, "second": 1, "seconds": 1, "m": 60, "min": 60, "mins": 60, "minute": 60, "minutes": 60,
            "h": 3600, "hour": 3600, "hours": 3600, "d": 86400, "day": 86400, "days": 86400}  # fmt: skip
 BYTES = {"": 1, "B": 1, "k": 1 << 10, "kB": 1 << 10, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LOOPBACK = ("127.", "::1")
+ASKED = {
+    "nft": "nft -j list ruleset", "listen": "ss -Htln; ss -Huln", "packages": "dpkg-query -W", "tracking": "chronyc -c tracking",
+    "units": "systemctl show", "socket_units": "systemctl show *.socket", "scheduled": "systemctl list-timers; cron tables",
+    "sysctl_skipped": "cat /run/lemonstand/sysctl-skipped.json", "pki": "ls -l /etc/lemonstand/pki", "mounts": "cat /proc/self/mounts",
+    "ticket_keys": "ls -l /etc/lemonstand/ticket* /run/ticket-issuer", "sieve": "sievec of a script with all extensions",
+    "secrets": "grep for private keys, hashes and credentials below /etc /srv /root /home /opt /usr/local /var",
+    "mailboxes": "find mailboxes below /srv /home /root /var /opt", "accounts": "getent passwd", "dovecot": "doveconf -a",
+    "postfix": "postconf; postconf -M; postconf -P", "issuer_processes": "pgrep -f ticket_issuer:create_app",
+}  # fmt: skip
+"""Which commands the parts of a snapshot stand for, as evidence names them."""
+SETTING_SOURCES = {"postfix": "postconf", "unit": "systemctl show"}
 
 
 def seconds(text: str) -> int:
@@ -72,9 +86,11 @@ class Settings:
     Args:
         text: the output.
         special: values as they are within one protocol, by `protocol=imap/name`.
+        host: whose they are.
     """
 
-    def __init__(self, text: str, special: dict[str, str]) -> None:
+    def __init__(self, text: str, special: dict[str, str], host: str = "") -> None:
+        self.host = host
         self.values: dict[str, str] = {}
         self.special = special
         path: list[str] = []
@@ -99,14 +115,17 @@ class Settings:
             found = self.special.get(f"protocol={protocol}/{name}")
             if found is None:
                 raise Invalid(f"doveconf does not show {name} for protocol {protocol}")
+            note("setting", self.host, f"doveconf -f protocol={protocol} {name}", found)
             return found
         for group in ("ssl_server", "ssl_client"):
             if name.startswith(group + "_"):
                 inner = self.values.get(f"{group}/{name.removeprefix(group + '_')}")
                 if inner is not None:
+                    note("setting", self.host, f"doveconf {name}", inner)
                     return inner
         if name not in self.values:
             raise Invalid(f"doveconf does not show {name}")
+        note("setting", self.host, f"doveconf {name}", self.values[name])
         return self.values[name]
 
     def section(self, prefix: str) -> dict[str, str]:
@@ -184,6 +203,31 @@ class Certificate:
         return (self.x509.not_valid_after_utc.timestamp() - now) / 86400
 
 
+class Noting(dict[str, Any]):
+    """A dictionary whose readers are noted: what they asked is part of the evidence.
+
+    Args:
+        data: its content.
+        host: whose it is.
+        name: gives the question for a key, or nothing if it is not worth a note.
+    """
+
+    def __init__(self, data: dict[str, Any], host: str, name: Callable[[str], str]) -> None:
+        super().__init__(data)
+        self._host, self._name = host, name
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        question = self._name(key)
+        if question:
+            note("setting" if question.split()[0] in SETTING_SOURCES.values() else "command", self._host, question, value)
+        return value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of any dictionary."""
+        return self[key] if key in self else default  # noqa: SIM401 - this is get
+
+
 class Facts:
     """One host's snapshot.
 
@@ -194,12 +238,13 @@ class Facts:
 
     def __init__(self, name: str, data: dict[str, Any]) -> None:
         self.name = name
-        self.data = data
+        self.data = Noting(data, name, lambda key: ASKED.get(key, ""))
+        self._data = data
 
     @property
     def in_container(self) -> bool:
         """Whether the host shares a kernel with others."""
-        return str(self.data["virtualization"]) != "none"
+        return str(self._data["virtualization"]) != "none"
 
     def sysctl(self, name: str) -> int:
         """A kernel setting as it is in the host's network namespace.
@@ -207,25 +252,40 @@ class Facts:
         Raises:
             Invalid: the kernel has none of this name.
         """
-        if name not in self.data["sysctl"]:
+        if name not in self._data["sysctl"]:
             raise Invalid(f"{self.name}: the kernel shows no {name}")
-        return int(self.data["sysctl"][name])
+        value = int(self._data["sysctl"][name])
+        note("setting", self.name, f"sysctl {name}", value)
+        return value
 
-    @cached_property
+    @property
     def rules(self) -> Ruleset:
         """Its packet filter.
 
         Raises:
             Invalid: it can't be read.
         """
-        if self.data["nft"] is None:
+        found = self._ruleset
+        note("command", self.name, ASKED["nft"], self._rules_told)
+        return found
+
+    @cached_property
+    def _ruleset(self) -> Ruleset:
+        if self._data["nft"] is None:
             raise Invalid(f"{self.name}: nft lists no rules")
-        return Ruleset(self.data["nft"])
+        return Ruleset(self._data["nft"])
+
+    @cached_property
+    def _rules_told(self) -> str:
+        kinds = Counter(kind for entry in self._data["nft"] for kind in entry if kind != "metainfo")
+        return ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(kinds.items()))
 
     @property
     def sockets(self) -> list[Socket]:
         """Everything that listens."""
-        return [Socket(**entry) for entry in self.data["listen"]]
+        found = [Socket(**entry) for entry in self._data["listen"]]
+        note("command", self.name, ASKED["listen"], " ".join(f"{each.protocol} {each.address}:{each.port}" for each in found))
+        return found
 
     def unit(self, name: str) -> dict[str, str]:
         """The properties of a service.
@@ -233,10 +293,10 @@ class Facts:
         Raises:
             Invalid: there is no such service.
         """
-        found = self.data["units"].get(f"{name}.service")
+        found = self._data["units"].get(f"{name}.service")
         if found is None:
             raise Invalid(f"{self.name}: there is no {name}.service")
-        return dict(found)
+        return Noting(found, self.name, lambda key: f"systemctl show {name} -p {key}")
 
     @cached_property
     def dovecot(self) -> Settings:
@@ -245,15 +305,15 @@ class Facts:
         Raises:
             Invalid: there is no Dovecot, or its configuration is broken.
         """
-        found = self.data["dovecot"]
+        found = self._data["dovecot"]
         if not found or not found["all"]:
             raise Invalid(f"{self.name}: doveconf shows nothing")
-        return Settings(found["all"], found["special"])
+        return Settings(found["all"], found["special"], self.name)
 
     @property
     def postfix(self) -> dict[str, str]:
         """Postfix's settings in main.cf, defaults included."""
-        return _pairs(self._postfix()["main"])
+        return Noting(_pairs(self._postfix()["main"]), self.name, lambda key: f"postconf {key}")
 
     @property
     def postfix_services(self) -> dict[str, list[str]]:
@@ -266,10 +326,10 @@ class Facts:
         own = {
             key.removeprefix(name + "/"): value for key, value in _pairs(self._postfix()["overrides"]).items() if key.startswith(name + "/")
         }
-        return {**self.postfix, **own}
+        return Noting({**_pairs(self._postfix()["main"]), **own}, self.name, lambda key: f"postconf {name}/{key}")
 
     def _postfix(self) -> dict[str, str]:
-        found = self.data["postfix"]
+        found = self._data["postfix"]
         if not found:
             raise Invalid(f"{self.name}: postconf shows nothing")
         return dict(found)
@@ -280,21 +340,26 @@ class Facts:
         Raises:
             Invalid: it isn't there.
         """
-        if path not in self.data["texts"]:
+        if path not in self._data["texts"]:
             raise Invalid(f"{self.name}: there is no {path}")
-        return str(self.data["texts"][path])
+        text = str(self._data["texts"][path])
+        note("command", self.name, f"cat {path}", text)
+        return text
 
     def certificates(self) -> dict[str, Certificate]:
         """The certificates below /etc/lemonstand/pki that belong to a key, by name."""
-        return {
+        found = {
             name.removesuffix(".crt"): Certificate(name.removesuffix(".crt"), entry["pem"])
-            for name, entry in self.data["pki"].items()
+            for name, entry in self._data["pki"].items()
             if name.endswith(".crt") and not name.startswith("ca-")
         }
+        for name, each in found.items():
+            note("command", self.name, f"openssl x509 -in /etc/lemonstand/pki/{name}.crt", f"{' '.join(each.names)}; {' '.join(each.uses)}")
+        return found
 
     def authority(self, name: str) -> Certificate | None:
         """A CA this host trusts, by the CA's name."""
-        entry = self.data["pki"].get(f"ca-{name}.crt")
+        entry = self._data["pki"].get(f"ca-{name}.crt")
         return Certificate(name, entry["pem"]) if entry else None
 
 

@@ -4,15 +4,17 @@ The text is fed to `python3 -` as root; it prints one JSON object. Passwords and
 and public halves, of files that hold secrets it tells that they are there.
 """
 # os.walk and friends read all of /etc in a tenth of a second.
-# ruff: noqa: PTH110, PTH113, PTH114, PTH116, PTH118, PTH119, PTH123, PTH207
+# ruff: noqa: PTH110, PTH113, PTH114, PTH115, PTH116, PTH118, PTH119, PTH123, PTH207, PTH208
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import pwd
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -73,6 +75,18 @@ SECRET_KNOWN = (
     "/var/lib/dpkg/",
     "/var/lib/apt/",
 )
+# What a service runs: unit to how its first process is found, by its unit or its own pid file.
+RUNNING = {
+    "dovecot": "dovecot.service", "postfix": "/var/spool/postfix/pid/master.pid", "slapd": "slapd.service",
+    "ticket-issuer": "ticket-issuer.service", "chrony": "chrony.service", "ssh": "ssh.service", "systemd": "1",
+}  # fmt: skip
+# What makes a host what it is, without keys and without files that services write themselves.
+STATE_PLACES = [
+    "/etc/lemonstand", "/etc/dovecot", "/etc/postfix", "/etc/ldap/lemonstand.conf", "/etc/default/slapd", "/etc/chrony",
+    "/etc/sysctl.d/60-lemonstand.conf", "/etc/modules-load.d/lemonstand.conf", "/etc/systemd/system", "/usr/local/lib/lemonstand",
+    "/etc/nsd", "/etc/ssh/sshd_config.d",
+]  # fmt: skip
+STATE_LEFT_OUT = re.compile(r"(\.key|\.db|\.lmdb|\.pyc|\.dpkg-.*|\.pem|~)$")
 SIEVE = 'require ["enotify", "imap4flags", "relational", "vacation", "variables", "comparator-i;unicode-casemap"];\nkeep;\n'
 
 
@@ -149,6 +163,100 @@ def packages() -> dict[str, str]:
     text = run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n") or ""
     rows = [line.split("\t") for line in text.splitlines()]
     return {name: version for status, name, version in rows if status.startswith("ii") and PACKAGES.match(name)}
+
+
+def running() -> dict[str, Any]:
+    """What each service really runs, and which of the files it runs were replaced since it started."""
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            text = read(f"/proc/{entry}/stat")
+            if text:
+                parents[int(entry)] = int(text.rpartition(")")[2].split()[1])
+    found: dict[str, Any] = {}
+    for name, way in RUNNING.items():
+        if way.endswith(".service"):
+            pid = (run("systemctl", "show", way, "-p", "MainPID", "--value") or "").strip()
+        else:
+            pid = (read(way) or "").strip() if way.startswith("/") else way
+        if not pid.isdigit() or int(pid) not in parents:
+            continue
+        family = [int(pid)]
+        if name != "systemd":  # everything descends from it
+            for each in family:
+                family += [child for child, parent in parents.items() if parent == each]
+        program = link(f"/proc/{pid}/exe")
+        old = {path for each in family for path in replaced(each)}
+        if not program:  # another user's process, where root may not trace: its name, and whether the file is newer than the process
+            program = os.path.realpath(shutil.which((read(f"/proc/{pid}/cmdline") or "").split("\0")[0]) or "")
+            if program != "/" and os.path.exists(program) and os.stat(program).st_ctime > started(pid):
+                old.add(program)
+        found[name] = {"program": program.removesuffix(" (deleted)"), "outdated": sorted(old)}
+    versions = owners(sorted({entry["program"] for entry in found.values()}))
+    for entry in found.values():
+        package, version = versions.get(entry["program"], ("", ""))
+        entry["package"], entry["version"] = package, "" if entry["outdated"] else version
+    return found
+
+
+def started(pid: str) -> float:
+    """When a process began, seconds since 1970, to the second."""
+    boot = next(int(line.split()[1]) for line in (read("/proc/stat") or "").splitlines() if line.startswith("btime"))
+    ticks = int((read(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()[19])
+    return boot + ticks / os.sysconf("SC_CLK_TCK") + 1
+
+
+def link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def replaced(pid: int) -> set[str]:
+    """Programs and libraries in a process's memory that are no longer what is on disk."""
+    paths = {line.split(None, 5)[5].strip() for line in (read(f"/proc/{pid}/maps") or "").splitlines() if line.count("/")}
+    return {path.removesuffix(" (deleted)") for path in paths if path.endswith(" (deleted)") and path.startswith(("/usr/", "/lib"))}
+
+
+def owners(programs: list[str]) -> dict[str, tuple[str, str]]:
+    """Package and version a program is from: {path: (package, version)}. Paths are tried with and without /usr."""
+    asked = [path for program in programs for path in (program, program.removeprefix("/usr"))]
+    try:
+        done = subprocess.run(["dpkg-query", "-S", *asked], capture_output=True, text=True, timeout=8, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    packages: dict[str, str] = {}
+    for line in done.stdout.splitlines():
+        owner, _, path = line.partition(": ")
+        if path and not owner.startswith("diversion"):
+            packages["/usr" + path.removeprefix("/usr")] = owner.split(",")[0].split(":")[0]
+    text = run("dpkg-query", "-W", "-f", "${Package}\t${Version}\n", *sorted(set(packages.values()))) if packages else ""
+    versions = dict(line.split("\t") for line in (text or "").splitlines())
+    found = {}
+    for program in programs:
+        package = packages.get("/usr" + program.removeprefix("/usr"), "")
+        found[program] = (package, versions.get(package, ""))
+    return found
+
+
+def state() -> str:
+    """A hash of the host's configuration and package versions: two snapshots with the same one are of the same host in the same state."""
+    digest = hashlib.sha256()
+    for place in STATE_PLACES:
+        paths = [place] if os.path.isfile(place) else [os.path.join(at, name) for at, _, names in os.walk(place) for name in names]
+        for path in sorted(paths):
+            if STATE_LEFT_OUT.search(path):
+                continue
+            try:
+                mode = os.lstat(path)
+                content = os.readlink(path).encode() if stat.S_ISLNK(mode.st_mode) else open(path, "rb").read()  # noqa: SIM115
+            except OSError:
+                continue
+            digest.update(f"{path}\0{mode.st_mode:o}\0{mode.st_uid}\0{mode.st_gid}\0".encode() + hashlib.sha256(content).digest())
+    text = run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n") or ""
+    digest.update("\n".join(sorted(text.splitlines())).encode())
+    return digest.hexdigest()
 
 
 def dovecot() -> dict[str, Any] | None:
@@ -267,6 +375,8 @@ def main() -> int:
         "socket_units": socket_units(),
         "scheduled": scheduled(),
         "packages": packages(),
+        "running": running(),
+        "state": state(),
         "tracking": run("chronyc", "-c", "tracking"),
         "dovecot": dovecot(),
         "postfix": postfix(),

@@ -173,7 +173,9 @@ def test_idle_tells_at_once(outside: Session, family: int, measure: Measure) -> 
     _works(outside, "IDLE", "IDLE")
 
 
-@pytest.mark.parametrize("extension", [pytest.param(name, marks=pytest.mark.control(control), id=name) for name, control in ABSENT.items()])
+@pytest.mark.parametrize(
+    "extension", [pytest.param(name, marks=pytest.mark.supports(control), id=name) for name, control in ABSENT.items()]
+)
 def test_what_is_missing_is_not_announced(outside: Session, extension: str, family: int) -> None:
     """Nobody may rely on what Dovecot has not."""
     expect(extension not in outside["capabilities"], f"{extension} is announced", seen=outside["capabilities"], expected="not announced")

@@ -489,8 +489,7 @@ def _accepting(facts: Facts) -> list[tuple[str, set[int]]]:
     ]
 
 
-@pytest.mark.control("LEM-6.1-02")
-@pytest.mark.supports("LEM-8-18")
+@pytest.mark.control("LEM-6.1-02", "LEM-8-18")
 def test_every_opening_has_a_name_and_a_reason(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
     """Each accept rule carries the name of an active flow, which opens those ports, says why, and names controls that exist."""
     known = load_controls().by_id()

@@ -104,7 +104,7 @@ def _watch(prober: Prober, site: Site, until: float) -> list[dict[str, Any]]:
     return samples
 
 
-@pytest.mark.control("LEM-4.1-06", "LEM-4.1-07", "LEM-5-01", "LEM-5-05")
+@pytest.mark.control("LEM-4.1-06", "LEM-4.1-07", "LEM-5-01", "LEM-5-05", "LEM-7-07")
 @pytest.mark.supports("LEM-4-01", "LEM-4.1-03", "LEM-4.1-08", "LEM-7-01")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_silent_session_is_told_after_two_hours(soak: dict[str, Any], held: int, family: int, kind: str, measure: Measure) -> None:

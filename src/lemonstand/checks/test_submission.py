@@ -113,7 +113,8 @@ def test_replies_have_enhanced_codes(session: Session, family: int) -> None:
     expect(not lacking, "replies lack their enhanced code", seen=lacking, expected="X.Y.Z in each")
 
 
-@pytest.mark.control("PRO-SUB-09", "LEM-6-10")
+@pytest.mark.control("LEM-6-10")
+@pytest.mark.supports("PRO-SUB-09")
 def test_what_is_not_announced_is_refused(session: Session, family: int) -> None:
     """BINARYMIME stands for it: no keyword, no parameter. What is announced (8BITMIME, DSN, BURL) is taken."""
     announced = set(session["after_login"]) | set(session["before_tls"])

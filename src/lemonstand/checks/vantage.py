@@ -1,7 +1,7 @@
 """Fixtures of live checks: probes on hosts, the doors they knock at, the accounts they use.
 
 The vantage is a host outside the site (group `handsets`), the accounts are `lemonstand_probe_users`. Without them live checks are not
-measurable and the others still run.
+measured and the others still run.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from typing import Any
 import pytest
 
 from lemonstand import probes
-from lemonstand.checks import Invalid, NotMeasurable, Unmet
+from lemonstand.checks import Invalid, NotMeasurable, NotMeasured, Unmet
 from lemonstand.checks.connections import Connection
+from lemonstand.evidence import notes
 from lemonstand.policy import CONTROLLER, Cell, expected_matrix
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account, Door
@@ -73,10 +74,11 @@ class Running:
         command: the ssh command that runs it.
         order: the line it is given: secrets travel there, never as arguments.
         seconds: after which it ends itself.
+        what: how evidence names it: the probe and what it was told, without secrets.
     """
 
-    def __init__(self, host: str, command: list[str], order: str, seconds: float) -> None:
-        self._host = host
+    def __init__(self, host: str, command: list[str], order: str, seconds: float, what: str = "a probe") -> None:
+        self._host, self._what = host, what
         self._deadline = time.monotonic() + seconds + GRACE_SECONDS
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
@@ -118,6 +120,8 @@ class Running:
             if event.name == "refused":
                 raise Unmet("a service refuses what it must allow", event.values["message"], "leave", "see the service's journal")
             if name in {event.name, ""}:
+                if event.name != "result":
+                    notes.note("packets", self._host, f"{self._what}: {name}", event.values)
                 return event
 
     def events(self) -> Iterator[Event]:
@@ -136,7 +140,9 @@ class Running:
     def result(self) -> Any:
         """What it found."""
         with self:
-            return self.wait("result").values["data"]
+            found = self.wait("result").values["data"]
+        notes.note("packets", self._host, self._what, found)
+        return found
 
     def stop(self) -> None:
         """Ends it: without anybody at its standard input it goes away by itself."""
@@ -186,7 +192,7 @@ class Prober:
         python = ["python3", "-c", _BOOT]
         command = ["ssh", *shlex.split(way.ssh_arguments), way.target, shlex.join(["sudo", "-n", *python] if way.sudo else python)]
         order = json.dumps({"modules": _MODULES, "probe": probe, "args": args, "seconds": seconds})
-        return Running(host, command, order, seconds)
+        return Running(host, command, order, seconds, f"probe {probe} {notes.without_secrets(args)}")
 
     def ask(self, host: str, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Any:
         """Runs one and returns what it found.
@@ -208,16 +214,21 @@ class Once:
 
     def __init__(self) -> None:
         self._kept: dict[str, Future[Any]] = {}
+        self._notes: dict[str, notes.Notes] = {}
 
     def begin(self, name: str, make: Callable[[], Any]) -> None:
         """Asks, and does not wait."""
         if name not in self._kept:
-            self._kept[name] = _begin(make)
+            asked = self._notes.setdefault(name, {})
+            self._kept[name] = _begin(functools.partial(notes.apart, asked, make))
 
     def __call__(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returned or raised the first time."""
         self.begin(name, make)
-        return self._kept[name].result()
+        try:
+            return self._kept[name].result()
+        finally:
+            notes.repeat(self._notes[name])
 
 
 @pytest.fixture(scope="session")
@@ -262,11 +273,11 @@ def vantage(site: Site) -> str:
     """The host outside that live checks look from.
 
     Raises:
-        NotMeasurable: the inventory has none.
+        NotMeasured: the inventory has none.
     """
     hosts = site.group("handsets")
     if not hosts:
-        raise NotMeasurable("the inventory names no host outside the site (group 'handsets')")
+        raise NotMeasured("the inventory names no host outside the site (group 'handsets')")
     return hosts[0].name
 
 
@@ -275,11 +286,11 @@ def outsider(site: Site) -> str:
     """A mail host outside the site.
 
     Raises:
-        NotMeasurable: the inventory has none.
+        NotMeasured: the inventory has none.
     """
     hosts = site.group("peers")
     if not hosts:
-        raise NotMeasurable("the inventory names no mail host outside the site (group 'peers')")
+        raise NotMeasured("the inventory names no mail host outside the site (group 'peers')")
     return hosts[0].name
 
 
@@ -288,10 +299,10 @@ def accounts(site: Site) -> list[Account]:
     """The accounts of live checks, two or more.
 
     Raises:
-        NotMeasurable: the inventory has none.
+        NotMeasured: the inventory has none.
     """
     if not site.settings.probe_users:
-        raise NotMeasurable("the inventory names no accounts for checks (lemonstand_probe_users)")
+        raise NotMeasured("the inventory names no accounts for checks (lemonstand_probe_users)")
     return accounts_of(site)
 
 
@@ -453,4 +464,4 @@ def _dial(site: Site, prober: Prober) -> Seen:
         return [(cell, str(found[str(cell.address), cell.port])) for cell in by_source[source]]
 
     with ThreadPoolExecutor(max_workers=len(by_source) or 1) as pool:
-        return dict(pair for pairs in pool.map(ask, by_source) for pair in pairs)
+        return dict(pair for pairs in pool.map(notes.carried(ask), by_source) for pair in pairs)

@@ -100,7 +100,7 @@ def site_options(command: Callable[..., None]) -> Callable[..., None]:
 
     lab = click.option("--lab", default=DEFAULT_LAB, show_default=True, metavar="NAME", help="The lab, if the site is a lab's inventory.")
     site = click.option(
-        "--site", default=DEFAULT_SITE, show_default=True, metavar="DIR", help="The site's inventory: a directory or hosts file."
+        "-i", "--site", default=DEFAULT_SITE, show_default=True, metavar="DIR", help="The site's inventory: a directory or hosts file."
     )
     return site(lab(wrapper))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from lemonstand.cli.base import DEFAULT_LAB, Chosen, main, print_hosts, site_options
 from lemonstand.deploy import INTERRUPTED, RunResult, run_playbook
+from lemonstand.evidence.model import SCHEMA_VERSION
 from lemonstand.paths import data_dir, lab_dir
 from lemonstand.policy.deviations import deviations
 from lemonstand.policy.families import one_family_flows
@@ -48,16 +50,34 @@ def check(chosen: Chosen) -> None:
 @main.command()
 @site_options
 @click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern), and the auth hosts they need.")
-def plan(chosen: Chosen, limit: str | None) -> None:
-    """Shows what `apply` would change; changes nothing."""
+@click.option("--junit", "junit_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write it as JUnit XML.")
+def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
+    """Shows what `apply` would change, and what differs from the last evidence; changes nothing. One line if nothing does."""
+    from lemonstand.checks.drift import drift  # noqa: PLC0415 - testinfra is slow to import
+    from lemonstand.evidence.write import read_evidence, write_plan  # noqa: PLC0415
+
     loaded = chosen.load()
-    console = Console()
+    console = Console(highlight=False, soft_wrap=True)
     result = _run(console, chosen, loaded, check=True, diff=True, limit=limit, tags=None)
     for change in result.record.changes:
-        console.print(f"would change  {change.host:<12} {escape(change.task)}", highlight=False, soft_wrap=True)
+        console.print(f"would change  {change.host:<12} {escape(change.task)}")
         for detail in change.details:
-            console.print(f"              {escape(detail)}", highlight=False, soft_wrap=True)
-    if result.exit_code == 0 and not result.record.changes:
+            console.print(f"              {escape(detail)}")
+    if result.exit_code:
+        finish(console, chosen, result, ["plan"], limit)
+    evidence = read_evidence(chosen.state(loaded) / "evidence" / "evidence.json")
+    known = evidence if evidence is not None and evidence.get("schema") == SCHEMA_VERSION else None
+    since = drift(loaded, known) if known else []
+    when = str(known["ended"])[:16].replace("T", " ") if known else ""
+    for each in since:
+        console.print(f"since {when}  {escape(str(each))}")
+    if junit_path is not None:
+        changes = [(change.host, change.task) for change in result.record.changes]
+        write_plan(junit_path, loaded.settings.site_name, list(loaded.hosts), changes, [str(each) for each in since])
+    if not result.record.changes and not since:
+        console.print(f"nothing would change; all is as it was verified on {when}" if known else "nothing would change; never verified")
+        return
+    if not result.record.changes:
         console.print("nothing would change")
     finish(console, chosen, result, ["plan"], limit)
 
@@ -107,6 +127,14 @@ def summary(chosen: Chosen) -> None:
     console.print("Try:")
     for line in tries:
         console.print(f"  {' '.join(line.split())}", soft_wrap=True)
+    from lemonstand.evidence.show import one_line, print_waivers  # noqa: PLC0415
+    from lemonstand.evidence.write import read_evidence  # noqa: PLC0415
+
+    evidence = read_evidence(chosen.state(loaded) / "evidence" / "evidence.json")
+    if evidence is not None and evidence.get("schema") == SCHEMA_VERSION:
+        console.print()
+        print_waivers(console, evidence)
+        console.print(one_line(evidence), soft_wrap=True)
 
 
 def _run(console: Console, chosen: Chosen, site: Site, *, check: bool, diff: bool, limit: str | None, tags: str | None) -> RunResult:
@@ -119,7 +147,7 @@ def _run(console: Console, chosen: Chosen, site: Site, *, check: bool, diff: boo
         limit=f"{limit}:{NEEDED}" if limit else None,
         tags=tags,
         env=chosen.env,
-        observer=observer(console, show_differences=diff),
+        observer=observer(console, show_differences=diff, looks_only=check),
     )
 
 

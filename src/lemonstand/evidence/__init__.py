@@ -1,5 +1,5 @@
-"""Evidence: what a verification saw, control by control, as JSON, JUnit and on the terminal."""
+"""Evidence: what verifications saw, control by control, as JSON, JUnit, OSCAL and on the terminal; bundles of it, and what changed."""
 
-from lemonstand.evidence.run import verify
+from lemonstand.evidence.run import Selection, verify
 
-__all__ = ["verify"]
+__all__ = ["Selection", "verify"]

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 from rich.markup import escape
 
-from lemonstand import __version__
-from lemonstand.evidence.model import CLASSES, OUTCOMES, SCHEMA_VERSION, Measurement, Outcome, Result, Standing, judge
-from lemonstand.evidence.signals import Invalid, NotMeasurable, Unmet
-from lemonstand.evidence.write import write_evidence, write_junit
+from lemonstand.evidence import notes
+from lemonstand.evidence.document import Session, document, stamp
+from lemonstand.evidence.merge import earlier
+from lemonstand.evidence.model import CLASSES, OUTCOMES, Awaited, Kind, Measurement, Outcome, Result, topic
+from lemonstand.evidence.secrets import Gate
+from lemonstand.evidence.signals import Invalid, NotApplicable, NotMeasurable, NotMeasured, Unmet
+from lemonstand.evidence.write import read_evidence, write_evidence, write_junit
 from lemonstand.policy.controls import Controls, load_controls
+
+if TYPE_CHECKING:
+    from lemonstand.site import Site
 
 MARKS = {
     "control(*ids)": "the controls this check answers",
@@ -30,7 +36,14 @@ MARKS = {
     "absent(reason)": "set by lemonstand: the site has no such host",
 }
 HOST_FIXTURES = ("edge", "frontend", "auth", "store", "relay", "node")
-WORDS: dict[Outcome, str] = {"pass": "[green]·[/]", "fail": "[bold red]F[/]", "invalid": "[magenta]![/]", "not-measurable": "[dim]-[/]"}
+GATES: tuple[Awaited, ...] = ("disruptive", "soak")
+"""Marks of checks that only run when they are asked for, by an option of the same name."""
+WORDS: dict[Outcome, str] = {
+    "pass": "[green]·[/]", "fail": "[bold red]F[/]", "invalid": "[magenta]![/]", "not-measurable": "[dim]-[/]", "not-measured": "[dim]?[/]",
+    "not-applicable": "[dim]/[/]",
+}  # fmt: skip
+FORGIVEN = {"not-measurable", "not-measured", "not-applicable"}
+"""Outcomes that pytest's own count must not take for failures."""
 RECORDER = "lemonstand-recorder"
 SOAK_SECONDS = 7800
 """How long a soak holds its connections: more than the 2 h 4 min state must be kept for."""
@@ -43,10 +56,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("lemonstand")
     group.addoption("--inventory", default=None, help="the site's inventory")
     group.addoption("--evidence", default=None, help="directory for evidence.json and junit.xml")
+    group.addoption("--merge", action="store_true", help="keep results of earlier runs that are about the same state")
     group.addoption("--disruptive", action="store_true", help="run checks that disturb the site as well")
     group.addoption("--soak", action="store_true", help="run checks that hold connections for more than two hours as well")
     group.addoption("--soak-seconds", type=int, default=SOAK_SECONDS, help="hold them for this long: below the default, answers are scaled")
     group.addoption("--select-control", action="append", default=[], help="only checks of this control, pattern (LEM-7-*) or topic")
+    group.addoption("--select-section", action="append", default=[], help="only checks of this section's controls")
+    group.addoption("--select-host", action="append", default=[], help="only checks that look at this host")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,14 +75,48 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """`measure(name, value, unit="")`: keeps something the check saw in its evidence."""
-    recorder: Any = request.config.pluginmanager.get_plugin(RECORDER)
+    """`measure(name, value, unit="", volatile=None)`: keeps something the check saw in its evidence.
 
-    def keep(name: str, value: object, unit: str = "") -> None:
+    A value is volatile if it differs between two verifications of an unchanged site; by default that is a number with a fraction, and
+    what live checks count in seconds or bytes.
+    """
+    result = _result(request)
+
+    def keep(name: str, value: object, unit: str = "", *, volatile: bool | None = None) -> None:
         plain = value if value is None or isinstance(value, bool | int | float | str) else str(value)
-        recorder.result(request.node).measured.append(Measurement(name, plain, unit))
+        if volatile is None:
+            volatile = isinstance(plain, float) or (result.answer != "configuration" and bool(unit))
+        result.measured.append(Measurement(name, plain, unit, volatile))
 
     return keep
+
+
+@pytest.fixture
+def table(request: pytest.FixtureRequest) -> Callable[[str, Iterable[str], Iterable[Iterable[Any]]], None]:
+    """`table(name, columns, rows)`: keeps rows of plain values, such as the cells of a matrix."""
+    result = _result(request)
+
+    def keep(name: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+        result.tables.append({"name": name, "columns": list(columns), "rows": [list(row) for row in rows]})
+
+    return keep
+
+
+@pytest.fixture
+def series(request: pytest.FixtureRequest) -> Callable[[str, Iterable[tuple[float, float]], str], None]:
+    """`series(name, points, unit)`: keeps points over time: seconds from the check's start, and a value."""
+    result = _result(request)
+
+    def keep(name: str, points: Iterable[tuple[float, float]], unit: str) -> None:
+        result.series.append({"name": name, "unit": unit, "points": [[round(float(x), 3), y] for x, y in points]})
+
+    return keep
+
+
+def _result(request: pytest.FixtureRequest) -> Result:
+    recorder: Any = request.config.pluginmanager.get_plugin(RECORDER)
+    found: Result = recorder.result(request.node)
+    return found
 
 
 class Recorder:
@@ -81,38 +131,52 @@ class Recorder:
         self._config = config
         self._catalogue = catalogue
         self._folder: str | None = config.getoption("--evidence")
-        self._selection: list[str] = config.getoption("--select-control")
         self._console = Console(highlight=False)
-        self._started = dt.datetime.now(dt.UTC)
         self._results: dict[str, Result] = {}
         self._worst: dict[str, tuple[Outcome, str]] = {}
-        self._site = ""
-        self._groups: dict[str, list[str]] = {}
-        self._hosts: dict[str, dict[str, Any]] = {}
         self._topic = ""
         self._unread = False
-        self._disruptive: bool = config.getoption("--disruptive")
-        self._soak: bool = config.getoption("--soak")
-        self._waiting: dict[str, set[str]] = {"disruptive": set(), "soak": set()}
+        kind: Kind = "soak" if config.getoption("--soak") else "disruptive" if config.getoption("--disruptive") else "plain"
+        self._selection: dict[str, Any] = {
+            "controls": config.getoption("--select-control"),
+            "sections": config.getoption("--select-section"),
+            "hosts": config.getoption("--select-host"),
+            "keyword": str(config.getoption("keyword", "") or ""),
+        }
+        self._session = Session(kind=kind, selection=self._selection, inventory=config.getoption("--inventory"))
+        self._held_back: dict[str, tuple[frozenset[str], Awaited]] = {}
+        self._fixture_notes: dict[Any, notes.Notes] = {}
+        self._item_notes: dict[str, notes.Notes] = {}
+        self.secrets: Gate = Gate()
 
-    def saw_site(self, name: str, groups: dict[str, list[str]]) -> None:
-        """Notes which site this is, and the groups of its hosts."""
-        self._site, self._groups = name, groups
+    @property
+    def wants_states(self) -> bool:
+        """Whether every host's state is needed: to know if earlier results still stand."""
+        return bool(self._config.getoption("--merge"))
+
+    def saw_site(self, site: Site) -> None:
+        """Notes which site this is, and what must stay out of its evidence."""
+        self._session.site = site
+        known = [secret.get_secret_value() for host in site.hosts.values() for secret in host.settings.user_passwords.values()]
+        hashes = [user.password_hash for user in site.settings.users if user.password_hash]
+        self.secrets = Gate([*known, *hashes], [user.name for user in site.settings.users])
 
     def saw_host(self, name: str, description: dict[str, Any]) -> None:
-        """Notes a host's system and versions."""
-        self._hosts[name] = description
+        """Notes a host's system, versions and state."""
+        self._session.hosts[name] = description
 
     def result(self, item: pytest.Item) -> Result:
         """The result of a check, which is invalid until all its phases are over."""
         if item.nodeid not in self._results:
             self._results[item.nodeid] = Result(
-                check=item.nodeid.rsplit("/", 1)[-1],
+                check=_check(item),
                 answer=_answer(item),
                 outcome="invalid",
                 controls=_ids(item, "control"),
                 supports=_ids(item, "supports"),
                 host=_host(item),
+                run=self._session.kind,
+                time=stamp(dt.datetime.now(dt.UTC)),
                 message=UNFINISHED,
             )
         return self._results[item.nodeid]
@@ -124,31 +188,61 @@ class Recorder:
         faults = [fault for item in items for fault in _faults(item, known)]
         if faults:
             raise pytest.UsageError("\n".join(dict.fromkeys(faults)))
-        for mark, asked in (("disruptive", self._disruptive), ("soak", self._soak)):
-            if not asked:
-                calm = [item for item in items if item.get_closest_marker(mark) is None]
-                self._waiting[mark] = {name for item in items if item not in calm for name in _ids(item, "control")}
-                config.hook.pytest_deselected(items=[item for item in items if item not in calm])
-                items[:] = calm
-        if self._selection:
-            kept = [item for item in items if _selected(item, self._selection)]
-            config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-            items[:] = kept
+        kept = [item for item in items if not self._held(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+    def _held(self, item: pytest.Item) -> bool:
+        """Whether a check does not run, and what it waits for."""
+        awaited = next((gate for gate in GATES if item.get_closest_marker(gate) and not self._config.getoption(f"--{gate}")), None)
+        if awaited is None and not _selected(item, self._selection, self._catalogue):
+            awaited = "selection"
+        if awaited is not None:
+            self._held_back[_check(item)] = (frozenset(_ids(item, "control")), awaited)
+        return awaited is not None
+
+    @pytest.hookimpl
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """Notes what `-k` leaves out."""
+        for item in items:
+            self._held_back.setdefault(_check(item), (frozenset(_ids(item, "control")), "selection"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
+        """Keeps what a fixture asks: it belongs to every check that uses it."""
+        with notes.listening() as asked:
+            value = yield
+        self._fixture_notes[fixturedef] = asked
+        return value
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Keeps what a check asks."""
+        with notes.listening(self._item_notes.setdefault(item.nodeid, {})):
+            return (yield)
+
+    def _asked(self, item: pytest.Item) -> notes.Notes:
+        closure = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+        every: notes.Notes = {}
+        for definitions in closure.values():
+            for definition in definitions:
+                every.update(self._fixture_notes.get(definition, {}))
+        return {**every, **self._item_notes.pop(item.nodeid, {})}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Ends checks of hosts the site does not have."""
         absent = item.get_closest_marker("absent")
         if absent is not None:
-            raise NotMeasurable(absent.args[0])
+            raise NotApplicable(absent.args[0])
 
     @pytest.hookimpl
     def pytest_runtest_logstart(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
         """Begins a line for each topic."""
-        topic = nodeid.split("::", maxsplit=1)[0].rsplit("/", 1)[-1].removeprefix("test_").removesuffix(".py")
-        if topic != self._topic:
-            self._console.print(("\n" if self._topic else "") + f"{escape(topic):<16}", end=" ")
-            self._topic = topic
+        name = topic(nodeid)
+        if name != self._topic:
+            self._console.print(("\n" if self._topic else "") + f"{escape(name):<16}", end=" ")
+            self._topic = name
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -159,8 +253,7 @@ class Recorder:
         result = self.result(item)
         outcome, problem = _outcome(call, report)
         result.seconds += call.duration
-        if outcome == "not-measurable":
-            # pytest's own count must not take it for a failure.
+        if outcome in FORGIVEN:
             report.outcome, report.longrepr = "skipped", (str(item.path), 0, str(problem))
         worst, _ = self._worst.get(item.nodeid, ("pass", ""))
         if OUTCOMES.index(outcome) < OUTCOMES.index(worst):
@@ -169,7 +262,7 @@ class Recorder:
                 result.seen, result.expected, result.remedy = problem.seen, problem.expected, problem.remedy
         if report.when == "teardown":
             result.outcome, result.message = self._worst.get(item.nodeid, ("pass", ""))
-        if report.when == "teardown":
+            result.asked = notes.kept(self._asked(item))
             self._console.print(WORDS[result.outcome], end="")
         return report
 
@@ -193,42 +286,39 @@ class Recorder:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._folder is None or not results or exitstatus in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR}:
             return
-        folder = Path(self._folder)
-        evidence = self.evidence(complete=exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED})
-        write_evidence(folder / "evidence.json", evidence)
-        write_evidence(folder / "history" / f"{self._started:%Y%m%dT%H%M%S.%fZ}.json", evidence)
-        write_junit(folder / "junit.xml", self._site or "lemonstand", results)
+        self._session.complete = exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+        self._session.ended = dt.datetime.now(dt.UTC)
+        self._write(Path(self._folder), results)
 
-    def evidence(self, *, complete: bool) -> dict[str, Any]:
-        """All of it, as it is written.
+    def _write(self, folder: Path, results: list[Result]) -> None:
+        """Writes the run as it was into the history, and all that stands together as the evidence."""
+        alone = self.secrets(document(self._catalogue, self._session, results, self._awaited(results)))
+        stamp = alone["started"].replace("-", "").replace(":", "").replace(".", "-")
+        write_evidence(folder / "history" / f"{stamp}.json", alone)
+        together = alone
+        if self.wants_states:
+            previous = read_evidence(folder / "evidence.json")
+            kept, dropped = earlier(previous, alone, results)
+            if kept or dropped:
+                every = [*results, *kept]
+                merged = document(self._catalogue, self._session, every, self._awaited(every), previous=previous, dropped=dropped)
+                together = self.secrets(merged)
+        write_evidence(folder / "evidence.json", together)
+        write_junit(folder / "junit.xml", together)
 
-        Args:
-            complete: whether the session came to its end.
-        """
-        results = list(self._results.values())
-        standings = judge(self._catalogue, results)
-        ended = dt.datetime.now(dt.UTC)
-        hosts = {name: {"groups": groups, **self._hosts.get(name, {})} for name, groups in self._groups.items()}
-        return {
-            "schema": SCHEMA_VERSION,
-            "site": self._site,
-            "lemonstand": __version__,
-            "started": self._started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "ended": ended.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "complete": complete,
-            "disruptive": self._disruptive,
-            "soak": self._config.getoption("--soak-seconds") if self._soak else 0,
-            "selection": {"controls": self._selection, "keyword": str(self._config.getoption("keyword", "") or "")},
-            "hosts": hosts,
-            "results": [result.plain() for result in results],
-            "controls": [standing.plain() for standing in standings],
-            "awaiting": self._awaiting(standings, "disruptive"),
-            "awaiting_soak": self._awaiting(standings, "soak"),
-        }
+    def _awaited(self, results: list[Result]) -> dict[str, set[Awaited]]:
+        """Control to what its checks wait for that have no result."""
+        there = {result.check for result in results}
+        awaited: dict[str, set[Awaited]] = {}
+        for check, (controls, what) in self._held_back.items():
+            if check not in there:
+                for control in controls:
+                    awaited.setdefault(control, set()).add(what)
+        return awaited
 
-    def _awaiting(self, standings: list[Standing], mark: str) -> list[str]:
-        """The controls that a run of another kind answers."""
-        return [each.control.id for each in standings if each.status == "unanswered" and each.control.id in self._waiting[mark]]
+
+def _check(item: pytest.Item) -> str:
+    return item.nodeid.rsplit("/", 1)[-1]
 
 
 def _ids(item: pytest.Item, mark: str) -> tuple[str, ...]:
@@ -260,17 +350,25 @@ def _faults(item: pytest.Item, known: dict[str, Any]) -> list[str]:
     return faults
 
 
-def _selected(item: pytest.Item, selection: list[str]) -> bool:
-    topic = item.path.name.removeprefix("test_").removesuffix(".py")
+def _selected(item: pytest.Item, selection: dict[str, Any], catalogue: Controls) -> bool:
+    name = topic(_check(item))
     named = (*_ids(item, "control"), *_ids(item, "supports"))
-    return any(topic == word or any(fnmatch.fnmatchcase(name, word) for name in named) for word in selection)
+    known = catalogue.by_id()
+    wholes = {control.id for control in catalogue.controls if set(control.made_of) & set(named)}
+    return (
+        (not selection["controls"] or any(name == word or fnmatch.filter([*named, *wholes], word) for word in selection["controls"]))
+        and (not selection["sections"] or bool({known[each].section for each in named} & set(selection["sections"])))
+        and (not selection["hosts"] or _host(item) in selection["hosts"])
+    )
 
 
 def _outcome(call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Outcome, BaseException | None]:
     """What a phase means. Only an assertion in the check itself is a failure of the site: all other mishaps are ours to explain."""
     problem = call.excinfo.value if call.excinfo is not None else None
     if isinstance(problem, NotMeasurable):
-        return "not-measurable", problem
+        return "not-measured" if isinstance(problem, NotMeasured) else "not-measurable", problem
+    if isinstance(problem, NotApplicable):
+        return "not-applicable", problem
     if isinstance(problem, Invalid) or hasattr(report, "wasxfail") or report.skipped:
         return "invalid", problem
     if report.passed:
@@ -282,7 +380,7 @@ def _outcome(call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Ou
 
 
 def _message(problem: BaseException | None, report: pytest.TestReport) -> str:
-    if isinstance(problem, Invalid | NotMeasurable | Unmet):
+    if isinstance(problem, Invalid | NotMeasurable | NotApplicable | Unmet):
         return str(problem)
     if report.skipped or hasattr(report, "wasxfail"):
         return f"a check must not skip: {problem or getattr(report, 'wasxfail', '')}"

@@ -7,31 +7,58 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from lemonstand.errors import InputError, LemonstandError
-from lemonstand.evidence.show import print_summary
+from lemonstand.evidence.show import own_results, print_summary
 from lemonstand.evidence.write import check_form
 from lemonstand.policy.controls import load_controls
 
 CHECKS = Path(__file__).resolve().parent.parent / "checks"
-FAILED, INTERRUPTED = 1, 130
+FAILED, UNMEASURED, INTERRUPTED = 1, 2, 130
 _NOTHING_RAN = 5
 _PYTEST_INTERRUPTED = 2
 _REFUSED = 4
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which checks run; empty: all that are calm.
+
+    Args:
+        controls: ids of controls, patterns of them (`LEM-7-*`), or topics (`network`).
+        sections: such as `4.2`.
+        hosts: inventory names: checks that look at one of them.
+        keyword: a pytest expression (`-k`) over the checks' names.
+        disruptive: also those that disturb the site (outages, loss, reloads).
+        soak: also those that hold connections, for this many seconds.
+    """
+
+    controls: Sequence[str] = ()
+    sections: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+    keyword: str = ""
+    disruptive: bool = False
+    soak: int | None = None
+
+    def __str__(self) -> str:
+        """As on a command line."""
+        words = [("--control", each) for each in self.controls] + [("--section", each) for each in self.sections]
+        words += [("--host", each) for each in self.hosts] + ([("-k", self.keyword)] if self.keyword else [])
+        return " ".join(f"{option} {value}" for option, value in words) or "all checks"
+
+
 def verify(
     inventory: Path,
     out_dir: Path,
-    select: list[str] | None = None,
-    keyword: str | None = None,
+    selection: Selection | None = None,
     *,
-    disruptive: bool = False,
-    soak: int | None = None,
+    merge: bool = False,
     quiet: bool = False,
     checks: Path | None = None,
 ) -> int:
@@ -42,22 +69,21 @@ def verify(
     Args:
         inventory: the site's directory or hosts file.
         out_dir: gets `evidence.json`, `junit.xml` and a dated copy below `history/`.
-        select: ids of controls, patterns of them (`LEM-7-*`), or topics (`network`); default: all checks.
-        keyword: a pytest expression (`-k`) over the checks' names.
-        disruptive: also run checks that disturb the site (outages, loss, reloads).
-        soak: also run checks that hold connections for this many seconds.
+        selection: which checks.
+        merge: keep results of earlier runs in `out_dir` that are about the same state.
         quiet: print nothing; the evidence says it all.
         checks: another directory of checks.
 
     Returns:
-        0 if no check failed and none was invalid, else 1; 130 if interrupted.
+        0 if every control has an answer, 1 if one failed, 2 if something could not be measured; 130 if interrupted.
 
     Raises:
         InputError: the selection names nothing.
         LemonstandError: the checks could not be run.
     """
     folder = checks or CHECKS
-    _check_selection(select or [], folder)
+    selection = selection or Selection()
+    _check_selection(selection, folder)
     out_dir = out_dir.absolute()
     latest = out_dir / "evidence.json"
     before = latest.stat().st_mtime_ns if latest.exists() else None
@@ -65,9 +91,11 @@ def verify(
         sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "lemonstand.evidence.plugin",
         "-c", os.devnull, "--rootdir", str(folder), "--confcutdir", str(folder), "--strict-markers",
         "--inventory", str(inventory.absolute()), "--evidence", str(out_dir),
-        *(word for each in select or [] for word in ("--select-control", each)),
-        *(["--disruptive"] if disruptive else []),
-        *(["--soak", "--soak-seconds", str(soak)] if soak else []), *(["-k", keyword] if keyword else []), str(folder),
+        *_options("--select-control", selection.controls), *_options("--select-section", selection.sections),
+        *_options("--select-host", selection.hosts), *(["-k", selection.keyword] if selection.keyword else []),
+        *(["--disruptive"] if selection.disruptive else []), *(["--merge"] if merge else []),
+        *(["--soak", "--soak-seconds", str(selection.soak)] if selection.soak else []),
+        str(folder),
     ]  # fmt: skip
     # Neither the user's options nor plugins of other projects change what a check means.
     env = {key: value for key, value in os.environ.items() if key not in {"PYTEST_ADDOPTS", "PYTEST_PLUGINS"}}
@@ -80,7 +108,7 @@ def verify(
         process.wait()  # it got the same signal and writes down what it has
         code = _PYTEST_INTERRUPTED
     if code == _NOTHING_RAN:
-        raise InputError("no check matches the selection", _described(select, keyword), "leave it out to run all checks")
+        raise InputError("no check matches the selection", str(selection), "leave it out to run all checks")
     if code == _REFUSED:
         raise InputError("the checks were refused", str(inventory), "mend what is said above; `lemonstand check` reads the inventory alone")
     if not latest.exists() or latest.stat().st_mtime_ns == before:
@@ -92,23 +120,36 @@ def verify(
     if not quiet:
         print_summary(console, evidence, load_controls(), latest)
     if not evidence["complete"]:
-        return INTERRUPTED if code == _PYTEST_INTERRUPTED else FAILED
-    return FAILED if code or _bad(evidence) else 0
+        return INTERRUPTED if code == _PYTEST_INTERRUPTED else UNMEASURED
+    return exit_code(evidence)
 
 
-def _bad(evidence: dict[str, Any]) -> bool:
-    return any(result["outcome"] in {"fail", "invalid"} for result in evidence["results"])
+def exit_code(evidence: Mapping[str, Any]) -> int:
+    """0 all answered, 1 something failed, 2 something could not be measured. A run of a selection answers for itself alone."""
+    results = evidence["results"]
+    controls = evidence["controls"]
+    run = evidence["runs"][0]
+    if any(run["selection"].values()):
+        results = own_results(evidence)
+        named = {name for result in results for name in (*result["controls"], *result["supports"]) if result["outcome"] == "fail"}
+        controls = [control for control in controls if control["id"] in named]
+    if any(control["status"] == "failed" for control in controls):
+        return FAILED
+    return UNMEASURED if any(result["outcome"] == "invalid" for result in results) else 0
 
 
-def _check_selection(select: list[str], folder: Path) -> None:
-    ids = list(load_controls().by_id())
+def _options(option: str, values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]
+
+
+def _check_selection(selection: Selection, folder: Path) -> None:
+    catalogue = load_controls()
+    ids = list(catalogue.by_id())
     topics = sorted(path.stem.removeprefix("test_") for path in folder.glob("test_*.py"))
-    for word in select:
+    for word in selection.controls:
         if word not in topics and not fnmatch.filter(ids, word):
-            raise InputError(
-                f"'{word}' is no control and no topic", "--select", f"name a control such as {ids[0]}, LEM-7-*, or {', '.join(topics)}"
-            )
-
-
-def _described(select: list[str] | None, keyword: str | None) -> str:
-    return " ".join([*(select or []), *([f"-k {keyword}"] if keyword else [])]) or "all checks"
+            remedy = f"name a control such as {ids[0]}, LEM-7-*, or {', '.join(topics)}"
+            raise InputError(f"'{word}' is no control and no topic", "--control", remedy)
+    for section in selection.sections:
+        if section not in catalogue.sections():
+            raise InputError(f"there is no section '{section}'", "--section", f"one of {', '.join(catalogue.sections())}")

@@ -1,4 +1,4 @@
-"""Says on a terminal what evidence holds: a table of sections, every failure with what to do, what stays open."""
+"""Says on a terminal what evidence holds: every failure with what to do, what stays open, a table of sections, and one line for all."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lemonstand.evidence.model import AWAITED, AWAITS_WORDS, NO_CHECK
 from lemonstand.policy.controls import Controls
 
-COLUMNS = ("live", "scaled", "configuration", "fail", "invalid", "not-measurable", "unanswered")
-HEADINGS = ("live", "scaled", "configuration", "failed", "invalid", "not measurable", "not answered")
-STYLES = {"fail": "bold red", "invalid": "magenta"}
+COLUMNS = ("live", "scaled", "configuration", "waived", "not-applicable", "not-measurable", "not-measured", "invalid", "failed")
+HEADINGS = ("live", "scaled", "config", "waived", "n/a", "not here", "open", "could not", "failed")
+STYLES = {"failed": "bold red", "invalid": "magenta"}
 
 
 def print_summary(console: Console, evidence: Mapping[str, Any], catalogue: Controls, path: Path) -> None:
@@ -28,47 +29,132 @@ def print_summary(console: Console, evidence: Mapping[str, Any], catalogue: Cont
         catalogue: statements and what enforces them.
         path: of `evidence.json`.
     """
-    for result in evidence["results"]:
+    if not evidence["complete"]:
+        console.print("\n[bold red]interrupted:[/] this is half a verification; what did not run is not answered", soft_wrap=True)
+    run, mine = evidence["runs"][0], own_results(evidence)
+    partial = any(run["selection"].values())
+    for result in mine if partial else evidence["results"]:
         if result["outcome"] in {"fail", "invalid"}:
-            _print_problem(console, result, catalogue)
-    partial = bool(evidence["selection"]["controls"] or evidence["selection"]["keyword"])
+            _print_problem(console, result, catalogue, _waiver_of(result, evidence))
+    _print_ended(console, evidence)
     _print_open(console, evidence, partial)
     console.print()
     console.print(_table(evidence, partial))
-    counts = {
-        word: sum(result["outcome"] == word for result in evidence["results"]) for word in ("pass", "fail", "invalid", "not-measurable")
-    }
-    passed = sum(control["status"] == "pass" for control in evidence["controls"])
-    took = _seconds(evidence["started"], evidence["ended"])
+    count = {word: sum(result["outcome"] == word for result in mine) for word in ("pass", "fail", "invalid")}
     console.print(
-        f"{len(evidence['results'])} checks in {took:.0f} s: {counts['pass']} passed, {counts['fail']} failed, "
-        f"{counts['invalid']} invalid, {counts['not-measurable']} not measurable here; "
-        f"{passed} of {len(evidence['controls'])} controls hold",
+        f"{len(mine)} checks in {seconds(run['started'], run['ended']):.0f} s: {count['pass']} passed, {count['fail']} failed, "
+        f"{count['invalid']} could not measure, {len(mine) - sum(count.values())} had nothing to measure here",
         soft_wrap=True,
     )
-    if not evidence["complete"]:
-        console.print("[bold red]interrupted:[/] what did not run is not answered")
+    older = [each for each in evidence["runs"][1:] if each["results"]]
+    if older:
+        words = ", ".join(f"{each['results']} of {each['kind']} {each['started'][:16].replace('T', ' ')}" for each in older)
+        console.print(f"together with results that still stand: {words}", soft_wrap=True)
+    for each in evidence["dropped"]:
+        when = each["started"][:16].replace("T", " ")
+        console.print(f"dropped: {each['results']} results of {each['run']} {when}: {escape(each['reason'])}", soft_wrap=True)
+    print_waivers(console, evidence)
     console.print(f"evidence: {escape(str(path))}", soft_wrap=True)
+    console.print(f"[bold]{one_line(evidence)}[/]", soft_wrap=True)
 
 
-def _print_problem(console: Console, result: Mapping[str, Any], catalogue: Controls) -> None:
-    style = STYLES[result["outcome"]]
+def own_results(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The results of the newest run, without those of earlier ones that still stand."""
+    return [result for result in evidence["results"] if result["time"] >= evidence["runs"][0]["started"]]
+
+
+def print_control(console: Console, control: Mapping[str, Any], evidence: Mapping[str, Any]) -> None:
+    """Prints all there is about one control: what it asks, its status, each check with what was asked and seen."""
+    console.print(f"[bold]{control['id']}[/]  {control['level']}  {escape(control['statement'])}", soft_wrap=True)
+    rows = [
+        ("sources", "; ".join(control["sources"])),
+        ("differs", "; ".join(control["differs"])),
+        ("binds", ", ".join(control["binds"])),
+        ("made of", ", ".join(control["made_of"])),
+        ("status", f"{control['status']} {control['class'] or ''}".rstrip()),
+        ("reason", control["reason"]),
+        ("waiver", control["waiver"] or ""),
+        ("mutants", ", ".join(control["mutants"])),
+    ]
+    for name, text in rows:
+        if text:
+            console.print(f"  {name:<9} {escape(text)}", soft_wrap=True)
+    mine = set(control["checks"])
+    for result in evidence["results"]:
+        if result["check"] in mine:
+            support = "" if control["id"] in result["controls"] else ", supports it"
+            console.print(
+                f"\n  {result['outcome']}  {escape(result['check'])}  ({result['class']}{support}; {result['run']} {result['time'][:19]}, "
+                f"{result['seconds']:.1f} s)",
+                soft_wrap=True,
+            )
+            if result["message"]:
+                console.print(f"    {escape(short(result['message']))}", soft_wrap=True)
+            for each in result["measured"]:
+                value = f"{each['value']} {each['unit']}".rstrip()
+                console.print(f"    saw    {escape(each['name'])}: {escape(value)}", soft_wrap=True)
+            for each in result["asked"]:
+                answer = f" -> {short(each['answer'])}" if each["answer"] else ""
+                console.print(f"    asked  {escape(each['host'])}: {escape(each['what'])}{escape(answer)}", soft_wrap=True)
+    console.print()
+
+
+def one_line(evidence: Mapping[str, Any]) -> str:
+    """All controls in one line."""
+    count = evidence["counts"]
+    waiting = _waiting(evidence)
+    gates = [each for each in ("disruptive", "soak") if waiting.get(each)]
+    gated = {name for each in gates for name in waiting[each]}
+    elsewhere = {name for each in ("vantage", "selection") for name in waiting.get(each, ())} - gated
+    parts = [
+        f"{count['proven']} proven ({count['live']} live, {count['scaled']} scaled, {count['configuration']} configuration)",
+        f"{count['waived']} waived",
+        f"{count['not-applicable']} not applicable",
+        f"{count['not-measurable']} not measurable here",
+        f"{len(gated)} awaiting `verify --disruptive` or `make soak`",
+        f"{count['failed']} failed",
+    ]
+    if elsewhere:
+        parts.insert(5, f"{len(elsewhere)} not measured")
+    unasked = count["not-measured"] - len(gated | elsewhere)
+    if unasked:
+        parts.insert(5, f"{unasked} without a check")
+    if count["invalid"]:
+        parts.append(f"{count['invalid']} could not be measured")
+    return f"{count['controls']} controls: {', '.join(parts)}"
+
+
+def _waiting(evidence: Mapping[str, Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for control in evidence["controls"]:
+        for each in control["awaits"] if control["status"] == "not-measured" else ():
+            found.setdefault(each, []).append(control["id"])
+    return found
+
+
+def _waiver_of(result: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    """The waiver that covers a failure, if all its controls are waived."""
+    known = {control["id"]: control for control in evidence["controls"]}
+    mine = [known[name] for name in (*result["controls"], *result["supports"])]
+    return str(mine[0]["waiver"]) if mine and all(control["status"] == "waived" for control in mine) else ""
+
+
+def _print_problem(console: Console, result: Mapping[str, Any], catalogue: Controls, waiver: str) -> None:
+    style = "dim" if waiver else STYLES["failed" if result["outcome"] == "fail" else "invalid"]
+    word = f"WAIVED ({waiver})" if waiver else "FAILED" if result["outcome"] == "fail" else "COULD NOT MEASURE"
     names = [*result["controls"], *result["supports"]]
     known = catalogue.by_id()
     where = result["host"] or "several hosts"
-    console.print(
-        f"\n[{style}]{'FAILED' if result['outcome'] == 'fail' else 'INVALID'}[/] {escape(result['check'])} on {escape(where)}",
-        soft_wrap=True,
-    )
+    console.print(f"\n[{style}]{word}[/] {escape(result['check'])} on {escape(where)}", soft_wrap=True)
     for name in names:
         console.print(f"  {name:<12} {known[name].level:<9} {escape(known[name].statement)}", soft_wrap=True)
     if result["seen"]:
-        console.print(f"  seen:     {escape(_short(result['seen']))}", soft_wrap=True)
-        console.print(f"  expected: {escape(_short(result['expected']))}", soft_wrap=True)
+        console.print(f"  seen:     {escape(short(result['seen']))}", soft_wrap=True)
+        console.print(f"  expected: {escape(short(result['expected']))}", soft_wrap=True)
         message = result["message"].partition(": saw ")[0]
-        console.print(f"  why:      {escape(_short(message))}", soft_wrap=True)
+        console.print(f"  why:      {escape(short(message))}", soft_wrap=True)
     else:
-        console.print(f"  seen:     {escape(_short(result['message']))}", soft_wrap=True)
+        console.print(f"  seen:     {escape(short(result['message']))}", soft_wrap=True)
     console.print(f"  remedy:   {escape(result['remedy'] or _remedy(result, names, catalogue))}", soft_wrap=True)
 
 
@@ -80,22 +166,45 @@ def _remedy(result: Mapping[str, Any], names: list[str], catalogue: Controls) ->
     return f"lemonstand apply sets it; it comes from {', '.join(sources[:3])}" if sources else "see the control in controls.yml"
 
 
+def _print_ended(console: Console, evidence: Mapping[str, Any]) -> None:
+    for waiver in evidence["waivers"]:
+        if waiver["ended"]:
+            console.print(
+                f"\n[bold red]WAIVER ENDED[/] {waiver['id']} ({escape(waiver['title'])}): {escape(waiver['ended'])}\n"
+                f"  controls: {', '.join(waiver['controls'])}\n  owner:    {escape(waiver['owner'])}\n"
+                "  remedy:   meet the requirement and drop the waiver, or have its owner grant it anew",
+                soft_wrap=True,
+            )
+
+
 def _print_open(console: Console, evidence: Mapping[str, Any], partial: bool) -> None:
-    reasons = {result["message"] for result in evidence["results"] if result["outcome"] == "not-measurable"}
-    if reasons:
-        console.print("\nnot measurable here:")
-        for reason in sorted(reasons):
-            console.print(f"  {escape(_short(reason))}", soft_wrap=True)
-    awaiting = evidence["awaiting"]
-    if awaiting and not partial:
-        console.print(f"\nawaiting `lemonstand verify --disruptive`: {', '.join(awaiting)}", soft_wrap=True)
-    soak = [name for name in evidence.get("awaiting_soak", []) if name not in awaiting]
-    if soak and not partial:
-        console.print(f"awaiting `lemonstand verify --soak`: {', '.join(soak)}", soft_wrap=True)
-    later = {*awaiting, *soak}
-    unanswered = [control["id"] for control in evidence["controls"] if control["status"] == "unanswered" and control["id"] not in later]
-    if unanswered and not partial:
-        console.print(f"\nnot answered: {', '.join(unanswered)}", soft_wrap=True)
+    by_status: dict[str, dict[str, list[str]]] = {}
+    for control in evidence["controls"]:
+        if control["status"] in {"not-applicable", "not-measurable", "not-measured"} and not control["awaits"]:
+            by_status.setdefault(control["status"], {}).setdefault(control["reason"], []).append(control["id"])
+    for status, word in (("not-measurable", "not measurable here"), ("not-applicable", "not applicable"), ("not-measured", "not measured")):
+        for reason, names in by_status.get(status, {}).items():
+            if not (partial and (status == "not-applicable" or reason == NO_CHECK)):
+                console.print(f"\n{word}: {', '.join(names)}\n  {escape(short(reason))}", soft_wrap=True)
+    if partial:
+        return
+    waiting = _waiting(evidence)
+    for each in AWAITED:
+        if waiting.get(each):
+            console.print(f"\nawaiting {AWAITS_WORDS[each]}: {', '.join(waiting[each])}", soft_wrap=True)
+
+
+def print_waivers(console: Console, evidence: Mapping[str, Any]) -> None:
+    """Prints the waivers that hold, by name."""
+    statuses = {control["id"]: control["status"] for control in evidence["controls"]}
+    mine = [waiver for waiver in evidence["waivers"] if not waiver["ended"]]
+    if mine:
+        console.print("waivers:")
+    for waiver in mine:
+        note = " [yellow]superfluous: its controls are proven without it[/]" if waiver["superfluous"] else ""
+        part = f"; {escape(waiver['part'])}" if waiver["part"] else ""
+        covers = ", ".join(f"{name} {statuses.get(name, '')}" if waiver["part"] else name for name in waiver["controls"])
+        console.print(f"  {waiver['id']:<11} {escape(waiver['title'])} ({covers}{part}), until {waiver['expires']}{note}", soft_wrap=True)
 
 
 def _table(evidence: Mapping[str, Any], partial: bool) -> Table:
@@ -104,12 +213,14 @@ def _table(evidence: Mapping[str, Any], partial: bool) -> Table:
     for heading in HEADINGS:
         table.add_column(heading, justify="right")
     rows: dict[str, dict[str, int]] = {}
+    silent: dict[str, bool] = {}
     for control in evidence["controls"]:
         row = rows.setdefault(control["section"], dict.fromkeys(COLUMNS, 0))
-        row[control["class"] if control["status"] == "pass" else control["status"]] += 1
+        row[control["class"] if control["status"] == "proven" else control["status"]] += 1
+        silent[control["section"]] = silent.get(control["section"], True) and not control["checks"]
     total = dict.fromkeys(COLUMNS, 0)
     for section, row in rows.items():
-        if partial and row["unanswered"] == sum(row.values()):
+        if partial and silent[section]:
             continue
         table.add_row(section, *(_cell(name, row[name]) for name in COLUMNS))
         total = {name: total[name] + row[name] for name in COLUMNS}
@@ -123,9 +234,11 @@ def _cell(name: str, count: int) -> str:
     return f"[{STYLES[name]}]{count}[/]" if name in STYLES else str(count)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text in one line of a bearable length."""
     return textwrap.shorten(" ".join(text.split()), 600, placeholder=" …")
 
 
-def _seconds(started: str, ended: str) -> float:
+def seconds(started: str, ended: str) -> float:
+    """From one time of evidence to another."""
     return (dt.datetime.fromisoformat(ended) - dt.datetime.fromisoformat(started)).total_seconds()

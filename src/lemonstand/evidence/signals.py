@@ -13,6 +13,14 @@ class NotMeasurable(Exception):
     """This place can't show it (a kernel setting of the machine below a container): neither a pass nor a failure."""
 
 
+class NotMeasured(NotMeasurable):
+    """Nobody gave what is needed to look: a host outside, accounts for checks."""
+
+
+class NotApplicable(Exception):
+    """The site has nothing that the check could look at."""
+
+
 class Unmet(AssertionError):
     """A control does not hold.
 

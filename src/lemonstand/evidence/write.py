@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 
 from lemonstand.errors import LemonstandError
-from lemonstand.evidence.model import Result
+from lemonstand.evidence.model import topic
 
 SCHEMA = Path(__file__).with_name("evidence.schema.json")
 
@@ -42,29 +42,71 @@ def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(evidence, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_junit(path: Path, name: str, results: Sequence[Result]) -> None:
-    """Writes the results as JUnit XML: `failure` for fail, `error` for invalid, `skipped` for not measurable.
+def read_evidence(path: Path) -> dict[str, Any] | None:
+    """Evidence as it was written; None if there is none, or none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+JUNIT_TAGS = {"fail": "failure", "invalid": "error", "not-measurable": "skipped", "not-measured": "skipped", "not-applicable": "skipped"}
+
+
+def write_junit(path: Path, evidence: Mapping[str, Any]) -> None:
+    """Writes the results as JUnit XML: `failure` for fail, `error` for invalid, `skipped` for what was not measured, and why.
 
     Args:
         path: the file.
-        name: of the suite.
-        results: one test case each.
+        evidence: the document.
     """
-    tally = {word: sum(result.outcome == word for result in results) for word in ("fail", "invalid", "not-measurable")}
+    results = evidence["results"]
+    tally = {tag: sum(JUNIT_TAGS.get(result["outcome"]) == tag for result in results) for tag in ("failure", "error", "skipped")}
     suite = ET.Element(
-        "testsuite", name=name, tests=str(len(results)), failures=str(tally["fail"]), errors=str(tally["invalid"]),
-        skipped=str(tally["not-measurable"]), time=f"{sum(result.seconds for result in results):.3f}",
+        "testsuite", name=evidence["site"] or "lemonstand", tests=str(len(results)), failures=str(tally["failure"]),
+        errors=str(tally["error"]), skipped=str(tally["skipped"]), time=f"{sum(result['seconds'] for result in results):.3f}",
+        timestamp=evidence["started"],
     )  # fmt: skip
     for result in results:
-        case = ET.SubElement(suite, "testcase", classname=result.topic, name=result.check.split("::")[-1], time=f"{result.seconds:.3f}")
+        case = ET.SubElement(
+            suite, "testcase", classname=topic(result["check"]), name=result["check"].split("::")[-1], time=f"{result['seconds']:.3f}"
+        )
         properties = ET.SubElement(case, "properties")
-        for key, value in (("class", result.answer), ("controls", " ".join(result.controls)), ("host", result.host or "")):
+        for key, value in (("class", result["class"]), ("controls", " ".join(result["controls"])), ("host", result["host"] or "")):
             ET.SubElement(properties, "property", name=key, value=value)
-        tag = {"fail": "failure", "invalid": "error", "not-measurable": "skipped"}.get(result.outcome)
+        tag = JUNIT_TAGS.get(result["outcome"])
         if tag:
-            ET.SubElement(case, tag, message=_clean(result.message)).text = None if tag == "skipped" else _clean(result.message)
+            ET.SubElement(case, tag, message=clean(result["message"])).text = None if tag == "skipped" else clean(result["message"])
+    write_suites(path, [suite])
+
+
+def write_plan(path: Path, site: str, hosts: Sequence[str], changes: Sequence[tuple[str, str]], since: Sequence[str]) -> None:
+    """Writes what `plan` found as JUnit XML: a case for each host, and one for what differs from the last evidence.
+
+    Args:
+        path: the file.
+        site: its name.
+        hosts: all of them.
+        changes: host and task that would change something.
+        since: what differs, a line each.
+    """
+    named = [*hosts, *dict.fromkeys(host for host, _ in changes if host not in hosts)]
+    cases = {("apply", host): [task for at, task in changes if at == host] for host in named}
+    cases["evidence", "as it was verified"] = list(since)
+    failures = sum(bool(found) for found in cases.values())
+    suite = ET.Element("testsuite", name=f"{site} plan", tests=str(len(cases)), failures=str(failures), errors="0", skipped="0")
+    for (kind, name), found in cases.items():
+        case = ET.SubElement(suite, "testcase", classname=kind, name=name)
+        if found:
+            ET.SubElement(case, "failure", message=clean(f"{len(found)} differences")).text = clean("\n".join(found))
+    write_suites(path, [suite])
+
+
+def write_suites(path: Path, suites: Sequence[ET.Element]) -> None:
+    """Writes JUnit's root element around suites."""
     root = ET.Element("testsuites")
-    root.append(suite)
+    root.extend(suites)
     ET.indent(root)
     write_text(path, ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
 
@@ -83,6 +125,6 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without the control characters that XML 1.0 forbids."""
     return "".join(char for char in text if char in "\t\n\r" or char >= " ")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lemonstand.errors import LemonstandError
-from lemonstand.evidence import verify
+from lemonstand.evidence import Selection, verify
 from lemonstand.mutants.catalogue import Mutant
 from lemonstand.paths import lab_dir
 
@@ -74,7 +74,7 @@ def mutate(mutant: Mutant, lab: str, inventory: Path) -> Verdict:
         noticed=tuple(sorted(named)),
         others=tuple(sorted(set(failed) - named)),
         missed=tuple(wanted for wanted in mutant.noticed_by if not any(wanted in name for name in failed)),
-        mended=bool(after) and all(result["outcome"] in {"pass", "not-measurable"} for result in after),
+        mended=bool(after) and all(result["outcome"] in {"pass", "not-measurable", "not-measured", "not-applicable"} for result in after),
         seconds=time.monotonic() - started,
     )
 
@@ -84,7 +84,7 @@ def _name(result: dict[str, Any]) -> str:
 
 
 def _checked(mutant: Mutant, inventory: Path, folder: Path) -> list[dict[str, Any]]:
-    verify(inventory, folder, None, " or ".join(mutant.noticed_by), disruptive=mutant.disruptive, quiet=True)
+    verify(inventory, folder, Selection(keyword=" or ".join(mutant.noticed_by), disruptive=mutant.disruptive), quiet=True)
     results: list[dict[str, Any]] = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))["results"]
     return results
 

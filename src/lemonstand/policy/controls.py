@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -16,11 +17,34 @@ Level = Literal["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "REQUIRED", "MAY", "
 """The strength of a requirement; `derived` ones are not in the text and follow from it."""
 
 
+Kind = Literal["edge", "frontend", "auth", "store", "relay", "handset"]
+"""What a control binds: kinds of hosts of a site, and `handset` for the clients outside."""
+
+
+class Reason(BaseModel):
+    """Why a control binds nothing at a site.
+
+    Args:
+        where: `everywhere`, or at sites without an edge of their own.
+        text: why.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    where: Literal["everywhere", "no-edges"]
+    text: str = Field(min_length=8)
+
+    def holds(self, groups: Collection[str]) -> bool:
+        """Whether it holds at a site that has hosts of these groups."""
+        return self.where == "everywhere" or "edges" not in groups
+
+
 class Control(BaseModel):
     """One requirement.
 
-    `enforced_by` names shipped files, `flow:NAME` or `timer:NAME`; `mutant` is the break its check must notice; a control that is
-    `made_of` others holds if and only if they do.
+    `binds` says whom, `differs` which later documents say it otherwise, `not_applicable` names a reason of the catalogue; `enforced_by`
+    names shipped files, `flow:NAME` or `timer:NAME`; `mutant` is the break its check must notice; a control that is `made_of` others holds
+    if and only if they do.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +54,9 @@ class Control(BaseModel):
     level: Level
     statement: str = Field(min_length=4, max_length=160)
     sources: tuple[str, ...] = Field(min_length=1)
+    binds: tuple[Kind, ...] = Field(min_length=1)
+    differs: tuple[str, ...] = ()
+    not_applicable: str | None = None
     enforced_by: tuple[str, ...]
     mutant: str = Field(min_length=4)
     made_of: tuple[str, ...] = ()
@@ -40,6 +67,7 @@ class Controls(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    reasons: dict[str, Reason] = {}
     controls: tuple[Control, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -49,6 +77,8 @@ class Controls(BaseModel):
         if twice:
             raise ValueError(f"controls share an id: {', '.join(twice)}")
         for control in self.controls:
+            if control.not_applicable is not None and control.not_applicable not in self.reasons:
+                raise ValueError(f"{control.id} names a reason '{control.not_applicable}' that is not there")
             for part in control.made_of:
                 if part not in ids or part == control.id:
                     raise ValueError(f"{control.id} is made of '{part}', which is no other control")
@@ -57,6 +87,11 @@ class Controls(BaseModel):
     def by_id(self) -> dict[str, Control]:
         """The controls by their id."""
         return {control.id: control for control in self.controls}
+
+    def reason(self, control: Control, groups: Collection[str]) -> str:
+        """Why a control binds nothing at a site with hosts of these groups; empty if it does."""
+        reason = self.reasons.get(control.not_applicable or "")
+        return reason.text if reason is not None and reason.holds(groups) else ""
 
     def sections(self) -> tuple[str, ...]:
         """The sections in their order."""

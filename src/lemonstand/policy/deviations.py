@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from lemonstand.policy.waivers import GivenWaiver, Waiver, given
 
 if TYPE_CHECKING:  # the site model builds on this package
     from lemonstand.site.model import Site
@@ -19,6 +22,8 @@ class SiteDeviation:
         what: the number that is, and what it should be.
         reason: why.
         owner: who answers for it; empty for those that ship with a profile.
+        box: the device that makes it; empty for a profile.
+        waiver: the waiver of that device.
         expires: the first day it holds no longer; None if it has no end.
     """
 
@@ -26,6 +31,8 @@ class SiteDeviation:
     what: str
     reason: str
     owner: str = ""
+    box: str = ""
+    waiver: Waiver | None = None
     expires: dt.date | None = None
 
     def __str__(self) -> str:
@@ -56,5 +63,28 @@ def deviations(site: Site) -> list[SiteDeviation]:
             value = getattr(box, hop.left)
             if box.waiver is not None and hop.waivable and value is not None and not hop.holds({**timers, hop.left: value}):
                 what = f"middlebox '{box.name}' between {box.hop}: {hop.left} = {value}, not {hop.op} {hop.right}"
-                found.append(SiteDeviation(hop.control, what, box.waiver.reason, box.waiver.owner, box.waiver.expires))
+                found.append(_of_box(hop.control, what, box.name, box.waiver))
     return found
+
+
+def _of_box(control: str, what: str, box: str, waiver: Waiver) -> SiteDeviation:
+    return SiteDeviation(control, what, waiver.reason, waiver.owner, box, waiver, waiver.expires)
+
+
+def waivers_of(site: Site) -> tuple[GivenWaiver, ...]:
+    """All waivers of a site: those that ship, its own, and those of its middleboxes, which waive a part of a control."""
+    boxes = [(each, each.waiver) for each in deviations(site) if each.waiver is not None]
+    return (
+        *given(site.settings.waivers),
+        *(
+            GivenWaiver(
+                id=f"BOX-{re.sub('[^A-Z0-9]+', '-', each.box.upper()).strip('-')}-{number}",
+                title=f"middlebox {each.box}",
+                controls=(each.control,),
+                part=each.what,
+                origin="site",
+                **dict(waiver),
+            )
+            for number, (each, waiver) in enumerate(boxes, 1)
+        ),
+    )

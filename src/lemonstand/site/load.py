@@ -75,7 +75,9 @@ def build(inventory: Path, raw: RawSite, flows: Flows, timers: Timers) -> Site:
     faults: list[LemonstandError] = [InputError(*problem) for problem in raw.problems]
     if not raw.hosts:
         if not faults:
-            faults.append(InputError("the inventory has no hosts", raw.folder, "list them in hosts.yml; inventories/example shows how"))
+            faults.append(
+                InputError("the inventory has no hosts", f"{raw.folder}/hosts.yml", "list them there; inventories/example shows how")
+            )
         raise InputErrors(faults)
     faults += _unread_files(raw)
     faults += _unique(_check_names(raw))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StrictBool, StrictInt, model_validator
 
 from lemonstand.policy import DEFAULT_PROFILE, Flow, Flows, Timers
-from lemonstand.policy.waivers import Waiver
+from lemonstand.policy.waivers import ControlWaiver, Waiver
 
 PREFIX = "lemonstand_"
 ROLE_GROUPS = ("edges", "frontends", "auths", "stores", "relays")
@@ -191,6 +191,9 @@ class SiteSettings(Strict):
     )
     flows_extra: tuple[Flow, ...] = Field((), description="flows this site adds, in the form of playbooks/flows.yml")
     flows_disabled: tuple[str, ...] = Field((), description="names of flows this site does without")
+    waivers: tuple[ControlWaiver, ...] = Field(
+        (), description="requirements this site knowingly does not meet: a list of {id, title, controls, reason, owner, date, expires}"
+    )
     review: Review | None = Field(None, description="{by, date, analysis}: the decision to open the service, after the threat analysis")
     foreign_variables: tuple[str, ...] = Field((), description="names of variables in this folder that belong to others")
 

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible import constants
 from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError
@@ -190,7 +191,35 @@ def _problem(error: AnsibleError, folder: Path) -> tuple[str, str, str]:
     if any("vault" in str(link).lower() or "decrypt" in str(link).lower() for link in chain):
         locked = [path for path in sorted(folder.rglob("*.y*ml")) if path.read_bytes().startswith(b"$ANSIBLE_VAULT")]
         return _reason(error), place or ", ".join(str(path) for path in locked) or str(folder), VAULT_REMEDY
-    return _reason(error), place or str(folder), "correct the file; `ansible-inventory --list -i` on the inventory shows what Ansible reads"
+    remedy = "correct the file; `ansible-inventory --list -i` on the inventory shows what Ansible reads"
+    if not place:
+        if not any(path.is_file() for path in folder.iterdir()):
+            return "the folder holds no file with hosts", f"{folder}/hosts.yml", "write one; inventories/example shows how"
+        broken = _broken_text(folder)
+        if broken is not None:
+            return broken[1], broken[0], remedy
+        place = _told_path(error, folder)
+    return _reason(error), place or str(folder), remedy
+
+
+def _broken_text(folder: Path) -> tuple[str, str] | None:
+    """The first of a site's files that is no text or no YAML, for errors of Ansible that name none: (where, what)."""
+    for path in sorted(folder.rglob("*.y*ml")):
+        try:
+            yaml.compose(path.read_bytes().decode("utf-8"), Loader=yaml.SafeLoader)
+        except UnicodeDecodeError as fault:
+            line = fault.object[: fault.start].count(b"\n") + 1
+            return f"{path}:{line}", "this is not UTF-8"
+        except yaml.MarkedYAMLError as fault:
+            mark = fault.problem_mark or fault.context_mark
+            return f"{path}:{mark.line + 1}" if mark else str(path), f"this is not YAML: {fault.problem}"
+    return None
+
+
+def _told_path(error: BaseException, folder: Path) -> str:
+    """A file of the site that an error's text names."""
+    found = re.search(re.escape(str(folder)) + r"/[^\s'\",:]+", " ".join(str(link) for link in _causes(error)))
+    return found.group(0) if found else ""
 
 
 def _told_origin(error: BaseException) -> str:

@@ -11,8 +11,10 @@ from typing import Any
 
 from lemonstand.errors import InputError
 from lemonstand.policy import Flows, Timers
+from lemonstand.policy.controls import load_controls
 from lemonstand.policy.families import families_of
 from lemonstand.policy.flows import ENDPOINTS
+from lemonstand.policy.waivers import load_waivers
 from lemonstand.site.fields import place_of, suggest
 from lemonstand.site.model import (
     OUTER_GROUPS,
@@ -312,6 +314,23 @@ def flows_are_known(draft: Draft) -> Iterator[InputError]:
                 )
 
 
+def waivers_are_known(draft: Draft) -> Iterator[InputError]:
+    """A site's waivers are about controls that exist, each under an id of its own."""
+    controls = load_controls().by_id()
+    taken = {waiver.id for waiver in load_waivers()}
+    for number, waiver in enumerate(draft.settings.get("waivers", ())):
+        if waiver.id in taken:
+            yield InputError(f"there is a waiver '{waiver.id}' already", draft.at("waivers", number, "id"), "give it an id of its own")
+        taken.add(waiver.id)
+        for name in waiver.controls:
+            if name not in controls:
+                yield InputError(
+                    f"waiver '{waiver.id}' is about '{name}', which is no control",
+                    draft.at("waivers", number, "controls"),
+                    suggest(name, controls, "`lemonstand verify` lists all controls"),
+                )
+
+
 def timers_agree(draft: Draft) -> Iterator[InputError]:
     """The timer profile exists, and its relations hold on every host with the numbers the site changes."""
     profile, changed = draft.settings.get("timer_profile"), draft.settings.get("timers")
@@ -556,6 +575,7 @@ RULES: tuple[Rule, ...] = (
     users_have_a_password,
     probe_users_can_log_in,
     flows_are_known,
+    waivers_are_known,
     controllers_get_in,
     families_match,
     flows_have_a_family,

@@ -1,0 +1,185 @@
+"""Puts the evidence together: results, what they say about controls, the site, and what it was measured against."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lemonstand import __version__
+from lemonstand.evidence.identity import code, inventory_hash
+from lemonstand.evidence.model import SCHEMA_VERSION, Awaited, Circumstances, Kind, Result, Standing, counts, judge, superfluous
+from lemonstand.mutants.catalogue import Mutant, load_mutants
+from lemonstand.policy.controls import Controls
+from lemonstand.policy.deviations import waivers_of
+from lemonstand.policy.waivers import GivenWaiver, given
+
+if TYPE_CHECKING:
+    from lemonstand.site import Site
+
+
+@dataclass
+class Session:
+    """One run of checks.
+
+    Args:
+        kind: what was asked for.
+        selection: which checks, in the schema's form.
+        inventory: the site's.
+        started, ended: UTC.
+        complete: whether it came to its end.
+        site: the model, once it is read.
+        hosts: what snapshots told about each.
+    """
+
+    kind: Kind
+    selection: Mapping[str, Any]
+    inventory: str | None = None
+    started: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    ended: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    complete: bool = True
+    site: Site | None = None
+    hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def partial(self) -> bool:
+        """Whether something was selected."""
+        return any(self.selection.values())
+
+
+def document(
+    catalogue: Controls,
+    session: Session,
+    results: Sequence[Result],
+    awaited: Mapping[str, Collection[Awaited]],
+    *,
+    previous: Mapping[str, Any] | None = None,
+    dropped: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The evidence, in the schema's form.
+
+    Args:
+        catalogue: all controls.
+        session: the run that was just made.
+        results: its results, and those of earlier runs that stand.
+        awaited: control to what would answer it further.
+        previous: the document the earlier results are from.
+        dropped: what of it was left out.
+    """
+    site = session.site
+    waivers = waivers_of(site) if site else given(())
+    mutants = load_mutants()
+    packages = {name: host.get("packages", {}) for name, host in session.hosts.items()}
+    groups = {group for host in site.hosts.values() for group in host.groups} if site else {"edges"}
+    around = Circumstances(groups, waivers, session.ended.date(), packages, awaited)
+    standings = judge(catalogue, results, around)
+    return {
+        "schema": SCHEMA_VERSION,
+        "site": site.settings.site_name if site else "",
+        "lemonstand": __version__,
+        "code": dict(code()),
+        "inventory": inventory_hash(Path(session.inventory)) if session.inventory else "0" * 64,
+        "started": stamp(session.started),
+        "ended": stamp(session.ended),
+        "complete": session.complete,
+        "runs": _runs(session, results, previous),
+        "dropped": [dict(each) for each in dropped],
+        "hosts": _hosts(site, session.hosts),
+        "policy": _policy(site),
+        "results": [result.plain() for result in results],
+        "controls": [standing.plain(_breaking(mutants, standing.control.id)) for standing in standings],
+        "waivers": [_waiver(each, around, standings) for each in waivers],
+        "mutants": [_mutant(each) for each in mutants],
+        "counts": counts(standings),
+    }
+
+
+def stamp(moment: dt.datetime) -> str:
+    """A time as evidence writes it."""
+    return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _runs(session: Session, results: Sequence[Result], previous: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    this = {
+        "kind": session.kind,
+        "started": stamp(session.started),
+        "ended": stamp(session.ended),
+        "complete": session.complete,
+        "selection": dict(session.selection),
+        "results": 0,
+    }
+    runs = [this, *(dict(run) for run in (previous or {}).get("runs", ()))]
+    for run in runs:
+        run["results"] = sum(_within(result, run) for result in results)
+    return [this, *(run for run in runs[1:] if run["results"])]
+
+
+def _within(result: Result, run: Mapping[str, Any]) -> bool:
+    return result.run == run["kind"] and str(run["started"]) <= result.time <= str(run["ended"])
+
+
+def _hosts(site: Site | None, seen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    if site is None:
+        return {name: {"groups": [], "zones": {}, **host} for name, host in seen.items()}
+    return {
+        host.name: {
+            "groups": list(host.groups),
+            "zones": {zone: [str(address) for address in leg.addresses] for zone, leg in host.interfaces.items()},
+            **seen.get(host.name, {}),
+        }
+        for host in site.hosts.values()
+    }
+
+
+def _policy(site: Site | None) -> dict[str, Any]:
+    if site is None:
+        return {"profile": {}, "zones": {}, "flows": [], "timers": {}, "relations": []}
+    settings = site.settings
+    return {
+        "profile": {"tls": settings.tls_profile, "timers": settings.timer_profile},
+        "zones": {name: [str(net) for net in (zone.ipv4, zone.ipv6) if net is not None] for name, zone in settings.zones.items()},
+        "flows": [
+            {
+                "name": flow.name,
+                "from": flow.source,
+                "to": flow.destination,
+                "protocol": flow.protocol,
+                "ports": list(flow.ports),
+                "published": flow.publish,
+                "reason": flow.reason,
+                "controls": list(flow.controls),
+            }
+            for flow in site.active_flows
+        ],
+        "timers": dict(site.timers_in_force),
+        "relations": [
+            relation.model_dump(include={"left", "op", "right", "reason", "control"})
+            for relation in site.timers.relations_of(settings.timer_profile)
+        ],
+    }
+
+
+def _waiver(waiver: GivenWaiver, around: Circumstances, standings: Sequence[Standing]) -> dict[str, Any]:
+    return {
+        "id": waiver.id,
+        "title": waiver.title,
+        "controls": list(waiver.controls),
+        "part": waiver.part,
+        "reason": waiver.reason,
+        "owner": waiver.owner,
+        "date": waiver.date.isoformat(),
+        "expires": waiver.expires.isoformat(),
+        "origin": waiver.origin,
+        "ended": waiver.ended(around.today, around.packages),
+        "superfluous": superfluous(waiver, standings),
+    }
+
+
+def _breaking(mutants: Sequence[Mutant], control: str) -> list[str]:
+    return [mutant.name for mutant in mutants if control in mutant.controls]
+
+
+def _mutant(mutant: Mutant) -> dict[str, Any]:
+    return {"name": mutant.name, "host": mutant.host, "controls": list(mutant.controls), "checks": list(mutant.noticed_by)}
