@@ -1,6 +1,6 @@
 # make lab: a running, deployed and verified lab. make test: everything that must pass. Both install what they need.
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test lint unit render docs bench bench-dormancy soak molecule clean distclean
+.PHONY: help setup lab test lint unit render pages docs bench bench-dormancy soak molecule clean distclean
 
 LEMONSTAND := .venv/bin/lemonstand
 LAB ?= lab
@@ -14,7 +14,7 @@ setup: ## Debian packages (as root) and the virtual environment
 lab: setup ## a lab: up, deployed, verified
 	$(LEMONSTAND) lab up --name $(LAB)
 	$(LEMONSTAND) apply --lab $(LAB)
-	$(LEMONSTAND) verify --lab $(LAB)
+	$(LEMONSTAND) verify --lab $(LAB); code=$$?; $(LEMONSTAND) report --lab $(LAB) && exit $$code
 	$(LEMONSTAND) summary --lab $(LAB)
 
 lint: setup ## ruff, mypy, yamllint, ansible-lint, syntax
@@ -30,11 +30,16 @@ unit: setup ## tests that need no host
 render: setup ## every template, judged by the programs that read it, in a container
 	.venv/bin/pytest -q tests/render
 
-test: setup lint ## all of it, with a lab of its own
+pages: ## the report in a browser without a network: links, filters, keyboard, paper
+	@scripts/setup --browser
+	.venv/bin/pytest -q tests/pages
+
+test: setup lint pages ## all of it, with a lab of its own
 	.venv/bin/pytest -q tests/unit tests/contract tests/render tests/lab
 
 docs: setup ## the documents that are made from data
 	.venv/bin/python -m lemonstand.policy.flow_chart >docs/flows.md
+	.venv/bin/python -m lemonstand.site.role_pages docs/roles
 
 bench: setup ## stages, tasks, memory, logins, forwarding and push, measured on a lab of its own
 	.venv/bin/python benchmarks/bench.py
@@ -55,4 +60,4 @@ clean: ## away with all labs, networks and changed kernel settings; caches stay
 distclean: clean ## caches and the virtual environment too
 	@if [ -x $(LEMONSTAND) ]; then $(LEMONSTAND) lab forget; fi
 	rm -rf .venv
-	@echo "these Debian packages stay: $$(sed -n 's/^packages="\(.*\)"/\1/p' scripts/setup)"
+	@echo "these Debian packages stay: $$(sed -n 's/^packages="\(.*\)"/\1/p; s/^browser="\(.*\)"/\1/p' scripts/setup)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lemonstand.site import Site, build, read_inventory
 HostFactory = Callable[[str], Any]
 Snapshots = Callable[[str], Facts]
 Measure = Callable[..., None]
+Table = Callable[[str, Iterable[str], Iterable[Iterable[Any]]], None]
 Members = dict[str, list[str]]
 
 SINGLE = {"edge": "edges", "frontend": "frontends", "auth": "auths", "store": "stores", "relay": "relays"}

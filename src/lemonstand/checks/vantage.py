@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from lemonstand.checks import Invalid, NotMeasurable, NotMeasured, Unmet
 from lemonstand.checks.connections import Connection
 from lemonstand.evidence import notes
 from lemonstand.policy import CONTROLLER, Cell, expected_matrix
+from lemonstand.policy.flows import ZONES
+from lemonstand.policy.matrix import OUTSIDE, REACHABILITY, SILENT
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import Site
@@ -465,3 +468,24 @@ def _dial(site: Site, prober: Prober) -> Seen:
 
     with ThreadPoolExecutor(max_workers=len(by_source) or 1) as pool:
         return dict(pair for pairs in pool.map(notes.carried(ask), by_source) for pair in pairs)
+
+
+def keep_matrix(site: Site, matrix: Seen, table: Callable[..., None]) -> None:
+    """Keeps the matrix: each way that a flow allows or that let something through, and how many others of a pair did not."""
+    told = []
+    silent: Counter[tuple[str, str]] = Counter()
+    expected = expected_matrix(site)
+    allowed = {(cell.source, cell.address, cell.port) for cell, flow in expected.items() if flow is not None}
+    # A zone as a destination stands for hosts of several kinds, where not each one has the service.
+    loose = {flow.name for flow in site.active_flows if flow.destination in ZONES and flow.destination != OUTSIDE}
+    for cell, flow in expected.items():
+        seen = matrix.get(cell, "")
+        # The published address stands for several hosts; the way is told for the one that a flow leads to.
+        elsewhere = flow is None and (cell.source, cell.address, cell.port) in allowed
+        wanted = flow is not None and not (flow in loose and seen and seen != "open")
+        if wanted or (flow is None and seen in THROUGH and not elsewhere):
+            told.append([cell.source, cell.destination, str(cell.address), cell.protocol, cell.port, flow or "", seen])
+        elif seen and not elsewhere:
+            silent[cell.source, cell.destination] += 1
+    table(REACHABILITY, ["from", "to", "address", "protocol", "port", "flow", "seen"], told)
+    table(SILENT, ["from", "to", "ways"], [[*pair, ways] for pair, ways in silent.items()])

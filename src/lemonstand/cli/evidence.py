@@ -70,13 +70,17 @@ def evidence_bundle(chosen: Chosen, output: Path | None, key: Path | None) -> No
     """Writes the site's evidence, in all its forms, into one file with a hash of each; signs them if given a key."""
     from lemonstand.evidence.bundle import write_bundle  # noqa: PLC0415
     from lemonstand.evidence.oscal import assessment_results  # noqa: PLC0415
+    from lemonstand.evidence.report import render  # noqa: PLC0415
+    from lemonstand.policy.controls import load_controls  # noqa: PLC0415
 
     folder = chosen.state(chosen.load()) / "evidence"
     evidence = _read(folder / "evidence.json")
     parts = {
         "evidence.json": (folder / "evidence.json").read_bytes(),
         "oscal.json": _text(assessment_results(evidence)),
-        **{name: (folder / name).read_bytes() for name in ("junit.xml", "report.html") if (folder / name).is_file()},
+        # Made anew: one that lies beside the evidence may be of an older run.
+        "report.html": render(evidence, load_controls()).encode(),
+        **{name: (folder / name).read_bytes() for name in ("junit.xml",) if (folder / name).is_file()},
     }
     stamp = evidence["ended"][:19].replace("-", "").replace(":", "")
     output = output or Path(f"{evidence['site']}-{stamp}.evidence.tar.gz")

@@ -135,7 +135,7 @@ def _hosts(site: Site | None, seen: Mapping[str, Mapping[str, Any]]) -> dict[str
 
 def _policy(site: Site | None) -> dict[str, Any]:
     if site is None:
-        return {"profile": {}, "zones": {}, "flows": [], "timers": {}, "relations": []}
+        return {"profile": {}, "zones": {}, "flows": [], "timers": {}, "relations": [], "middleboxes": []}
     settings = site.settings
     return {
         "profile": {"tls": settings.tls_profile, "timers": settings.timer_profile},
@@ -157,6 +157,10 @@ def _policy(site: Site | None) -> dict[str, Any]:
         "relations": [
             relation.model_dump(include={"left", "op", "right", "reason", "control"})
             for relation in site.timers.relations_of(settings.timer_profile)
+        ],
+        "middleboxes": [
+            {"name": box.name, "between": list(box.between), "established": box.established, "transitory": box.transitory}
+            for box in settings.middleboxes or ()
         ],
     }
 

@@ -30,6 +30,8 @@ UNLISTED: tuple[tuple[Literal["tcp", "udp"], int], ...] = (
     ("udp", 161),
 )
 """Ports that no shipped flow names: a sample of what is asked for most often, what hosts run for themselves, and one nobody uses."""
+REACHABILITY, SILENT = "reachability", "reachability: silent"
+"""Tables of evidence: each way that a flow allows or that something answered on; and how many others of a pair of hosts stayed silent."""
 Address = IPv4Address | IPv6Address
 
 
