@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from lemonstand.checks import expect, not_measurable
+from lemonstand.checks import NotMeasured, expect
 from lemonstand.checks.conftest import Measure, Snapshots
 from lemonstand.policy import load_flows
 from lemonstand.redteam import load_catalogue
@@ -24,7 +24,7 @@ def test_the_threat_analysis_was_reviewed(site: Site, measure: Measure) -> None:
     review = site.settings.review
     reason = unreviewed(site)
     if review is None or reason:
-        not_measurable(f"{reason}; read `lemonstand threat-analysis`, then put its --hash on record")
+        raise NotMeasured(f"{reason}; read `lemonstand threat-analysis`, then put its --hash on record")
     measure("reviewed by", review.by)
     measure("on", str(review.date))
 
