@@ -31,7 +31,7 @@ def acme(deployed: str, lemonstand: Command, on: Callable[..., str], monkeypatch
     monkeypatch.setenv("LEMONSTAND_LAB_CERTIFICATE", "acme")
     lemonstand("apply", "--lab", deployed)
     yield deployed
-    monkeypatch.delenv("LEMONSTAND_LAB_CERTIFICATE")
+    monkeypatch.delenv("LEMONSTAND_LAB_CERTIFICATE", raising=False)
     lemonstand("apply", "--lab", deployed)
 
 

@@ -198,7 +198,7 @@ def test_oscal_is_the_same_for_the_same_evidence() -> None:
 
 
 def test_the_gate_takes_secrets_in_whole() -> None:
-    gate = Gate(["correct horse", "correct horse battery"], ["alice@lemon.example"])
+    gate = Gate(["correct horse battery"], [("alice@lemon.example", "correct horse")])
     assert gate.text("pass 'correct horse battery' and correct horse") == f"pass '{GONE}' and {GONE}"
     assert gate({"correct horse": ["x", {"y": "correct horse"}]}) == {GONE: ["x", {"y": GONE}]}
     assert gate.text("AGFsaWNlQGxlbW9uLmV4YW1wbGUAY29ycmVjdCBob3JzZQ==") == GONE, "as SASL PLAIN sends it"
@@ -207,6 +207,12 @@ def test_the_gate_takes_secrets_in_whole() -> None:
     plain = "eyes on $6 and {CRYPT} alone, sha256 " + "ab" * 32
     assert gate.text(plain) == plain
     assert gate(7) == 7
+
+
+def test_the_gate_is_quick_on_a_large_site() -> None:
+    gate = Gate([], [(f"user{number}@lemon.example", f"password {number:08}") for number in range(20000)])
+    found = gate({"seen": ["password 00012345", "nothing"] + [f"line {number}" for number in range(20000)]})
+    assert found["seen"][:2] == [GONE, "nothing"]
 
 
 def test_junit_has_a_word_for_each_outcome(tmp_path: Path) -> None:

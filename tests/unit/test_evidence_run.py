@@ -332,7 +332,12 @@ def test_what_was_asked_is_kept(tmp_path: Path) -> None:
         from lemonstand.evidence.notes import note
 
         @pytest.fixture(scope="module")
-        def shared():
+        def silent():
+            return 1
+
+        @pytest.fixture(scope="module")
+        def shared(request):
+            request.getfixturevalue("silent")  # asks nothing, and takes nothing away
             note("command", "store", "uptime", "up 3 days")
             return 3
 
@@ -415,3 +420,18 @@ def test_a_selection_answers_for_itself(tmp_path: Path, capfd: pytest.CaptureFix
     assert code == 0
     assert control(evidence, "LEM-3-02")["status"] == "failed", "it still stands in the evidence"
     assert "FAILED" not in capfd.readouterr().out
+
+
+def test_what_varies_is_marked(tmp_path: Path) -> None:
+    body = """
+        @pytest.mark.control("LEM-3-01")
+        @pytest.mark.answer("{kind}")
+        def test_one(measure):
+            measure("number", 7)
+            measure("fraction", 0.5)
+            measure("answer", True)
+            measure("fixed", "TLSv1.3", volatile=False)
+        """
+    for kind, volatile in (("live", {"number", "fraction"}), ("configuration", {"fraction"})):
+        _, evidence = run(tmp_path, body.format(kind=kind))
+        assert {each["name"] for each in evidence["results"][0]["measured"] if each["volatile"]} == volatile

@@ -138,7 +138,8 @@ def test_limits_outlive_a_restart(
     if before["next"] != 429:
         invalid(f"the limit was not reached: {before}")
     _do(host, _issuers(site), "systemctl restart ticket-issuer")
-    after = prober.ask(frontend, "guess", inward=inward, name=name, account=accounts[0], wave=1)
+    # The first wait may be over by now; then one guess is let through and closes the name again, which takes the count of before.
+    after = prober.ask(frontend, "guess", inward=inward, name=name, account=accounts[0], wave=1, more=1)
     measure("after the restart", after["next"])
-    expect((after["wave"], after["next"]) == ([429], 429), "a restart forgives guessing", seen=after, expected=429)
+    expect(after["next"] == 429, "a restart forgives guessing", seen=after, expected=429)
     expect(after["account"] == 200, "somebody else is locked out too", seen=after["account"], expected=200)

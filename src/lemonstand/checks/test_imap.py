@@ -63,7 +63,7 @@ def outside(prober: Prober, in_both_families: InBoth, vantage: str, doors: Doors
 @pytest.mark.supports("LEM-4-01", "LEM-8-14")
 def test_a_handset_logs_in_over_starttls(session: Session, family: int, site: Site, measure: Measure) -> None:
     """Port 143 answers, offers STARTTLS, refuses a login before it, takes the right password behind it and keeps mail."""
-    measure("TLS", f"{session['tls']['version']} {session['tls']['cipher']}")
+    measure("TLS", f"{session['tls']['version']} {session['tls']['cipher']}", volatile=False)
     measure("login", session["right_seconds"], "s")
     expect(
         "STARTTLS" in session["before_tls"] and "LOGINDISABLED" in session["before_tls"],
@@ -113,7 +113,7 @@ def test_a_wrong_password_is_called_wrong(session: Session, family: int, measure
 def test_capabilities_are_told_without_asking(session: Session, family: int, measure: Measure) -> None:
     """In the greeting, and in the answer to a login whose first response came in the same line."""
     greeting, after = set(session["greeting_capabilities"]), set(session["login_capabilities"])
-    measure("after login", " ".join(sorted(after)))
+    measure("after login", " ".join(sorted(after)), volatile=False)
     expect(greeting >= BEFORE_LOGIN, "the greeting lacks capabilities", seen=sorted(greeting), expected=sorted(BEFORE_LOGIN))
     expect(
         bool(after) and after == set(session["after_login"]),
@@ -202,7 +202,7 @@ def test_in_front_of_the_edge_is_as_behind_it(
         return prober.ask(frontend.name, "features", door=near, account=accounts[0])
 
     behind = in_both_families("features behind the edge", family, ask)
-    measure("capabilities", len(outside["capabilities"]))
+    measure("capabilities", len(outside["capabilities"]), volatile=False)
     differ = sorted(set(behind["capabilities"]) ^ set(outside["capabilities"]))
     expect(not differ, "capabilities differ on the two sides of the edge", seen=differ, expected="the same")
     broken = [

@@ -47,7 +47,7 @@ def test_every_flow_gets_through(site: Site, matrix: Seen, measure: Measure) -> 
     # A zone as a destination stands for hosts of several kinds, where not each one has the service.
     kinds = {flow.name: flow.destination for flow in site.active_flows}
     fixed = [cell for cell, flow in wanted.items() if kinds[flow].endswith("s") or kinds[flow] == "internet"]
-    measure("cells of flows", len(fixed))
+    measure("cells of flows", len(fixed), volatile=False)
     # Where somebody listens only now and then, a reset shows that the packet got there.
     sometimes = {flow.name for flow in site.active_flows if flow.sometimes}
     closed = [
@@ -75,7 +75,7 @@ def test_implicit_tls_is_as_the_profile_says(site: Site, prober: Prober, vantage
     targets = [(address, port) for port in (143, 587, *IMPLICIT_TLS)]
     found = {port: what for _, port, what in prober.ask(vantage, "reach", targets=targets, timeout=KNOCK_SECONDS)}
     profile = site.settings.tls_profile
-    measure("profile", profile)
+    measure("profile", profile, volatile=False)
     wrong = [port for port in IMPLICIT_TLS if (found[port] == "open") is (profile == "seed-strict")]
     expect(not wrong, f"ports of implicit TLS are not as '{profile}' says", seen=found, expected="open unless seed-strict")
     expect(found[143] == found[587] == "open", "the ports with STARTTLS are closed", seen=found, expected="open in every profile")
@@ -121,7 +121,7 @@ def test_clients_are_told_where_to_go(site: Site, prober: Prober, vantage: str, 
         (entry["name"], entry["type"]): entry["records"]
         for entry in prober.ask(vantage, "lookup", questions=questions, server=str(servers[0]) if servers and site.is_lab else "")
     }
-    measure("records", sum(len(values) for values in found.values()))
+    measure("records", sum(len(values) for values in found.values()), volatile=False)
     wrong = [f"{name} {kind}: {found[name, kind]}" for (name, kind), values in wanted.items() if found[name, kind] != sorted(values)]
     expect(
         not wrong, "DNS leads elsewhere", seen=wrong, expected="what `lemonstand dns` prints", remedy="publish what `lemonstand dns` prints"

@@ -78,7 +78,7 @@ def test_what_is_served_is_what_lies_on_disk(sessions: Seen, prober: Prober, mea
 def _judge(found: dict[str, str], measure: Measure, where: str = "", *, weak: bool = True) -> list[str]:
     """What is wrong with the answers of `transport.versions`."""
     for name, what in found.items():
-        measure(f"{where}{name}", what)
+        measure(f"{where}{name}", what, volatile=False)
     wrong = [f"{where}{name}: {found[name]}, not taken" for name in NEW if not found[name].startswith(f"agreed {name} ")]
     bad = (*OLD, *WEAK) if weak else OLD
     return wrong + [f"{where}{name}: {found[name]}" for name in bad if found[name].startswith("agreed")]

@@ -379,9 +379,16 @@ def door(doors: Doors, family: int) -> Door:
 
 
 @pytest.fixture(scope="session")
-def exchangers(site: Site, public_ca: str) -> Doors:
-    """`exchangers(family)`: the site's MX."""
-    return functools.partial(door_to, site, public_ca, "relays")
+def exchangers(site: Site) -> Doors:
+    """`exchangers(family)`: the site's MX, whose certificate is the private CA's wherever that of clients comes from.
+
+    Raises:
+        Invalid: that CA is not there yet.
+    """
+    path = site.settings.pki_dir / "public" / "ca.crt"
+    if not path.is_file():
+        raise Invalid(f"there is no {path}: apply the site first")
+    return functools.partial(door_to, site, path.read_text(encoding="ascii"), "relays")
 
 
 @pytest.fixture

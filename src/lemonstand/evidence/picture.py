@@ -38,11 +38,14 @@ WHAT = {
 GRID = 12
 """All vertical stretches from below stand on multiples of this, those from above half way between: none can lie on another."""
 GUTTER = 300
+"""Least width of the column with the names of ways."""
 LANE, TOP_HEIGHT, LINE = 24, 58, 13
 MOST_HOSTS = 4
 LETTER = 5.9
 """Width of a letter of an address as drawn: the widest of the usual fonts."""
 WIDEST = 240
+WORD, FIGURE, BESIDE = 6.6, 7.6, 66
+"""Widths in the column of names: of a letter of a way's ends, of a figure of its ports, and of what stands beside both."""
 
 
 @dataclass
@@ -230,6 +233,7 @@ class _Layout:
     fans: list[Way]
     zones: list[Zone] = field(default_factory=list)
     width: int = 0
+    gutter: int = GUTTER
     gap: int = 0
     """Left end of the free room between the zones and who administers."""
 
@@ -249,10 +253,12 @@ class _Layout:
 
     def place_across(self) -> None:
         """Zones side by side below the board; the outside above it, as wide as the first zone; who administers at the right."""
+        names = (BESIDE + WORD * len(f"{way.source} → {way.destination}") + FIGURE * len(way.ports) for way in self.ways)
+        self.gutter = _up(max([GUTTER, *map(int, names)]))
         for box in self.boxes:
             ends = sum(box.name in _ends(way) for way in self.ways)
             box.width = _up(max(box.width, (ends + 3) * GRID))
-        x = GUTTER + GRID
+        x = self.gutter + GRID
         for name, members in self.inner.items():
             zone = self._zone(name)
             zone.x = x
@@ -263,9 +269,9 @@ class _Layout:
         self.gap = x - GRID
         self.side.x = x + GRID
         self.top[0].width = max([self.top[0].width, *(zone.width - 2 * GRID for zone in self.zones[:1])])
-        self.width = _up(max(self.side.x + self.side.width + 2 * GRID, _side_by_side(self.top, GUTTER + 2 * GRID, 2 * GRID)))
+        self.width = _up(max(self.side.x + self.side.width + 2 * GRID, _side_by_side(self.top, self.gutter + 2 * GRID, 2 * GRID)))
         for wide in (self.outside, self.board, self.strip):
-            wide.x, wide.width = GUTTER + GRID, self.width - GUTTER - 2 * GRID
+            wide.x, wide.width = self.gutter + GRID, self.width - self.gutter - 2 * GRID
 
     def place_down(self) -> None:
         """Outside, board, zones, administration."""

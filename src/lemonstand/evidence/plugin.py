@@ -77,15 +77,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def measure(request: pytest.FixtureRequest) -> Callable[..., None]:
     """`measure(name, value, unit="", volatile=None)`: keeps something the check saw in its evidence.
 
-    A value is volatile if it differs between two verifications of an unchanged site; by default that is a number with a fraction, and
-    what live checks count in seconds or bytes.
+    A value is volatile if it differs between two verifications of an unchanged site. By default that is a number with a fraction, and all
+    that was seen over the wire but yes and no: say `volatile=False` where the wire always shows the same (versions, extensions, sizes).
     """
     result = _result(request)
 
     def keep(name: str, value: object, unit: str = "", *, volatile: bool | None = None) -> None:
         plain = value if value is None or isinstance(value, bool | int | float | str) else str(value)
         if volatile is None:
-            volatile = isinstance(plain, float) or (result.answer != "configuration" and bool(unit))
+            volatile = isinstance(plain, float) or (result.answer != "configuration" and not isinstance(plain, bool))
         result.measured.append(Measurement(name, plain, unit, volatile))
 
     return keep
@@ -157,9 +157,10 @@ class Recorder:
     def saw_site(self, site: Site) -> None:
         """Notes which site this is, and what must stay out of its evidence."""
         self._session.site = site
-        known = [secret.get_secret_value() for host in site.hosts.values() for secret in host.settings.user_passwords.values()]
-        hashes = [user.password_hash for user in site.settings.users if user.password_hash]
-        self.secrets = Gate([*known, *hashes], [user.name for user in site.settings.users])
+        logins = {
+            (name, secret.get_secret_value()) for host in site.hosts.values() for name, secret in host.settings.user_passwords.items()
+        }
+        self.secrets = Gate([user.password_hash for user in site.settings.users if user.password_hash], logins)
 
     def saw_host(self, name: str, description: dict[str, Any]) -> None:
         """Notes a host's system, versions and state."""
@@ -211,9 +212,8 @@ class Recorder:
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
         """Keeps what a fixture asks: it belongs to every check that uses it."""
         with notes.listening() as asked:
-            value = yield
-        self._fixture_notes[fixturedef] = asked
-        return value
+            self._fixture_notes[fixturedef] = asked
+            return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 GONE = "(hidden)"
@@ -28,31 +28,57 @@ class Gate:
     """Takes secrets out.
 
     Args:
-        known: passwords and hashes of the inventory.
-        names: login names, which are encoded together with passwords.
+        known: secrets of the inventory, such as hashes.
+        logins: login names with their passwords; SASL sends the two together, encoded.
     """
 
-    def __init__(self, known: Iterable[str] = (), names: Iterable[str] = ()) -> None:
-        plain = {secret for secret in known if len(secret) >= SHORTEST}
-        forms = set(plain)
-        for secret in plain:
-            forms.add(base64.b64encode(secret.encode()).decode())
-            forms.update(base64.b64encode(f"\0{name}\0{secret}".encode()).decode() for name in names)
+    def __init__(self, known: Iterable[str] = (), logins: Iterable[tuple[str, str]] = ()) -> None:
+        forms = set(known)
+        for name, password in logins:
+            forms |= {password, _encoded(password), _encoded(f"\0{name}\0{password}")}
         # The longest first: one secret may be part of another.
-        self._known = [re.compile(re.escape(form)) for form in sorted(forms, key=len, reverse=True)]
+        self._forms = sorted((form for form in forms if len(form) >= SHORTEST), key=len, reverse=True)
 
     def text(self, text: str) -> str:
         """The text without them."""
-        for pattern in (*self._known, *FORMS):
-            text = pattern.sub(GONE, text)
-        return text
+        return _cleaned(text, [form for form in self._forms if form in text])
 
     def __call__(self, value: Any) -> Any:
         """A document without them, keys included."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, Mapping):
-            return {self.text(str(key)): self(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [self(each) for each in value]
-        return value
+        # Of thousands of passwords hardly one is anywhere: the document as a whole tells which.
+        whole = "\n".join(_strings(value))
+        return _without(value, [form for form in self._forms if form in whole])
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _strings(inner)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _strings(each)
+
+
+def _without(value: Any, present: Sequence[str]) -> Any:
+    if isinstance(value, str):
+        return _cleaned(value, present)
+    if isinstance(value, Mapping):
+        return {_cleaned(str(key), present): _without(inner, present) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without(each, present) for each in value]
+    return value
+
+
+def _cleaned(text: str, present: Sequence[str]) -> str:
+    for form in present:
+        text = text.replace(form, GONE)
+    for pattern in FORMS:
+        text = pattern.sub(GONE, text)
+    return text

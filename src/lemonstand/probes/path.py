@@ -20,7 +20,7 @@ from lemonstand.probes.imap import Imap, Literal
 from lemonstand.probes.messages import large
 from lemonstand.probes.say import emit
 from lemonstand.probes.segments import ETHER_ANY, TCP, parse
-from lemonstand.probes.wire import Account, Door
+from lemonstand.probes.wire import Account, Door, Refused
 
 TABLE = "lemonstand_probe"
 SAFETY = "lemonstand-probe"
@@ -134,13 +134,13 @@ def narrow(device: str, mtu: int, within: float) -> dict[str, Any]:
 
 
 def refuse_openings(targets: list[str], ports: list[int], count: int, within: float) -> dict[str, Any]:
-    """Answers the first forwarded SYNs to some hosts with "host unreachable"; tells `refusing` when it begins.
+    """Answers the first forwarded SYNs to some hosts with "host unreachable"; tells `refusing` when it begins, ends when it has.
 
     Args:
         targets: addresses of servers.
         ports: theirs.
         count: how many SYNs.
-        within: seconds.
+        within: seconds it waits for them.
 
     Returns:
         `refused`: how many were.
@@ -168,14 +168,18 @@ def refuse_openings(targets: list[str], ports: list[int], count: int, within: fl
     )
     try:
         emit("refusing")
-        time.sleep(within)
-        found = re.search(r"packets (\d+)", command("nft", "list", "counter", "inet", TABLE, "refused"))
+        until = time.monotonic() + within
+        refused = 0
+        while refused < count and time.monotonic() < until:
+            time.sleep(0.2)
+            found = re.search(r"packets (\d+)", command("nft", "list", "counter", "inet", TABLE, "refused"))
+            refused = int(found.group(1)) if found else 0
     finally:
         away()
-    return {"refused": int(found.group(1)) if found else 0}
+    return {"refused": refused}
 
 
-def closings(door: Door, account: Account, within: float) -> dict[str, Any]:
+def closings(door: Door, account: Account, within: float) -> None:
     """Leaves connections in each state a silent one can be in; tells `there` when they are, then waits.
 
     One idles, one was closed by the server alone, one by both sides.
@@ -183,18 +187,18 @@ def closings(door: Door, account: Account, within: float) -> dict[str, Any]:
     Args:
         within: seconds they are left so.
 
-    Returns:
-        `closed_by_server`: whether the second and the third one were, first.
+    Raises:
+        Refused: the server closes nothing after LOGOUT.
     """
     idle, half, closed = (Imap.open(door, account) for _ in range(3))
-    ended = _left(half) and _left(closed)
+    if not (_left(half) and _left(closed)):
+        raise Refused("the server does not close the connection after LOGOUT")
     closed.wire.close()
     time.sleep(0.5)
     emit("there")
     time.sleep(within)
     half.wire.close()
     idle.quit()
-    return {"closed_by_server": ended}
 
 
 def _left(session: Imap) -> bool:

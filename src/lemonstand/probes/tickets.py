@@ -168,20 +168,25 @@ def _in_place_of(user: str) -> str:
     return base64.b64encode(f"{user}\0frontend\0frontend".encode()).decode()
 
 
-def guess(inward: Inward, name: str, account: Account, wave: int) -> dict[str, Any]:
-    """Guesses a name's password, then asks once more, and asks for the account. Runs on a frontend.
+def guess(inward: Inward, name: str, account: Account, wave: int, more: int = 20) -> dict[str, Any]:
+    """Guesses a name's password, then goes on one by one until it is not tried any more, and asks for the account. Runs on a frontend.
 
     Args:
         name: a login name nobody has.
         account: must not suffer.
-        wave: guesses side by side.
+        wave: guesses side by side; an overloaded issuer answers some of them "later", which is no refusal.
+        more: guesses after it, at most.
 
     Returns:
-        `wave`: the statuses; `next`: the status of one more; `account`: that of the account with its right password.
+        `wave`: the statuses; `next`: the status of the last one more; `account`: that of the account with its right password.
     """
     with ThreadPoolExecutor(max_workers=wave) as pool:
         first = list(pool.map(lambda number: _ask(inward, name, f"guess {number}")["status"], range(wave)))
-    after = _ask(inward, name, "one more guess")["status"]
+    after = 0
+    for _ in range(more):
+        after = _ask(inward, name, "one more guess")["status"]
+        if after == 429:
+            break
     return {"wave": first, "next": after, "account": _ask(inward, account["user"], account["password"])["status"]}
 
 
