@@ -1,6 +1,6 @@
 # make lab: a running, deployed and verified lab. make test: everything that must pass. Both install what they need.
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test lint unit render pages docs bench bench-dormancy soak molecule clean distclean
+.PHONY: help setup lab test lint unit render pages docs bench bench-dormancy soak molecule roles mutants clean distclean
 
 LEMONSTAND := .venv/bin/lemonstand
 LAB ?= lab
@@ -52,6 +52,16 @@ soak: setup ## all checks, and connections held for two hours and ten minutes th
 
 molecule: setup ## the lab's life by Molecule: check, converge, idempotence, verify
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/molecule test
+
+roles: setup ## every role alone, by its own example, on a lab of its own: check, converge, idempotence, check, verify
+	scripts/roles
+
+mutants: setup ## every deliberate break on a lab of its own, and whether the checks notice; then a whole verification
+	$(LEMONSTAND) lab up --name mutants --prefix 10.88
+	$(LEMONSTAND) apply --lab mutants
+	$(LEMONSTAND) mutate --lab mutants
+	$(LEMONSTAND) verify --lab mutants
+	$(LEMONSTAND) lab down --name mutants
 
 clean: ## away with all labs, networks and changed kernel settings; caches stay
 	@if [ -x $(LEMONSTAND) ]; then $(LEMONSTAND) lab down --all; fi

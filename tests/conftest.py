@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from lemonstand.site.raw import RawSite
+
 ROOT = Path(__file__).resolve().parent.parent
+VARIABLES = ("LEMONSTAND_LAB_", "ANSIBLE_")
+"""What an inventory's values may depend on beside its files."""
 # ansible-core reads these once, when it is first imported.
 os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
 os.environ["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"] = "true"
 for name in ("ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_VAULT_IDENTITY_LIST", "ANSIBLE_INVENTORY"):
     os.environ.pop(name, None)
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Shipped checks are imported by some tests: their marks are known here, too."""
+    from lemonstand.evidence.plugin import MARKS  # noqa: PLC0415 - only now is Ansible's configuration ours
+
+    for mark, meaning in MARKS.items():
+        config.addinivalue_line("markers", f"{mark}: {meaning}")
+
+
+@pytest.fixture(scope="session")
+def _inventories_read() -> dict[tuple[object, ...], RawSite]:
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _same_inventory_is_read_once(
+    _inventories_read: dict[tuple[object, ...], RawSite], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Reading an inventory takes a process and a second. Files and variables that did not change bring the same, so they are read once."""
+    if "lab" in request.path.parts[-2:]:
+        return
+    from lemonstand.site import load  # noqa: PLC0415
+
+    read = load.read_inventory
+
+    def once(inventory: Path, env: Mapping[str, str] | None = None) -> RawSite:
+        folder = inventory if inventory.is_dir() else inventory.parent
+        files = tuple(sorted((str(path), path.read_bytes()) for path in folder.rglob("*") if path.is_file()))
+        settings = tuple(sorted((env or {}).items())), tuple(sorted(item for item in os.environ.items() if item[0].startswith(VARIABLES)))
+        key = (str(inventory), files, settings)
+        if key not in _inventories_read:
+            _inventories_read[key] = read(inventory, env)
+        return copy.deepcopy(_inventories_read[key])
+
+    monkeypatch.setattr(load, "read_inventory", once)
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from pathlib import Path
 
 import pytest
@@ -12,44 +11,79 @@ from lemonstand import checks
 from lemonstand.errors import LemonstandError
 from lemonstand.lab.topology import MACHINES
 from lemonstand.mutants import Mutant, load_mutants
-from lemonstand.mutants.catalogue import load_mutants as load
+from lemonstand.mutants.asked import shipped
+from lemonstand.mutants.catalogue import DATA, load_without
+from lemonstand.mutants.matrix import unproven
+from lemonstand.mutants.run import named
 from lemonstand.policy.controls import load_controls
 
 MUTANTS = load_mutants()
-CONTROL = re.compile(r"\b(?:LEM|PRO)-[A-Z0-9.]+-[0-9]+[a-z]?\b")
-
-
-def _checks() -> dict[str, tuple[set[str], bool]]:
-    """Every check function: the controls it names, and whether it disturbs. Read from the text: importing would need the plugin's marks."""
-    found: dict[str, tuple[set[str], bool]] = {}
-    for path in sorted(Path(checks.__file__).parent.glob("test_*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        shared = any(isinstance(node, ast.Assign) and "disruptive" in ast.unparse(node) for node in tree.body)
-        in_module = set(CONTROL.findall(path.read_text(encoding="utf-8")))
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                marks = "\n".join(ast.unparse(decorator) for decorator in node.decorator_list)
-                # Where the control is a parameter, it is one of those the module lists.
-                names = in_module if "mark.control(control)" in marks else set(CONTROL.findall(marks))
-                known, disturbs = found.get(node.name, (set(), False))
-                found[node.name] = (known | names, disturbs or shared or "mark.disruptive" in marks)
-    return found
+CONTROLS = set(load_controls().by_id())
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_names_checks_of_its_controls(mutant: Mutant) -> None:
-    known = _checks()
-    controls = load_controls().by_id()
-    assert set(mutant.controls) <= set(controls)
+    assert set(mutant.controls) <= CONTROLS
     assert mutant.host in {machine.name for machine in MACHINES}
-    assert set(mutant.noticed_by) <= set(known)
+    assert not mutant.program or (DATA / mutant.program).is_file()
+    disturbs = []
     for name in mutant.noticed_by:
-        assert known[name][0] & set(mutant.controls), f"{name} is about none of {mutant.controls}"
-    assert any(known[name][1] for name in mutant.noticed_by) == mutant.disruptive
+        meant = named(name)
+        disturbs += [check.disruptive for check in meant]
+        about = {control for check in meant for control in check.controls | check.supports}
+        assert about & set(mutant.controls), f"{name} is about none of {mutant.controls}"
+    assert any(disturbs) == mutant.disruptive
 
 
-def test_a_broken_catalogue_is_named(tmp_path: Path) -> None:
+def test_a_name_means_one_check() -> None:
+    for name in {name for mutant in MUTANTS for name in mutant.noticed_by}:
+        places = {(check.topic, check.function) for check in named(name)}
+        assert len(places) == 1 or not any(check.case for check in named(name)), f"{name} is in {places}: put the topic in front"
+
+
+def test_every_control_that_is_answered_has_a_mutant_or_a_reason() -> None:
+    lacking = unproven(MUTANTS)
+    reasons = load_without()
+    assert set(lacking) <= set(reasons), (
+        f"no mutant that a check of theirs notices: { {k: v for k, v in lacking.items() if k not in reasons} }"
+    )
+    assert set(reasons) <= set(lacking), f"these have a mutant by now: {sorted(set(reasons) - set(lacking))}"
+
+
+def test_all_checks_are_known_with_their_marks() -> None:
+    functions = {
+        (path.stem.removeprefix("test_"), node.name)
+        for path in Path(checks.__file__).parent.glob("test_*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+    assert {(check.topic, check.function) for check in shipped()} == functions
+    assert all(check.controls | check.supports for check in shipped() if check.topic != "waivers")
+    assert {check.answer for check in shipped()} <= {"live", "scaled", "configuration"}
+    assert {check.topic for check in shipped() if check.disruptive} >= {"endurance"}
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("mutants: [{name: x, controls: [], host: edge, change: 'true', noticed_by: [y]}]", "controls"),
+        ("mutants: [{name: X, controls: [LEM-3-01], host: edge, change: 'true', noticed_by: [y]}]", "name"),
+        ("mutants: []\nwithout: [{control: LEM-3-01, reason: no}]", "reason"),
+        ("- nothing", "mutants"),
+    ],
+)
+def test_a_broken_catalogue_is_named(tmp_path: Path, text: str, word: str) -> None:
     path = tmp_path / "mutants.yml"
-    path.write_text("mutants: [{name: x, controls: [], host: edge, change: 'true', noticed_by: [y]}]", encoding="utf-8")
-    with pytest.raises(LemonstandError, match="controls"):
-        load(path)
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(LemonstandError, match=word) as caught:
+        load_mutants(path)
+    assert str(path) in caught.value.where
+
+
+def test_two_files_may_not_share_a_name(tmp_path: Path) -> None:
+    for name in ("a.yml", "b.yml"):
+        (tmp_path / name).write_text(
+            "mutants: [{name: same, controls: [LEM-3-01], host: edge, change: 'true', noticed_by: [y]}]", encoding="utf-8"
+        )
+    with pytest.raises(LemonstandError, match="'same'"):
+        load_mutants(tmp_path)

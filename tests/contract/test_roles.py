@@ -104,3 +104,13 @@ def test_role_has_its_stages_and_a_short_page(role: str) -> None:
     assert {"main.yml", "install.yml", "configure.yml", "activate.yml"} <= tasks
     readme = (folder / "README.md").read_text(encoding="utf-8")
     assert 5 <= len(readme.splitlines()) <= 60, "a page is a screen"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_has_an_example_that_is_played(role: str) -> None:
+    (play,) = yaml.safe_load((ROOT / "roles" / role / "examples" / "play.yml").read_text(encoding="utf-8"))
+    assert [entry["role"] for entry in play["roles"]] == [role]
+    assert set(play["roles"][0].get("vars", {})) <= set(options_of(role))
+    scenario = ROOT / "molecule" / role
+    assert yaml.safe_load((scenario / "molecule.yml").read_text(encoding="utf-8"))["provisioner"]["ansible_args"][:1] == ["--limit"]
+    assert (scenario / "verify.yml").is_file()

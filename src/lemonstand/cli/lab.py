@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shlex
+import time
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from lemonstand.cli.base import Group, main, name_option
+
+if TYPE_CHECKING:
+    from lemonstand.lab.snapshots import Snapshot
 
 
 @main.group("lab", cls=Group)
@@ -41,8 +46,52 @@ def lab_status(ctx: click.Context, name: str) -> None:
     for row in rows:
         memory = f"{row['memory'] / 1024**2:.0f} MiB" if row["memory"] else ""
         table.add_row(row["host"], row["state"], row["systemd"], memory, " ".join(row["addresses"]))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    for snapshot in labs.kept(name):
+        console.print(_told(snapshot), soft_wrap=True)
     ctx.exit(0 if all(row["systemd"] == "running" for row in rows) else 1)
+
+
+def _told(snapshot: Snapshot) -> str:
+    return f"snapshot {snapshot.name:<20} {snapshot.taken:%Y-%m-%d %H:%M:%S} UTC {snapshot.size / 1024**2:6.0f} MiB"
+
+
+@lab_group.command("snapshot")
+@name_option
+@click.argument("snapshot")
+@click.option("--replace", is_flag=True, help="Let one of the same name go.")
+def lab_snapshot(name: str, snapshot: str, *, replace: bool) -> None:
+    """Keeps the state of all hosts under a name: files, packages, services, rules, kernel settings, mail."""
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    began = time.monotonic()
+    click.echo(f"{_told(labs.snapshot(name, snapshot, replace=replace))}   taken in {time.monotonic() - began:.1f} s")
+
+
+@lab_group.command("restore")
+@name_option
+@click.argument("snapshot")
+def lab_restore(name: str, snapshot: str) -> None:
+    """Brings all hosts back to a snapshot; what came after it is lost."""
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    began = time.monotonic()
+    found = labs.restore(name, snapshot, click.echo)
+    click.echo(f"the lab '{name}' is as it was at {found.taken:%Y-%m-%d %H:%M:%S} UTC   {time.monotonic() - began:.1f} s")
+
+
+@lab_group.command("snapshots")
+@name_option
+@click.option("--drop", multiple=True, metavar="SNAPSHOT", help="Remove this one; may be repeated.")
+def lab_snapshots(name: str, drop: tuple[str, ...]) -> None:
+    """Lists the lab's snapshots, or removes some."""
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    for each in drop:
+        labs.drop(name, each)
+    for snapshot in labs.kept(name):
+        click.echo(_told(snapshot))
 
 
 @lab_group.command("ssh", context_settings={"ignore_unknown_options": True})

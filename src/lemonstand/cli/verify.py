@@ -1,11 +1,10 @@
-"""Commands that measure a site: verify, mutate."""
+"""Commands that measure a site: verify."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from lemonstand.cli.base import Chosen, main, site_options
 from lemonstand.errors import InputError
@@ -70,39 +69,3 @@ def verify(
             wanted.parent.mkdir(parents=True, exist_ok=True)
             wanted.write_bytes((folder / file).read_bytes())
     click.get_current_context().exit(code)
-
-
-@main.command()
-@site_options
-@click.argument("names", nargs=-1, metavar="[MUTANT]…")
-@click.option("--list", "listing", is_flag=True, help="Only say which mutants there are.")
-def mutate(chosen: Chosen, names: tuple[str, ...], listing: bool) -> None:
-    """Breaks a lab on purpose, one mutant after the other, and sees whether the checks notice. Each is mended before the next.
-
-    1 if a named check missed its mutant, or the lab is not as it was.
-    """
-    from lemonstand import mutants as breaks  # noqa: PLC0415 - starts pytest
-
-    known = {mutant.name: mutant for mutant in breaks.load_mutants()}
-    if listing:
-        for mutant in known.values():
-            click.echo(f"{mutant.name:<40} {mutant.host:<9} {', '.join(mutant.controls)}")
-        return
-    wrong = [name for name in names if name not in known]
-    if wrong:
-        raise InputError(f"there is no mutant '{wrong[0]}'", "MUTANT", suggest(wrong[0], known, "`lemonstand mutate --list` names them"))
-    if chosen.lab is None:
-        raise InputError("mutants break hosts on purpose: labs only", "--site", "name a lab's inventory")
-    chosen.load()
-    console = Console(highlight=False)
-    verdicts = []
-    for name in names or known:
-        verdict = breaks.mutate(known[name], chosen.lab, chosen.path)
-        verdicts.append(verdict)
-        word = "[green]noticed[/]" if verdict.good else "[bold red]MISSED[/]" if verdict.missed else "[bold red]NOT MENDED[/]"
-        console.print(f"{name:<40} {word}  {verdict.seconds:5.1f} s  {', '.join(verdict.noticed)}", soft_wrap=True)
-        for missed in verdict.missed:
-            console.print(f"  [bold red]did not notice:[/] {missed}", soft_wrap=True)
-    good = sum(verdict.good for verdict in verdicts)
-    console.print(f"{good} of {len(verdicts)} mutants noticed and mended in {sum(v.seconds for v in verdicts):.0f} s")
-    click.get_current_context().exit(0 if good == len(verdicts) else 1)

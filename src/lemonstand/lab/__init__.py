@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 
 from lemonstand.errors import LemonstandError
-from lemonstand.lab import images, machine, network
+from lemonstand.lab import images, machine, network, snapshots
+from lemonstand.lab.containers import await_boot, inspect
 from lemonstand.lab.shell import run
 from lemonstand.lab.topology import CONTROLLER_OCTET, MACHINES, Topology
 from lemonstand.paths import data_dir, lab_dir, state_dir
@@ -27,7 +28,6 @@ from lemonstand.paths import data_dir, lab_dir, state_dir
 Say = Callable[[str], None]
 DEFAULT_NAME = "lab"
 DEFAULT_PREFIX = "10.83"
-BOOT_SECONDS = 90
 LIMIT = 32768
 
 
@@ -97,7 +97,7 @@ def status(name: str = DEFAULT_NAME) -> list[dict[str, Any]]:
     rows = []
     for item in MACHINES:
         container = topology.container(item.name)
-        state = _inspect(container, "{{.State.Status}}") or "absent"
+        state = inspect(container, "{{.State.Status}}") or "absent"
         systemd = ""
         memory = 0
         if state == "running" and not _lives(container):
@@ -108,6 +108,64 @@ def status(name: str = DEFAULT_NAME) -> list[dict[str, Any]]:
         addresses = [f(leg.zone, leg.octets[0]) for leg in item.legs for f in (topology.address4, topology.address6)]
         rows.append({"host": item.name, "state": state, "systemd": systemd, "addresses": addresses, "memory": memory})
     return rows
+
+
+def snapshot(name: str, snapshot_name: str, *, replace: bool = False) -> snapshots.Snapshot:
+    """Keeps the state of all hosts of a running lab under a name.
+
+    Args:
+        name: the lab's name.
+        snapshot_name: the snapshot's name.
+        replace: whether one of the same name may go.
+
+    Raises:
+        LemonstandError: the lab is not up, the name is taken, or the disk is full.
+    """
+    _require(name)
+    with _lock(name):
+        topology = Topology(name, _read(name)["prefix"])
+        if not _all_running(topology):
+            raise LemonstandError(f"not all hosts of the lab '{name}' run", "lemonstand lab status", f"lemonstand lab up --name {name}")
+        return snapshots.take(topology, lab_dir(name), snapshot_name, _read(name)["key"], replace=replace)
+
+
+def restore(name: str, snapshot_name: str, progress: Say = print) -> snapshots.Snapshot:
+    """Brings all hosts of a lab back to a kept state; what came after it is lost.
+
+    Args:
+        name: the lab's name.
+        snapshot_name: the snapshot's name.
+        progress: told what is going on, a line at a time.
+
+    Raises:
+        LemonstandError: the lab is not up, there is no such snapshot, or a service does not come back.
+    """
+    _require(name)
+    with _lock(name):
+        _close_connections(name)
+        return snapshots.restore(Topology(name, _read(name)["prefix"]), lab_dir(name), snapshot_name, _read(name)["key"], progress)
+
+
+def kept(name: str) -> list[snapshots.Snapshot]:
+    """The lab's snapshots, oldest first; none of a lab that is not up."""
+    return snapshots.listed(lab_dir(name, create=False))
+
+
+def drop(name: str, snapshot_name: str) -> None:
+    """Removes a snapshot of a lab.
+
+    Raises:
+        InputError: there is none.
+    """
+    with _lock(name):
+        snapshots.drop(lab_dir(name), snapshot_name)
+
+
+def _close_connections(name: str) -> None:
+    """Ends shared SSH connections, which would wait for hosts that no longer know them."""
+    config = lab_dir(name) / "ssh" / "config"
+    for item in MACHINES:
+        run(["ssh", "-F", config, "-O", "exit", item.name], check=False)
 
 
 def ssh(name: str, host: str, argv: list[str]) -> int:
@@ -164,10 +222,6 @@ def _lock(name: str) -> Iterator[None]:
         yield
 
 
-def _inspect(container: str, template: str) -> str:
-    return run(["podman", "container", "inspect", "--format", template, container], check=False).stdout.strip()
-
-
 def _all_running(topology: Topology) -> bool:
     with ThreadPoolExecutor(len(MACHINES)) as pool:
         return all(pool.map(lambda item: _lives(topology.container(item.name)), MACHINES))
@@ -179,6 +233,7 @@ def _lives(container: str) -> bool:
 
 
 def _tear_down(topology: Topology) -> None:
+    shutil.rmtree(lab_dir(topology.name, create=False) / "snapshots", ignore_errors=True)  # they belong to these containers
     containers = run(["podman", "ps", "-aq", "--filter", f"label=lemonstand.lab={topology.name}"]).stdout.split()
     if containers:
         run(["podman", "rm", "--force", "--time", "2", "--volumes", *containers])
@@ -250,22 +305,7 @@ def _start(topology: Topology, host: str, base: images.Base, log: Path) -> str:
         ],
         log=log,
     )  # fmt: skip
-    deadline = time.monotonic() + BOOT_SECONDS
-    state = ""
-    while time.monotonic() < deadline:
-        state = run(["podman", "exec", container, "systemctl", "is-system-running"], check=False).stdout.strip()
-        if state in {"running", "degraded"}:
-            break
-        time.sleep(0.5)
-    if state != "running":
-        failed = run(
-            ["podman", "exec", container, "systemctl", "list-units", "--failed", "--plain", "--no-legend"], check=False, log=log
-        ).stdout
-        raise LemonstandError(
-            f"systemd on {host} is '{state or 'silent'}' after {BOOT_SECONDS} s; failed units: {failed.strip() or 'none'}",
-            f"podman exec {container} systemctl --failed",
-            "look at the control groups of this machine, then run `lemonstand lab up` again",
-        )
+    await_boot(container, host, log)
     run(["podman", "exec", container, "apt-get", "-q", "update"], log=log)
     return host
 

@@ -1,6 +1,6 @@
 """Mutants: deliberate breaks of a deployed lab that named checks must notice. Labs only."""
 
-from lemonstand.mutants.catalogue import Mutant, load_mutants
-from lemonstand.mutants.run import Verdict, mutate
+from lemonstand.mutants.catalogue import Mutant, load_mutants, sample, todays_seed
+from lemonstand.mutants.run import Run, Verdict
 
-__all__ = ["Mutant", "Verdict", "load_mutants", "mutate"]
+__all__ = ["Mutant", "Run", "Verdict", "load_mutants", "sample", "todays_seed"]

@@ -1,7 +1,11 @@
-"""The mutants as data (`mutants.yml`)."""
+"""The mutants as data: every `.yml` file beside this one."""
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -9,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lemonstand.errors import LemonstandError
 
-DATA = Path(__file__).with_name("mutants.yml")
+DATA = Path(__file__).parent
 
 
 class Mutant(BaseModel):
@@ -19,12 +23,14 @@ class Mutant(BaseModel):
         name: unique, kebab-case.
         controls: those it breaks.
         host: a lab's host it is made on.
-        files: what it changes there; saved before, put back after.
+        files: what it changes there; saved before, put back after. One that isn't there is taken away again.
         change: shell commands that change them, or the running host.
         apply: shell commands that bring the host to the files, used for breaking and for mending.
         mend: shell commands that mend what is not in files.
-        noticed_by: the checks that must fail, as pytest's -k takes it: names joined by `or`.
+        program: a file of this package that is put on the host first; the commands find it as `$PROGRAM`.
+        noticed_by: the checks that must fail: `function`, `function[case]`, or either behind `topic/` where two topics share a name.
         disruptive: whether those checks disturb the site.
+        placebo: nothing is broken, though all is done that breaking would do: these checks must pass.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,21 +42,92 @@ class Mutant(BaseModel):
     change: str = Field(min_length=1)
     apply: str = ""
     mend: str = ""
+    program: str = ""
     noticed_by: tuple[str, ...] = Field(min_length=1)
     disruptive: bool = False
+    placebo: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Tells whether a verdict is about this form of the mutant."""
+        return hashlib.sha256((self.model_dump_json() + self.text).encode()).hexdigest()[:16]
+
+    @property
+    def text(self) -> str:
+        """Its program's text, empty if it has none."""
+        return (DATA / self.program).read_text(encoding="utf-8") if self.program else ""
+
+
+class Without(BaseModel):
+    """A control that checks answer and no mutant breaks, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    control: str
+    reason: str = Field(min_length=10)
+
+
+class _File(BaseModel):
+    """One file of the catalogue."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mutants: tuple[Mutant, ...] = ()
+    without: tuple[Without, ...] = ()
+
+
+def load_without(path: Path = DATA) -> dict[str, str]:
+    """The controls that checks answer and no mutant breaks, with the reason.
+
+    Raises:
+        LemonstandError: see `load_mutants`.
+    """
+    return {entry.control: entry.reason for file in _files(path) for entry in file.without}
+
+
+def _files(path: Path) -> list[_File]:
+    found = []
+    for file in sorted(path.glob("*.yml")) if path.is_dir() else [path]:
+        try:
+            found.append(_File.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))))
+        except (OSError, yaml.YAMLError, ValidationError) as error:
+            raise LemonstandError(f"mutants can't be read: {error}", str(file), "restore the file from the release") from None
+    return found
 
 
 def load_mutants(path: Path = DATA) -> tuple[Mutant, ...]:
     """Reads the catalogue.
 
+    Args:
+        path: a file, or a directory whose `.yml` files are read.
+
     Raises:
         LemonstandError: it breaks its own form; that is a fault of this copy of lemonstand.
     """
-    try:
-        mutants = tuple(Mutant.model_validate(entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["mutants"])
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise LemonstandError(f"mutants can't be read: {error}", str(path), "restore the file from the release") from None
+    mutants = [mutant for file in _files(path) for mutant in file.mutants]
     names = [mutant.name for mutant in mutants]
-    if len(set(names)) < len(names):
-        raise LemonstandError("two mutants share a name", str(path), "give each a name of its own")
-    return mutants
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise LemonstandError(f"two mutants share the name '{twice[0]}'", str(path), "give each a name of its own")
+    return tuple(mutants)
+
+
+def todays_seed() -> int:
+    """A number that changes with the day (UTC), so that a sample drawn every day comes round to every mutant."""
+    return dt.datetime.now(dt.UTC).date().toordinal()
+
+
+def sample(mutants: Sequence[Mutant], count: int, seed: int) -> tuple[Mutant, ...]:
+    """Some mutants that disturb nobody for long: the same ones for the same seed, and all of them in turn for seeds one after the other.
+
+    Args:
+        mutants: to draw from.
+        count: how many.
+        seed: the draw's number.
+    """
+    calm = [mutant for mutant in mutants if not mutant.disruptive]
+    count = min(count, len(calm))
+    rounds = -(-len(calm) // count) if count else 1
+    random.Random(seed // rounds).shuffle(calm)  # noqa: S311 - a draw, no secret
+    first = seed % rounds * count
+    return tuple((calm + calm)[first : first + count])

@@ -1,0 +1,122 @@
+"""The command that breaks labs on purpose: mutate."""
+
+from __future__ import annotations
+
+import datetime as dt
+import signal
+import time
+from functools import partial
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from lemonstand.cli.base import Chosen, main, site_options
+from lemonstand.errors import InputError
+from lemonstand.mutants import Mutant, Verdict, load_mutants, sample, todays_seed
+from lemonstand.site.fields import suggest
+
+WORDS = {
+    "noticed": "[green]noticed[/]",
+    "missed": "[bold red]MISSED[/]",
+    "not mended": "[bold red]NOT MENDED[/]",
+    "not asked": "[bold red]NOT ASKED[/]",
+}
+
+
+@main.command()
+@site_options
+@click.argument("names", nargs=-1, metavar="[MUTANT]…")
+@click.option("--list", "listing", is_flag=True, help="Only say which mutants there are.")
+@click.option("--control", "controls", multiple=True, metavar="ID", help="Only mutants that break this control; may be repeated.")
+@click.option("--sample", "count", type=click.IntRange(min=1), metavar="N", help="Only N of them, drawn anew each day; none that disturb.")
+@click.option("--seed", type=click.IntRange(min=0), help="The draw's number, to repeat one.  [default: today's]")
+@click.option("--all-checks", is_flag=True, help="Ask every check about every mutant, to learn who else notices: an hour or two.")
+def mutate(
+    chosen: Chosen,
+    *,
+    names: tuple[str, ...],
+    listing: bool,
+    controls: tuple[str, ...],
+    count: int | None,
+    seed: int | None,
+    all_checks: bool,
+) -> None:
+    """Breaks a lab on purpose, one mutant after the other, and sees whether the checks notice. Each is mended before the next.
+
+    1 if a named check missed its mutant, or the lab is not as it was.
+    """
+    catalogue = load_mutants()
+    if listing:
+        for mutant in catalogue:
+            click.echo(f"{mutant.name:<44} {mutant.host:<9} {', '.join(mutant.controls)}")
+        return
+    mutants = _picked(catalogue, names, controls)
+    if seed is not None and count is None:
+        raise InputError("a seed is for a sample", "--seed", "add --sample N")
+    if chosen.lab is None:
+        raise InputError("mutants break hosts on purpose: labs only", "--site", "name a lab's inventory")
+    if count is not None:
+        seed = todays_seed() if seed is None else seed
+        mutants = sample(mutants, count, seed)
+        click.echo(f"a sample of {len(mutants)}; the same again: --sample {count} --seed {seed}")
+    click.get_current_context().exit(_over(chosen, chosen.lab, mutants, seed, all_checks=all_checks))
+
+
+def _picked(catalogue: tuple[Mutant, ...], names: tuple[str, ...], controls: tuple[str, ...]) -> tuple[Mutant, ...]:
+    known = {mutant.name: mutant for mutant in catalogue}
+    broken = {control for mutant in catalogue for control in mutant.controls}
+    for name in names:
+        if name not in known:
+            raise InputError(f"there is no mutant '{name}'", "MUTANT", suggest(name, known, "`lemonstand mutate --list` names them"))
+    for control in controls:
+        if control not in broken:
+            remedy = suggest(control, broken, "`lemonstand mutate --list` names them")
+            raise InputError(f"no mutant breaks '{control}'", "--control", remedy)
+    picked = [known[name] for name in dict.fromkeys(names)] or list(catalogue)
+    return tuple(mutant for mutant in picked if not controls or set(controls) & set(mutant.controls))
+
+
+def _over(chosen: Chosen, lab: str, mutants: tuple[Mutant, ...], seed: int | None, *, all_checks: bool) -> int:
+    """Tries them, tells each verdict, keeps the table; returns the exit code."""
+    # pytest and testinfra are slow to import
+    from lemonstand.mutants import Run  # noqa: PLC0415
+    from lemonstand.mutants.ask import Asker  # noqa: PLC0415
+    from lemonstand.mutants.hosts import LabHands  # noqa: PLC0415
+    from lemonstand.mutants.matrix import FILE, record  # noqa: PLC0415
+
+    site = chosen.load()
+    console = Console(highlight=False)
+    path = chosen.state(site) / "evidence" / FILE
+    began, started = time.monotonic(), dt.datetime.now(dt.UTC)
+    # Whoever ends it by a signal gets the lab back as well: the mutant that is there is mended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hands = LabHands(lab)
+    hands.begin()
+    verdicts: list[Verdict] = []
+    try:
+        said = partial(console.print, markup=False, soft_wrap=True)
+        run = Run(Asker(chosen.path), hands, all_checks=all_checks, say=said)
+        for verdict in run.over(mutants):
+            verdicts.append(verdict)
+            _tell(console, verdict)
+            record(path, site.settings.site_name, [verdict], seed=seed, started=started)
+    finally:
+        hands.end()
+    good = sum(verdict.good for verdict in verdicts)
+    seconds = time.monotonic() - began
+    console.print(f"{good} of {len(mutants)} mutants noticed and mended in {seconds // 60:.0f} min {seconds % 60:.0f} s")
+    console.print(f"table: {path}", soft_wrap=True)
+    return 0 if good == len(mutants) else 1
+
+
+def _tell(console: Console, verdict: Verdict) -> None:
+    noticed = ", ".join(verdict.noticed) + (f" and {len(verdict.others)} more" if verdict.others else "")
+    if verdict.mutant.placebo and verdict.good:
+        noticed = "nothing was broken, nobody said so"
+    console.print(f"{verdict.mutant.name:<44} {WORDS[verdict.word]}  {verdict.seconds:5.1f} s  {escape(noticed)}", soft_wrap=True)
+    for missed in verdict.missed:
+        word = "noticed what was not there" if verdict.mutant.placebo else "did not notice"
+        console.print(f"  [bold red]{word}:[/] {escape(missed)}", soft_wrap=True)
+    if verdict.fault:
+        console.print(f"  [bold red]{escape(verdict.fault)}[/]", soft_wrap=True)
