@@ -27,9 +27,9 @@ class Fault(Exception):
 
 
 def run(*command, data=None):
-    done = subprocess.run(command, input=data, capture_output=True, text=True)
+    done = subprocess.run(command, input=data, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Fault("%s: %s" % (" ".join(command[:2]), done.stderr.strip()))
+        raise Fault("{}: {}".format(" ".join(command[:2]), done.stderr.strip()))
     return done.stdout
 
 
@@ -39,7 +39,7 @@ def read(path):
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except UnicodeDecodeError:
-        raise Fault("%s is no PEM file" % path) from None
+        raise Fault(f"{path} is no PEM file") from None
 
 
 def write(path, text, mode):
@@ -64,10 +64,10 @@ def got(settings):
     if not chain or not key:
         return "", ""
     if run("openssl", "x509", "-noout", "-pubkey", data=chain) != run("openssl", "pkey", "-pubout", data=key):
-        raise Fault("the ACME client's key does not belong to its certificate; %s" % settings["live"])
+        raise Fault("the ACME client's key does not belong to its certificate; {}".format(settings["live"]))
     for name in settings["names"]:
         if "does match" not in run("openssl", "x509", "-noout", "-checkhost", name, data=chain):
-            raise Fault("the ACME client's certificate is not for %s; %s" % (name, settings["live"]))
+            raise Fault("the ACME client's certificate is not for {}; {}".format(name, settings["live"]))
     run("openssl", "x509", "-noout", "-checkend", "0", data=chain)
     return chain, key
 
@@ -75,12 +75,12 @@ def got(settings):
 def adopt(settings):
     chain, key = got(settings)
     if not chain:
-        raise Fault("the ACME client left no certificate in %s" % settings["live"])
+        raise Fault("the ACME client left no certificate in {}".format(settings["live"]))
     if read(settings["certificate"]) != chain or read(settings["key"]) != key:
         # The key first: a reload between the two writes then fails loudly instead of serving a certificate without its key.
         write(settings["key"], key, 0o600)
         write(settings["certificate"], chain, 0o644)
-        print("changed: %s" % settings["certificate"])
+        print("changed: {}".format(settings["certificate"]))
     if settings["unit"]:
         # Also where the files were right already: a run that died may have written them and told nobody.
         sys.stdout.write(
@@ -91,14 +91,14 @@ def adopt(settings):
 def start(options=""):
     try:
         if options:
-            OPTIONS.write_text("LEMONSTAND_ACME_OPTIONS=%s\n" % options)
+            OPTIONS.write_text(f"LEMONSTAND_ACME_OPTIONS={options}\n")
         subprocess.run(["systemctl", "daemon-reload"], check=True)
-        done = subprocess.run(["systemctl", "start", CLIENT], capture_output=True, text=True)
+        done = subprocess.run(["systemctl", "start", CLIENT], capture_output=True, text=True, check=False)
     finally:
         OPTIONS.unlink(missing_ok=True)
     if done.returncode:
-        journal = subprocess.run(["journalctl", "--no-pager", "-o", "cat", "-n", "30", "-u", CLIENT], capture_output=True, text=True).stdout
-        raise Fault("no certificate was got by ACME\n" + journal)
+        words = ["journalctl", "--no-pager", "-o", "cat", "-n", "30", "-u", CLIENT]
+        raise Fault("no certificate was got by ACME\n" + subprocess.run(words, capture_output=True, text=True, check=False).stdout)
 
 
 def main():
@@ -125,9 +125,9 @@ def main():
             return 0
         start("--force-renewal" if given.action == "renew" else "")
         if read(settings["certificate"]) != before:
-            print("changed: %s" % settings["certificate"])
+            print("changed: {}".format(settings["certificate"]))
         elif given.action == "renew":
-            raise Fault("the certificate is still the old one; see journalctl -u %s" % CLIENT)
+            raise Fault(f"the certificate is still the old one; see journalctl -u {CLIENT}")
     except Fault as fault:
         print(fault, file=sys.stderr)
         return 1
