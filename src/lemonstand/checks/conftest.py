@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +15,9 @@ from lemonstand.checks import Invalid
 from lemonstand.checks.connections import Connection, read_connections, sockets_directory
 from lemonstand.checks.facts import Facts
 from lemonstand.checks.hosts import described, noting, reach, take_snapshots
-from lemonstand.checks.vantage import Doors, Prober
+from lemonstand.checks.vantage import Doors, Once, Prober
 from lemonstand.errors import LemonstandError
+from lemonstand.phone import questions
 from lemonstand.phone.look import Look
 from lemonstand.policy import load_flows, load_timers
 from lemonstand.policy.deviations import waivers_of
@@ -158,6 +160,18 @@ def host(connections: dict[str, Connection]) -> HostFactory:
 def look(prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[Account]) -> Look:
     """The site as a phone meets it: what the questions of `lemonstand.phone` take."""
     return Look(prober, site, vantage, doors, accounts)
+
+
+@pytest.fixture(scope="session")
+def ask_client_keepalive(look: Look) -> Callable[[], Any]:
+    """What becomes of a client's own keep-alive probes."""
+    return functools.partial(questions.answers, look, 0)
+
+
+@pytest.fixture(scope="session")
+def client_keepalive(once: Once, ask_client_keepalive: Callable[[], Any]) -> dict[int, dict[str, Any]]:
+    """The answers to a client's keep-alive probes, by IP version."""
+    return dict(once("client_keepalive", ask_client_keepalive).data["families"])
 
 
 @pytest.fixture(scope="session")

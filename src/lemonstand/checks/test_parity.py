@@ -105,9 +105,9 @@ def test_eight_bit_text_is_made_seven_bit(prober: Prober, look: Look, site: Site
 
 @pytest.mark.control("LEM-4.2-07")
 @pytest.mark.answer("scaled")
-def test_keep_alive_is_answered(look: Look, family: int, measure: Measure) -> None:
+def test_keep_alive_is_answered(client_keepalive: dict[int, dict[str, Any]], family: int, measure: Measure) -> None:
     """The client's kernel asks every 2 s in place of two hours: each question is answered through everything in between."""
-    each = questions.answers(look, 0).data["families"][family]
+    each = client_keepalive[family]
     measure("asked", each["asked"])
     measure("answered", each["answered"])
     expect(each["answered"] >= each["asked"] > 0, "keep-alive of a client is not answered", seen=each, expected="an answer each")

@@ -44,7 +44,7 @@ PEER_SENDER = "postmaster@peer.test"
 """Who sends from the lab's mail host outside."""
 ELSEWHERE = "somebody@peer.test"
 """An address an open relay would take mail for: its domain exists, and is not the site's."""
-LONG = {"attempts", "matrix"}
+LONG = {"attempts", "client_keepalive", "matrix"}
 """Fixtures whose question takes seconds and disturbs nobody; `ask_NAME` returns the function that asks."""
 _FOLDER = Path(probes.__file__).parent
 _BOOT = (_FOLDER / "boot.py").read_text(encoding="utf-8")

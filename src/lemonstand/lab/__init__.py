@@ -270,7 +270,8 @@ def _seed(topology: Topology, folder: Path) -> None:
         f"Host *\n  User root\n  IdentityFile {key}\n  IdentitiesOnly yes\n  BatchMode yes\n"
         f"  UserKnownHostsFile {folder}/ssh/known_hosts\n  StrictHostKeyChecking yes\n"
         f"  ProxyCommand ip netns exec {topology.controller} nc %h %p\n  ConnectTimeout 10\n"
-        f"  ControlMaster auto\n  ControlPersist 300\n  ControlPath {_control_directory(topology.name)}/%C\n  LogLevel ERROR\n"
+        f"  ControlMaster auto\n  ControlPersist 300\n  ControlPath {_control_directory(topology.name)}/%C\n"
+        "  ServerAliveInterval 15\n  ServerAliveCountMax 8\n  LogLevel ERROR\n"
     )
     (folder / "ssh" / "config").write_text("".join(blocks), encoding="ascii")
     passwords = folder / "secrets" / "passwords.yml"

@@ -5,6 +5,9 @@ The machine that carries the lab gets no address in any zone and none of its net
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 
 from lemonstand.lab.shell import run
@@ -139,7 +142,14 @@ def build(topology: Topology) -> None:
 
 
 def remove(topology: Topology) -> None:
-    """Removes every namespace of the lab; cables and bridges go with them. Safe to repeat."""
+    """Removes every namespace of the lab; cables and bridges go with them. Safe to repeat.
+
+    What still runs in one is ended first. A connection out of the controller's would outlive its wires, and the next lab of this name
+    would be reached through it: never, and without an error.
+    """
     for namespace in topology.namespaces():
         if exists(namespace):
+            for process in run(["ip", "netns", "pids", namespace], check=False).stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)
             run(["ip", "netns", "delete", namespace])
