@@ -30,7 +30,7 @@ class Clock:
 
 
 def test_messages_and_recipients_are_counted_apart(service: ModuleType) -> None:
-    limits = service.Limits(":memory:", 2, 5, Clock())
+    limits = service.Limits(":memory:", 2, 5, clock=Clock())
     assert [limits.take(ALICE, "one") for _ in range(4)] == [None] * 4
     assert limits.take(ALICE, "two") is None
     assert limits.take(ALICE, "two") == "recipients"
@@ -39,12 +39,19 @@ def test_messages_and_recipients_are_counted_apart(service: ModuleType) -> None:
     assert limits.take(BOB, "five") == "messages"
 
 
+def test_accounts_of_checks_may_send_more_and_not_without_end(service: ModuleType) -> None:
+    limits = service.Limits(":memory:", 1, 100, wide=[ALICE], clock=Clock())
+    taken = [limits.take(ALICE, f"message {number}") for number in range(service.WIDE + 1)]
+    assert taken == [None] * service.WIDE + ["messages"]
+    assert [limits.take(BOB, f"message {number}") for number in range(2)] == [None, "messages"]
+
+
 def test_counts_drain_and_outlive_a_restart(service: ModuleType, tmp_path: Path) -> None:
     path, clock = str(tmp_path / "sent.sqlite"), Clock()
-    limits = service.Limits(path, 10, 100, clock)
+    limits = service.Limits(path, 10, 100, clock=clock)
     for number in range(10):
         assert limits.take(ALICE, str(number)) is None
-    assert service.Limits(path, 10, 100, clock).take(ALICE, "next") == "messages"
+    assert service.Limits(path, 10, 100, clock=clock).take(ALICE, "next") == "messages"
     clock.now += 361
     assert limits.take(ALICE, "next") is None
     assert limits.take(ALICE, "one more") == "messages"
@@ -52,7 +59,7 @@ def test_counts_drain_and_outlive_a_restart(service: ModuleType, tmp_path: Path)
 
 def test_the_alarm_is_told_once_in_a_while(service: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    limits = service.Limits(":memory:", 1, 100, clock)
+    limits = service.Limits(":memory:", 1, 100, clock=clock)
     for number in range(5):
         limits.take(ALICE, str(number))
     assert caplog.text.count("<4>alarm=sending limit=messages user=alice@lemon.test") == 1
@@ -63,7 +70,7 @@ def test_the_alarm_is_told_once_in_a_while(service: ModuleType, caplog: pytest.L
 
 
 def test_only_recipients_of_somebody_who_logged_in_count(service: ModuleType) -> None:
-    limits = service.Limits(":memory:", 1, 1, Clock())
+    limits = service.Limits(":memory:", 1, 1, clock=Clock())
     for _ in range(3):
         assert service.answer(limits, {"protocol_state": "RCPT", "sasl_username": "", "instance": "x"}) == "DUNNO"
         assert service.answer(limits, {"protocol_state": "DATA", "sasl_username": ALICE, "instance": "x"}) == "DUNNO"
@@ -74,7 +81,7 @@ def test_only_recipients_of_somebody_who_logged_in_count(service: ModuleType) ->
 
 def test_it_speaks_postfix_protocol(service: ModuleType) -> None:
     async def ask() -> list[bytes]:
-        limits = service.Limits(":memory:", 1, 9, Clock())
+        limits = service.Limits(":memory:", 1, 9, clock=Clock())
         server = await asyncio.start_server(lambda reader, writer: service.converse(limits, reader, writer), "127.0.0.1", 0)
         async with server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])

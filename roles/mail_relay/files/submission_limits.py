@@ -13,8 +13,9 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger("submission_limits")
 
@@ -22,6 +23,8 @@ HOUR = 3600.0
 LONGEST_REQUEST = 16384
 MOST_ROWS = 100_000
 KINDS = ("messages", "recipients")
+WIDE = 20
+"""How many times the limits for logins that are named: accounts of checks, which verify a site several times an hour."""
 _LOGGABLE = re.compile(r"[^A-Za-z0-9.@+_=-]")
 
 
@@ -31,11 +34,15 @@ class Limits:
     Args:
         path: the database; `:memory:` for none.
         messages, recipients: limits within an hour.
+        wide: logins whose limits are `WIDE` times these.
         clock: Unix time.
     """
 
-    def __init__(self, path: str, messages: int, recipients: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: str, messages: int, recipients: int, wide: Collection[str] = (), clock: Callable[[], float] = time.time
+    ) -> None:
         self._limits = {"messages": messages, "recipients": recipients}
+        self._wide = frozenset(wide)
         self._clock = clock
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.execute("PRAGMA journal_mode=WAL")
@@ -52,12 +59,13 @@ class Limits:
             instance: what Postfix calls this message.
         """
         now = self._clock()
+        limits = {kind: limit * (WIDE if login in self._wide else 1) for kind, limit in self._limits.items()}
         row = self._database.execute("SELECT at, messages, recipients, instance, told FROM sent WHERE login = ?", (login,)).fetchone()
         at, messages, recipients, last, told = row or (now, 0.0, 0.0, "", 0.0)
         drained = max(0.0, now - at) / HOUR
-        levels = {kind: max(0.0, level - drained * self._limits[kind]) for kind, level in zip(KINDS, (messages, recipients), strict=True)}
+        levels = {kind: max(0.0, level - drained * limits[kind]) for kind, level in zip(KINDS, (messages, recipients), strict=True)}
         wanted = {"messages": float(instance != last), "recipients": 1.0}
-        full = next((kind for kind in KINDS if wanted[kind] and levels[kind] + wanted[kind] > self._limits[kind]), None)
+        full = next((kind for kind in KINDS if wanted[kind] and levels[kind] + wanted[kind] > limits[kind]), None)
         if full is None:
             levels = {kind: levels[kind] + wanted[kind] for kind in KINDS}
         elif now - told > HOUR / 6 or now < told:
@@ -101,9 +109,10 @@ async def converse(limits: Limits, reader: asyncio.StreamReader, writer: asyncio
     writer.close()
 
 
-async def serve(settings: Mapping[str, object]) -> None:
+async def serve(settings: Mapping[str, Any]) -> None:
     """Listen on loopback for good."""
-    limits = Limits(str(settings["file"]), int(str(settings["messages_per_hour"])), int(str(settings["recipients_per_hour"])))
+    messages, recipients = (int(str(settings[f"{kind}_per_hour"])) for kind in KINDS)
+    limits = Limits(str(settings["file"]), messages, recipients, [str(login) for login in settings["wide"]])
     server = await asyncio.start_server(
         lambda reader, writer: converse(limits, reader, writer), "127.0.0.1", int(str(settings["port"])), limit=LONGEST_REQUEST
     )

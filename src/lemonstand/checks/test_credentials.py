@@ -13,8 +13,8 @@ import pytest
 from lemonstand.admin import Hosts, Users, generate_password
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, Doors, Prober
-from lemonstand.probes.wire import Account, Door
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, Doors, InBoth, Prober
+from lemonstand.probes.wire import Account
 from lemonstand.site import Site
 
 LINE_SECONDS = 10
@@ -60,11 +60,15 @@ def test_no_crash_writes_memory_to_disk(site: Site, snapshots: Snapshots, measur
 @pytest.mark.control("LEM-8-24")
 @pytest.mark.supports("LEM-8-08")
 def test_the_issuer_hears_the_clients_own_address(
-    prober: Prober, host: HostFactory, site: Site, vantage: str, door: Door, family: int, measure: Measure
+    prober: Prober, in_both_families: InBoth, host: HostFactory, site: Site, vantage: str, *, doors: Doors, family: int, measure: Measure
 ) -> None:
     """A refused login is written down with the handset's address, also where the handset names another as a proxy would."""
-    name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
-    said = prober.ask(vantage, "forged-address", door=door, account=Account(user=name, password=generate_password()), forged=FORGED[family])
+
+    def ask(version: int) -> tuple[str, Any]:
+        nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}", password=generate_password())
+        return nobody["user"], prober.ask(vantage, "forged-address", door=doors(version), account=nobody, forged=FORGED[version])
+
+    name, said = in_both_families("forged-address", family, ask)
     lines = _lines(host, site, name, 2)
     if len(lines) < 2:
         invalid(f"the issuer has {len(lines)} lines about two refused logins: {said}")

@@ -9,7 +9,7 @@ import pytest
 from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure
 from lemonstand.checks.vantage import Doors, InBoth, Prober
-from lemonstand.probes.wire import Account, Door
+from lemonstand.probes.wire import Account
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -45,11 +45,23 @@ def abuse(prober: Prober, in_both_families: InBoth, vantage: str, doors: Doors, 
 @pytest.mark.control("PRO-E2E-01", "PRO-SUB-06", "PRO-MUA-01")
 @pytest.mark.supports("PRO-IMAP-04", "PRO-IMAP-06", "PRO-IMAP-10")
 def test_a_large_message_is_forwarded_without_download(
-    prober: Prober, vantage: str, door: Door, accounts: list[Account], *, family: int, way: str, measure: Measure
+    prober: Prober,
+    in_both_families: InBoth,
+    vantage: str,
+    doors: Doors,
+    *,
+    accounts: list[Account],
+    family: int,
+    way: str,
+    measure: Measure,
 ) -> None:
     """10 MB reach another user while the client sends less than 2 kB, who then marks what went (RFC 5550 sections 2.2, 5.9)."""
     one, two = accounts[0], accounts[1]
-    seen = prober.ask(vantage, "forward", door=door, sender=one, recipient=two, size=SIZE, catenate="CATENATE" in way)
+
+    def ask(version: int) -> Any:
+        return prober.ask(vantage, "forward", door=doors(version), sender=one, recipient=two, size=SIZE, catenate="CATENATE" in way)
+
+    seen = in_both_families(f"forward by {way}", family, ask)
     measure("message", seen["stored"], "B")
     measure("client sent", seen["sent"], "B")
     measure("client got", seen["received"], "B")

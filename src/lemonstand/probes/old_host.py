@@ -30,7 +30,7 @@ def old_host(sources: list[str], within: float) -> dict[str, Any]:
     safety(int(within) + SAFETY_SECONDS, "nft", "delete", "table", "inet", TABLE)
     with socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
         listener.settimeout(within)
-        command("nft", "-f", "-", data=f"table inet {TABLE} {{ chain in {{ type nat hook prerouting priority -101; {rules} }} }}")
+        command("nft", "-f", "-", data=f"table inet {TABLE} {{ chain in {{ type nat hook prerouting priority -101;\n{rules}\n}}\n}}\n")
         try:
             emit("listening")
             connection, _ = listener.accept()

@@ -448,7 +448,9 @@ def _routes(family: str, device: str) -> list[str]:
 def safety(seconds: int, *words: str) -> None:
     """A timer of systemd that undoes what the probe could not, by one command."""
     command("systemctl", "stop", f"{SAFETY}.timer", check=False)
-    command("systemd-run", "--quiet", f"--unit={SAFETY}", f"--on-active={seconds}", *words)
+    # A former one that found nothing to undo has failed, and would be in the way of the next.
+    command("systemctl", "reset-failed", f"{SAFETY}.service", check=False)
+    command("systemd-run", "--quiet", "--collect", f"--unit={SAFETY}", f"--on-active={seconds}", *words)
 
 
 def away() -> None:
