@@ -1,6 +1,6 @@
 # make lab: a running, deployed and verified lab. make test: everything that must pass. Both install what they need.
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test lint unit render pages docs bench bench-dormancy soak molecule roles mutants clean distclean
+.PHONY: help setup lab test lint unit render pages long docs bench bench-dormancy soak molecule roles mutants clean distclean
 
 LEMONSTAND := .venv/bin/lemonstand
 LAB ?= lab
@@ -35,7 +35,10 @@ pages: ## the report in a browser without a network: links, filters, keyboard, p
 	.venv/bin/pytest -q tests/pages
 
 test: setup lint pages ## all of it, with a lab of its own
-	.venv/bin/pytest -q tests/unit tests/contract tests/render tests/lab
+	.venv/bin/pytest -q tests/unit tests/contract tests/render tests/lab -m "not long"
+
+long: setup ## what takes too long for every change: ACME, the red team and its breaks, rotation, failures, a sample of mutants
+	.venv/bin/pytest -q tests/lab -m long
 
 docs: setup ## the documents that are made from data
 	.venv/bin/python -m lemonstand.policy.flow_chart >docs/flows.md

@@ -12,6 +12,8 @@ from lemonstand.paths import lab_dir
 
 from .conftest import Command
 
+pytestmark = pytest.mark.long
+
 ROOTS = (
     "import ssl, urllib.request as r; c = ssl.create_default_context(); c.check_hostname = False; c.verify_mode = ssl.CERT_NONE;"
     "print(r.urlopen('https://localhost:15000/roots/0', context=c).read().decode())"

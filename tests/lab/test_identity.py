@@ -87,6 +87,7 @@ def test_everybody_is_listed_and_no_hash(deployed: str, lemonstand: Command, sit
     assert "ARGON2" not in shown
 
 
+@pytest.mark.long
 def test_a_new_signing_key_refuses_no_login(deployed: str, lemonstand: Command, prober: Prober, site: Site) -> None:
     door, accounts = door_to(site, ca_of_clients(site), "frontends", 4), accounts_of(site)
     before = lemonstand("keys", "list", "--lab", deployed).stdout
@@ -112,6 +113,7 @@ def test_a_new_signing_key_refuses_no_login(deployed: str, lemonstand: Command, 
     assert before.split()[-6:] != after.split()[-6:], "it is another key"
 
 
+@pytest.mark.long
 def test_credentials_and_failures(deployed: str, lemonstand: Command, tmp_path: Path) -> None:
     path = tmp_path / "evidence.json"
     lemonstand("verify", "--lab", deployed, "--disruptive", "-k", "test_credentials or test_failures", "--json", str(path))

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from .conftest import Command
 
 FILTER = "/usr/local/lib/lemonstand/packet-filter"
@@ -42,6 +44,7 @@ def test_settings_are_back_when_conntrack_came_late(deployed: str, on: Callable[
     assert on("edge", "sysctl", "-n", *names).split() == ["7440", "7440"]
 
 
+@pytest.mark.long
 def test_the_service_closes_alone_and_opens_again(
     deployed: str, lemonstand: Command, on: Callable[..., str], last_run: Callable[[], dict[str, Any]]
 ) -> None:

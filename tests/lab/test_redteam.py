@@ -15,6 +15,8 @@ from lemonstand.site import Site, load_site
 
 from .conftest import Command
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def lab_site(deployed: str) -> Site:

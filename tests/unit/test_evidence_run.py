@@ -60,7 +60,7 @@ def test_passes_leave_evidence(tmp_path: Path) -> None:
     found = control(evidence, "LEM-3-01")
     assert (found["status"], found["class"], found["classes"]) == ("proven", "live", ["live", "configuration"])
     assert found["checks"] == ["test_topic.py::test_one", "test_topic.py::test_two"]
-    assert found["mutants"] == ["imap-on-another-port"]
+    assert "imap-on-another-port" in found["mutants"]
     assert found["binds"] == ["edge", "frontend", "store"]
     assert control(evidence, "LEM-3-02")["class"] == "configuration"
     assert (control(evidence, "LEM-3-03")["status"], control(evidence, "LEM-3-03")["reason"]) == ("not-measured", NO_CHECK)
