@@ -334,6 +334,18 @@ def ca_of_clients(site: Site) -> str:
     return path.read_text(encoding="ascii")
 
 
+def ca_of_exchangers(site: Site) -> str:
+    """PEM of the CA that signs for the MX: the private one, wherever the certificate of clients comes from.
+
+    Raises:
+        Invalid: it is not there yet.
+    """
+    path = site.settings.pki_dir / "public" / "ca.crt"
+    if not path.is_file():
+        raise Invalid(f"there is no {path}: apply the site first")
+    return path.read_text(encoding="ascii")
+
+
 def timer(site: Site, name: str) -> int:
     """What the site's profile of timers says; seconds unless its name says otherwise."""
     return site.timers_in_force[name]
@@ -380,15 +392,8 @@ def door(doors: Doors, family: int) -> Door:
 
 @pytest.fixture(scope="session")
 def exchangers(site: Site) -> Doors:
-    """`exchangers(family)`: the site's MX, whose certificate is the private CA's wherever that of clients comes from.
-
-    Raises:
-        Invalid: that CA is not there yet.
-    """
-    path = site.settings.pki_dir / "public" / "ca.crt"
-    if not path.is_file():
-        raise Invalid(f"there is no {path}: apply the site first")
-    return functools.partial(door_to, site, path.read_text(encoding="ascii"), "relays")
+    """`exchangers(family)`: the site's MX."""
+    return functools.partial(door_to, site, ca_of_exchangers(site), "relays")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from lemonstand.checks import Invalid, NotMeasurable
-from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, door_to
+from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, ca_of_exchangers, door_to
 from lemonstand.policy import expected_matrix
 from lemonstand.probes.frames import Way
 from lemonstand.probes.tickets import Inward
@@ -128,7 +128,8 @@ class Ground:
 
     def door(self, family: int, group: str = "frontends") -> Door:
         """The public door of a frontend or relay."""
-        return door_to(self.site, ca_of_clients(self.site), group, family)
+        ca = ca_of_exchangers(self.site) if group == "relays" else ca_of_clients(self.site)
+        return door_to(self.site, ca, group, family)
 
     @cached_property
     def inward(self) -> Inward:

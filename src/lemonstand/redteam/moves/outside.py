@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from lemonstand.probes.transport import leg_of
 from lemonstand.redteam.ground import FAMILIES, Ground, Seen, need, told
 from lemonstand.redteam.moves import move
 
@@ -140,7 +141,7 @@ def injection(ground: Ground) -> Seen:
     for group, ports, host in (("frontends", (143, 587), ground.name("handsets")), ("relays", (25,), ground.name("peers"))):
         for port in ports:
             for family in FAMILIES:
-                answer = ground.ask(host, "injection", door=ground.door(family, group), port=port)
+                answer = ground.ask(host, "injection", leg=leg_of(ground.door(family, group), port))
                 name = f"port {port}, IPv{family}"
                 seen[name] = answer["ended"] or f"{len(answer['answers'])} answers, all to what came behind TLS"
                 early += [name] if answer["early"] else []
