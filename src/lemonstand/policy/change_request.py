@@ -6,11 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import jinja2
-
-from lemonstand.errors import LemonstandError
-from lemonstand.paths import data_dir
 from lemonstand.policy.deviations import deviations
+from lemonstand.policy.documents import written
 from lemonstand.policy.families import one_family_flows
 from lemonstand.policy.flows import GROUPS, ZONES, Flow
 
@@ -102,20 +99,7 @@ def render(request: Request, form: str) -> str:
     Raises:
         LemonstandError: the template is not there.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(data_dir("templates")),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["span"] = span
-    try:
-        template = environment.get_template(f"firewall-request.{form}.j2")
-    except jinja2.TemplateNotFound as error:
-        raise LemonstandError(f"there is no template {error}", str(data_dir("templates")), "restore it from the release") from None
-    return template.render(request=request)
+    return written("firewall-request", form, {"span": span}, request=request)
 
 
 def span(seconds: int) -> str:

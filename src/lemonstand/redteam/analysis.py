@@ -10,10 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import jinja2
-
-from lemonstand.errors import LemonstandError
-from lemonstand.paths import data_dir
+from lemonstand.policy.documents import written
 from lemonstand.policy.flows import GROUPS, Flow
 from lemonstand.redteam.catalogue import GOALS, POSITIONS, Attempt, Catalogue, Deviation, Position, Yield, load_catalogue
 
@@ -120,19 +117,7 @@ def render(analysis: Analysis, form: str = "md") -> str:
     Raises:
         LemonstandError: the template is not there.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(data_dir("templates")),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    try:
-        template = environment.get_template(f"threat-analysis.{form}.j2")
-    except jinja2.TemplateNotFound as error:
-        raise LemonstandError(f"there is no template {error}", str(data_dir("templates")), "restore it from the release") from None
-    return template.render(analysis=analysis)
+    return written("threat-analysis", form, analysis=analysis)
 
 
 def digest(site: Site) -> str:
