@@ -17,7 +17,7 @@ from lemonstand.checks.connections import Connection
 from lemonstand.checks.facts import Facts
 from lemonstand.evidence.notes import note
 
-SNAPSHOT_SECONDS = 20
+SNAPSHOT_SECONDS = 60
 _PROGRAM = Path(__file__).with_name("snapshot.py")
 
 

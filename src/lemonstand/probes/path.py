@@ -450,7 +450,7 @@ def safety(seconds: int, *words: str) -> None:
     command("systemctl", "stop", f"{SAFETY}.timer", check=False)
     # A former one that found nothing to undo has failed, and would be in the way of the next.
     command("systemctl", "reset-failed", f"{SAFETY}.service", check=False)
-    command("systemd-run", "--quiet", "--collect", f"--unit={SAFETY}", f"--on-active={seconds}", *words)
+    command("systemd-run", "--quiet", "--collect", f"--unit={SAFETY}", f"--on-active={seconds}", "--timer-property=AccuracySec=1s", *words)
 
 
 def away() -> None:
