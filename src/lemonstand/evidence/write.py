@@ -25,11 +25,24 @@ def check_form(evidence: Mapping[str, Any]) -> None:
     Raises:
         LemonstandError: it breaks it.
     """
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    fault = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(evidence))
+    hold_to(SCHEMA, "evidence", evidence)
+
+
+def hold_to(schema: Path, what: str, data: Mapping[str, Any]) -> None:
+    """Holds a document of ours against the schema that ships for it.
+
+    Args:
+        schema: the file.
+        what: what the document is called in the error.
+
+    Raises:
+        LemonstandError: it breaks it.
+    """
+    validator = jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+    fault = jsonschema.exceptions.best_match(validator.iter_errors(data))
     if fault is not None:
         place = "/".join(str(step) for step in fault.absolute_path) or "the top"
-        raise LemonstandError(f"evidence breaks its schema: {fault.message[:300]}", place, "report this as a fault of lemonstand")
+        raise LemonstandError(f"{what} breaks its schema: {fault.message[:300]}", place, "report this as a fault of lemonstand")
 
 
 def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from lemonstand import __version__
 from lemonstand.errors import LemonstandError
-from lemonstand.evidence.write import write_text
+from lemonstand.evidence.write import hold_to, write_text
 from lemonstand.mutants.asked import shipped
 from lemonstand.mutants.catalogue import Mutant, load_mutants, load_without
 from lemonstand.mutants.run import Verdict, named
@@ -65,12 +63,7 @@ def check_form(data: Mapping[str, Any]) -> None:
     Raises:
         LemonstandError: it breaks it.
     """
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    fault = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(data))
-    if fault is not None:
-        place = "/".join(str(step) for step in fault.absolute_path) or "the top"
-        what = f"the table of mutants breaks its schema: {fault.message[:300]}"
-        raise LemonstandError(what, place, "report this as a fault of lemonstand")
+    hold_to(SCHEMA, "the table of mutants", data)
 
 
 def unproven(mutants: Sequence[Mutant]) -> dict[str, tuple[str, ...]]:
