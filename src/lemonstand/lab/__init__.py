@@ -27,6 +27,7 @@ from lemonstand.paths import data_dir, lab_dir, state_dir
 
 Say = Callable[[str], None]
 DEFAULT_NAME = "lab"
+SCRIPT_SECONDS = 90
 DEFAULT_PREFIX = "10.83"
 LIMIT = 32768
 
@@ -162,10 +163,8 @@ def drop(name: str, snapshot_name: str) -> None:
 
 
 def _close_connections(name: str) -> None:
-    """Ends shared SSH connections, which would wait for hosts that no longer know them."""
-    config = lab_dir(name) / "ssh" / "config"
-    for item in MACHINES:
-        run(["ssh", "-F", config, "-O", "exit", item.name], check=False)
+    """Ends SSH connections to the hosts, whoever shares them: they would wait for hosts that no longer know them."""
+    network.end_processes(Topology(name).controller)
 
 
 def ssh(name: str, host: str, argv: list[str]) -> int:
@@ -173,6 +172,23 @@ def ssh(name: str, host: str, argv: list[str]) -> int:
     Topology(name).machine(host)
     _require(name)
     return subprocess.run(["ssh", "-F", str(lab_dir(name) / "ssh" / "config"), host, *argv], check=False).returncode
+
+
+def run_on(name: str, host: str, script: str) -> str:
+    """Runs a shell script on a host and returns what it printed.
+
+    Raises:
+        LemonstandError: it failed, or took longer than `SCRIPT_SECONDS`.
+    """
+    command = ["ssh", "-F", str(lab_dir(name) / "ssh" / "config"), host, "sh -s"]
+    try:
+        done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=SCRIPT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise LemonstandError(f"commands took more than {SCRIPT_SECONDS} s", host, "see what the host waits for") from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise LemonstandError(f"commands failed: {said}", host, f"lemonstand apply --lab {name} mends the host")
+    return done.stdout
 
 
 def logs(name: str, host: str | None = None) -> int:

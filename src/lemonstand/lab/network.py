@@ -141,6 +141,13 @@ def build(topology: Topology) -> None:
     _plug(topology, topology.controller, Leg("management", "mgmt0", (CONTROLLER_OCTET,)), "ctl-5", isolated=False)
 
 
+def end_processes(namespace: str) -> None:
+    """Ends all that runs in a namespace, connections of SSH through it among them."""
+    for process in run(["ip", "netns", "pids", namespace], check=False).stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGKILL)
+
+
 def remove(topology: Topology) -> None:
     """Removes every namespace of the lab; cables and bridges go with them. Safe to repeat.
 
@@ -149,7 +156,5 @@ def remove(topology: Topology) -> None:
     """
     for namespace in topology.namespaces():
         if exists(namespace):
-            for process in run(["ip", "netns", "pids", namespace], check=False).stdout.split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(process), signal.SIGKILL)
+            end_processes(namespace)
             run(["ip", "netns", "delete", namespace])

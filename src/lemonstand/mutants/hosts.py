@@ -6,7 +6,6 @@ import base64
 import contextlib
 import fcntl
 import shlex
-import subprocess
 
 from lemonstand import lab as labs
 from lemonstand.errors import LemonstandError
@@ -19,7 +18,6 @@ SAVED = "/run/lemonstand-mutant.tar"
 SNAPSHOT = "before-mutants"
 """The lab as it was before the first mutant, for the case that one can't be mended."""
 PROGRAM = "/run/lemonstand-mutant-program"
-SSH_SECONDS = 90
 
 
 class LabHands:
@@ -89,15 +87,7 @@ class LabHands:
         Raises:
             LemonstandError: it failed.
         """
-        command = ["ssh", "-F", str(lab_dir(self._lab) / "ssh" / "config"), host, "sh -s"]
-        try:
-            done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=SSH_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            raise LemonstandError(f"the commands of a mutant took more than {SSH_SECONDS} s", host, "see what the host waits for") from None
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise LemonstandError(f"the commands of a mutant failed: {said}", host, f"lemonstand apply --lab {self._lab} mends the host")
-        return done.stdout
+        return labs.run_on(self._lab, host, script)
 
 
 def _sending(mutant: Mutant) -> str:

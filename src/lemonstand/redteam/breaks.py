@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +12,14 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lemonstand import lab as labs
 from lemonstand.errors import LemonstandError
-from lemonstand.paths import lab_dir
 from lemonstand.redteam.run import Result, attack
 from lemonstand.site import Site
 
 DATA = Path(__file__).with_name("breaks.yml")
 SAVED = "/run/lemonstand-break.tar"
 """Where a host keeps the files of a break until they are put back. Its presence tells that a run died."""
-SSH_SECONDS = 90
 
 
 class Break(BaseModel):
@@ -111,24 +109,15 @@ def prove(made: Break, lab: str, site: Site) -> Proof:
 def _broken(made: Break, lab: str) -> Iterator[None]:
     """The lab with a break in it, for the length of a block."""
     names = " ".join(map(shlex.quote, made.files)) or "-T /dev/null"
-    found = _on(lab, made.host, f"set -e\numask 077\nif test -e {SAVED}; then echo left; else tar -cPf {SAVED} {names}; fi\n")
+    found = labs.run_on(lab, made.host, f"set -e\numask 077\nif test -e {SAVED}; then echo left; else tar -cPf {SAVED} {names}; fi\n")
     if found.strip() == "left":
-        _on(lab, made.host, f"tar -xPf {SAVED} && rm -f {SAVED}\n")
+        labs.run_on(lab, made.host, f"tar -xPf {SAVED} && rm -f {SAVED}\n")
         raise LemonstandError(
             f"a break was left on {made.host} by a run that died; its files are put back", f"{made.host}:{SAVED}",
             f"lemonstand apply --lab {lab}, then try again",
         )  # fmt: skip
     try:
-        _on(lab, made.host, f"set -e\n{made.change}\n{made.apply}\n")
+        labs.run_on(lab, made.host, f"set -e\n{made.change}\n{made.apply}\n")
         yield
     finally:
-        _on(lab, made.host, f"set -e\n{made.mend}\ntar -xPf {SAVED}\n{made.apply}\nrm -f {SAVED}\n")
-
-
-def _on(lab: str, host: str, script: str) -> str:
-    command = ["ssh", "-F", str(lab_dir(lab) / "ssh" / "config"), host, "sh -s"]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=SSH_SECONDS, check=False)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise LemonstandError(f"the commands of a break failed: {said}", host, f"lemonstand apply --lab {lab} mends the host")
-    return done.stdout
+        labs.run_on(lab, made.host, f"set -e\n{made.mend}\ntar -xPf {SAVED}\n{made.apply}\nrm -f {SAVED}\n")
