@@ -252,6 +252,8 @@ def _standing(  # noqa: PLR0911 - one line a status, the weightiest first
     passed = {result.answer for result in answering if result.outcome == "pass"}
     classes = tuple(name for name in CLASSES if name in passed)
     waiver, over = around.in_force(control.id), around.ended(control.id)
+    # One in part says what the checks leave out: what they find broken is the rest, and nobody answers for that.
+    whole = waiver if waiver and not waiver.part else None
     held = tuple(each for each in AWAITED if each in around.held_back.get(control.id, ()))
 
     def standing(status: Status, reason: str = "", awaits: tuple[Awaited, ...] = ()) -> Standing:
@@ -260,13 +262,13 @@ def _standing(  # noqa: PLR0911 - one line a status, the weightiest first
     if over:
         return standing("failed", over)
     if worst == "fail":
-        return standing("waived", waiver.reason) if waiver else standing("failed", messages)
+        return standing("waived", whole.reason) if whole else standing("failed", messages)
     if worst == "invalid":
         return standing("invalid", messages)
     if worst == "pass":
         return standing("proven")
-    if waiver and not waiver.part:
-        return standing("waived", waiver.reason)
+    if whole:
+        return standing("waived", whole.reason)
     if exempt:
         return standing("not-applicable", exempt)
     if worst == "not-measured":

@@ -71,8 +71,8 @@ class ControlWaiver(Waiver):
         id: unique.
         title: what is waived, in a few words.
         controls: which it covers.
-        part: what of them is not met, where the rest is; empty: they are not met. A control that is waived in part is still measured, and
-            fails when the waiver ends.
+        part: what of them is not met, where the rest is; empty: they are not met. A control that is waived in part is still measured:
+            its checks ask for the rest, so it fails when one of them does, and when the waiver ends.
         until: what ends it before its day.
     """
 
