@@ -54,6 +54,16 @@ def test_what_a_died_run_left_undone_the_next_one_does(deployed: str, lemonstand
     assert on("frontend", "systemctl", "show", "-P", "MainPID", "dovecot").strip() == before, "an idle session must survive a routine run"
 
 
+def test_what_somebody_put_in_force_by_hand_is_taken_out_of_force(deployed: str, lemonstand: Command, on: Callable[..., str]) -> None:
+    greeting = "import socket; print(socket.create_connection(('127.0.0.1', 143), 10).recv(999))"
+    for verb in ("restart", "reload"):
+        on("store", f"sed -i 's/^login_greeting = ready/login_greeting = by hand/' /etc/dovecot/dovecot.conf && systemctl {verb} dovecot")
+        assert "by hand" in on("store", f'sleep 1; python3 -c "{greeting}"')
+        lemonstand("apply", "--lab", deployed, "--limit", "store")
+        assert "by hand" not in on("store", f'sleep 1; python3 -c "{greeting}"')
+    lemonstand("apply", "--lab", deployed, "--limit", "store")
+
+
 def test_a_service_somebody_stopped_is_started(deployed: str, lemonstand: Command, on: Callable[..., str]) -> None:
     on("auth", "systemctl", "stop", "slapd")
     lemonstand("apply", "--lab", deployed, "--limit", "auth", "--stage", "activate")
