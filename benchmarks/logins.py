@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,9 +17,8 @@ from typing import Any
 
 from lemonstand import lab as labs
 from lemonstand.checks.connections import read_connections
-from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, door_to
-from lemonstand.paths import data_dir, lab_dir
-from lemonstand.probes.tickets import Inward
+from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, door_to, inward_of
+from lemonstand.paths import data_dir
 from lemonstand.site import load_site
 
 COUNT = 100
@@ -29,26 +27,13 @@ REFUSALS = 60
 SETTINGS = "/etc/lemonstand/ticket/issuer.json"
 
 
-def _on(lab: str, host: str, script: str) -> None:
-    subprocess.run(
-        ["ssh", "-F", str(lab_dir(lab) / "ssh" / "config"), host, "sh -s"], input=script, text=True, check=True, capture_output=True
-    )
-
-
 def main(lab: str) -> None:
     """Measures and prints."""
     os.environ.update(labs.environment(lab))
     inventory = data_dir("inventories") / "lab"
     site = load_site(inventory)
-    frontend, auth, store = (site.group(group)[0] for group in ("frontends", "auths", "stores"))
-    domain = site.settings.internal_domain
-    inward = Inward(
-        issuer=f"{auth.name}.{domain}",
-        issuer_address=str(auth.interfaces["auth"].addresses[0]),
-        store=f"{store.name}.{domain}",
-        store_address=str(store.interfaces["store"].addresses[0]),
-        client=f"{frontend.name}.{domain}",
-    )
+    frontend, auth = (site.group(group)[0] for group in ("frontends", "auths"))
+    inward = inward_of(site)
     door, accounts = door_to(site, ca_of_clients(site), "frontends", 4), accounts_of(site)
     sockets = Path(tempfile.mkdtemp(prefix="lemonstand-ssh-"))
     print("| what | measured |\n|---|---|")
@@ -67,7 +52,7 @@ def main(lab: str) -> None:
         print(f"| a login at the store with a ticket, from the frontend's place | median {straight['login'] * 1000:.0f} ms |")
         print(f"| asking the issuer for the ticket | median {straight['ticket'] * 1000:.0f} ms |")
         print(f"| through the frontend : straight to the store | {through[1]['median'] / straight['login']:.2f} |", flush=True)
-        _on(
+        labs.run_on(
             lab,
             auth.name,
             f'sed -i.bench \'s/"refusal_milliseconds": .*/"refusal_milliseconds": 0,/\' {SETTINGS} && systemctl restart ticket-issuer\n',
@@ -75,7 +60,7 @@ def main(lab: str) -> None:
         try:
             refused = prober.ask(frontend.name, "refusal-times", seconds=550, inward=inward, account=accounts[0], count=REFUSALS)
         finally:
-            _on(lab, auth.name, f"mv {SETTINGS}.bench {SETTINGS} && systemctl restart ticket-issuer\n")
+            labs.run_on(lab, auth.name, f"mv {SETTINGS}.bench {SETTINGS} && systemctl restart ticket-issuer\n")
         wrong, unknown = refused["wrong"] * 1000, refused["unknown"] * 1000
         print(f"| refusal, least time off: wrong password, unknown name | median {wrong:.0f} ms, {unknown:.0f} ms |")
         print(f"| unknown name : wrong password | {unknown / wrong:.2f} |")

@@ -119,6 +119,16 @@ def name_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--name", default=DEFAULT_LAB, show_default=True, help="The lab's name.")(command)
 
 
+def print_or_write(text: str, output: Path | None) -> None:
+    """Prints a document, or writes it to a file and says so."""
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    click.echo(f"written: {output}")
+
+
 def print_hosts(console: Console, site: Site) -> None:
     """Prints each host with what it is and its addresses."""
     table = Table(box=None, pad_edge=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lemonstand.cli.base import Chosen, main, site_options
+from lemonstand.cli.base import Chosen, main, print_or_write, site_options
 
 
 @main.command()
@@ -38,10 +38,4 @@ def firewall_request(chosen: Chosen, form: str, output: Path | None) -> None:
     """Writes what the owner of an existing firewall is asked for: openings, times, ICMP, and why."""
     from lemonstand.policy.change_request import change_request, render  # noqa: PLC0415
 
-    text = render(change_request(chosen.load()), form)
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
-    click.echo(f"written: {output}")
+    print_or_write(render(change_request(chosen.load()), form), output)

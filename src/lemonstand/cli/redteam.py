@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lemonstand.cli.base import Chosen, main, site_options
+from lemonstand.cli.base import Chosen, main, print_or_write, site_options
 from lemonstand.errors import InputError
 from lemonstand.redteam import POSITIONS, Catalogue, load_catalogue
 from lemonstand.redteam.analysis import FORMATS
@@ -91,13 +91,9 @@ def threat_analysis(chosen: Chosen, *, form: str, output: Path | None, hash_only
     if hash_only:
         click.echo(digest(loaded))
         return
-    text = render(analyse(loaded), form)
+    print_or_write(render(analyse(loaded), form), output)
     if output is None:
-        click.echo(text, nl=False)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
-    click.echo(f"written: {output}")
     reason = unreviewed(loaded)
     click.echo(f"not reviewed: {reason}" if reason else f"reviewed by {loaded.settings.review.by}" if loaded.settings.review else "")
 

@@ -16,7 +16,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypedDict
 
 from lemonstand.probes.reach import reach_as
@@ -131,25 +131,14 @@ def watch(devices: list[str], sequence: int, within: float, enough: int) -> dict
     arrived: set[str] = set()
     answered: set[str] = set()
 
-    def listen(device: str) -> None:
-        with _wire(device) as wire:
-            ready.release()
-            while time.monotonic() < until and len(answered) < enough:
-                segment = _heard(wire)
-                if segment is None:
-                    continue
-                if segment["flags"] & SYN_ACK == SYN and segment["sequence"] == sequence and not segment["ours"]:
-                    arrived.add(f"{segment['source']} {segment['target']}:{segment['to_port']}")
-                if segment["flags"] & SYN_ACK == SYN_ACK and segment["ack"] == (sequence + 1) & 0xFFFFFFFF and segment["ours"]:
-                    answered.add(f"{segment['target']} {segment['source']}:{segment['from_port']}")
+    def note(segment: dict[str, Any]) -> None:
+        if segment["flags"] & SYN_ACK == SYN and segment["sequence"] == sequence and not segment["ours"]:
+            arrived.add(f"{segment['source']} {segment['target']}:{segment['to_port']}")
+        if segment["flags"] & SYN_ACK == SYN_ACK and segment["ack"] == (sequence + 1) & 0xFFFFFFFF and segment["ours"]:
+            answered.add(f"{segment['target']} {segment['source']}:{segment['from_port']}")
 
     until = time.monotonic() + within
-    ready = threading.Semaphore(0)
-    ears = [threading.Thread(target=listen, args=(device,), daemon=True) for device in devices]
-    for ear in ears:
-        ear.start()
-    for _ in ears:
-        ready.acquire(timeout=5)
+    ears = _listening(devices, note, lambda: time.monotonic() >= until or len(answered) >= enough)
     emit("watching")
     for ear in ears:
         ear.join(within + 2)
@@ -277,27 +266,12 @@ def leaving(user: str, targets: list[tuple[str, int]], seconds_each: float) -> d
     left: set[tuple[str, int]] = set()
     stop = threading.Event()
 
-    def listen(device: str) -> None:
-        with _wire(device) as wire:
-            ready.release()
-            while not stop.is_set():
-                segment = _heard(wire)
-                if (
-                    segment
-                    and segment["ours"]
-                    and segment["from_port"] >= EPHEMERAL_PORT
-                    and segment["flags"] & SYN_ACK == SYN
-                    and (segment["target"], segment["to_port"]) in wanted
-                ):
-                    left.add((segment["target"], segment["to_port"]))
+    def note(segment: dict[str, Any]) -> None:
+        target = (segment["target"], segment["to_port"])
+        if segment["ours"] and segment["from_port"] >= EPHEMERAL_PORT and segment["flags"] & SYN_ACK == SYN and target in wanted:
+            left.add(target)
 
-    devices = list(legs())
-    ready = threading.Semaphore(0)
-    ears = [threading.Thread(target=listen, args=(device,), daemon=True) for device in devices]
-    for ear in ears:
-        ear.start()
-    for _ in ears:
-        ready.acquire(timeout=5)
+    ears = _listening(list(legs()), note, stop.is_set)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:  # the rights are given up in a process of its own: this one has to go on listening
@@ -327,6 +301,30 @@ def _wire(device: str, kind: int = ALL_FRAMES) -> Iterator[socket.socket]:
         wire.bind((device, kind))
         wire.settimeout(0.2)
         yield wire
+
+
+def _listening(devices: list[str], note: Callable[[dict[str, Any]], None], over: Callable[[], bool]) -> list[threading.Thread]:
+    """Listens on some devices, each in a thread, until it is `over`; returns once all of them hear.
+
+    Args:
+        note: told each TCP segment.
+    """
+    ready = threading.Semaphore(0)
+
+    def listen(device: str) -> None:
+        with _wire(device) as wire:
+            ready.release()
+            while not over():
+                segment = _heard(wire)
+                if segment is not None:
+                    note(segment)
+
+    ears = [threading.Thread(target=listen, args=(device,), daemon=True) for device in devices]
+    for ear in ears:
+        ear.start()
+    for _ in ears:
+        ready.acquire(timeout=5)
+    return ears
 
 
 def _mac(raw: bytes) -> str:

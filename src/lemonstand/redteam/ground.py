@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from lemonstand.checks import Invalid, NotMeasurable
-from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, ca_of_exchangers, door_to
+from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, ca_of_exchangers, door_to, inward_of
 from lemonstand.policy import expected_matrix
 from lemonstand.probes.frames import Way
 from lemonstand.probes.tickets import Inward
@@ -134,15 +134,7 @@ class Ground:
     @cached_property
     def inward(self) -> Inward:
         """What a frontend talks to."""
-        frontend, auth, store = (self.site.group(group)[0] for group in ("frontends", "auths", "stores"))
-        domain = self.site.settings.internal_domain
-        return Inward(
-            issuer=f"{auth.name}.{domain}",
-            issuer_address=str(auth.interfaces["auth"].addresses[0]),
-            store=f"{store.name}.{domain}",
-            store_address=str(store.interfaces["store"].addresses[0]),
-            client=f"{frontend.name}.{domain}",
-        )
+        return inward_of(self.site)
 
     @property
     def ticket(self) -> dict[str, Any]:
