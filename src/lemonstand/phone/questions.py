@@ -335,6 +335,7 @@ def narrow(look: Look, _seconds: int) -> Finding:
     """The way outside becomes narrower while a session is open: errors tell the frontend, and a large message still comes through."""
     frontend = look.site.group("frontends")[0].name
     names = {4: "InDestUnreachs", 6: "Icmp6InPktTooBigs"}
+    look.prober.ask(frontend, "forget-widths")
     with look.in_both("fetch-through", "stored", within=25, account=look.accounts[0], size=LARGE) as sessions:
         before = look.prober.ask(frontend, "counters")
         hold = look.prober.start(look.border, "narrow", device=look.outward, mtu=NARROW_MTU, within=15)

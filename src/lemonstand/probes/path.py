@@ -34,6 +34,8 @@ COUNTERS = {
 }
 QUIET_SECONDS, QUIET_LIMIT = 0.3, 10.0
 FETCH_EVERY = 0.5
+LATE_SECONDS = 0.2
+"""A client that reads late lets the server's data gather, and gathered data travels in packets as large as they may be."""
 ICMP, ICMP6 = 1, 58
 
 
@@ -133,6 +135,12 @@ def narrow(device: str, mtu: int, within: float) -> dict[str, Any]:
     return {"before": int(before), "during": int(during)}
 
 
+def forget_widths() -> None:
+    """Lets this host forget what it learnt of narrow ways, which it remembers for ten minutes: only then does it hear of one again."""
+    for version in ("-4", "-6"):
+        command("ip", version, "route", "flush", "cache")
+
+
 def refuse_openings(targets: list[str], ports: list[int], count: int, within: float) -> dict[str, Any]:
     """Answers the first forwarded SYNs to some hosts with "host unreachable"; tells `refusing` when it begins, ends when it has.
 
@@ -219,7 +227,7 @@ def fetch_through(door: Door, account: Account, size: int, within: float) -> dic
         within: seconds it goes on.
 
     Returns:
-        `fetched`: how often all of it came; `slowest`: seconds one took; `octets` of one; `ended`: what ended the session, or nothing.
+        `fetched`: how often all of it came; `slowest`: seconds one took to read; `octets` of one; `ended`: what ended the session, or nothing.
     """
     session = Imap.open(door, account)
     box = f"probe-{secrets.token_hex(6)}"
@@ -232,8 +240,10 @@ def fetch_through(door: Door, account: Account, size: int, within: float) -> dic
     ended, fetched, slowest = "", 0, 0.0
     try:
         while time.monotonic() < until and not ended:
+            tag = session.begin("FETCH 1 (BODY.PEEK[])")
+            time.sleep(LATE_SECONDS)
             started = time.monotonic()
-            answer = session.command("FETCH 1 (BODY.PEEK[])")
+            answer = session.finish(tag)
             slowest = max(slowest, time.monotonic() - started)
             whole = answer.ok and max((len(line) for line in answer.untagged), default=0) >= len(sample.data)
             fetched += whole

@@ -59,6 +59,7 @@ PROBES: dict[str, Callable[..., Any]] = {
     "foreign-mx": delivery.foreign_mx,
     "forged-address": failures.forged_address,
     "forget": path.forget,
+    "forget-widths": path.forget_widths,
     "forward": forward.forward,
     "forward-abuse": forward.abuse,
     "guess": tickets.guess,
