@@ -1,13 +1,16 @@
-"""Filters that turn the inventory, the flows and the timers into what roles are handed. Pure functions: nothing is read or run here."""
+"""Filters that turn the inventory, the flows and the timers into what roles are handed. Pure functions, but for `data`."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleFilterError
 
 ZONES = ("internet", "dmz", "auth", "store", "management")
@@ -50,6 +53,13 @@ ADDRESS = re.compile(r"[a-z0-9][a-z0-9._+-]*@[a-z0-9][a-z0-9.-]*\Z")
 
 Host = Mapping[str, Any]
 Hosts = Mapping[str, Host]
+
+
+@functools.cache
+def data(name: str) -> Any:
+    """One of the data files beside the playbooks, such as `timers.yml`. Read once a task: Ansible asks whenever a variable is named."""
+    text = (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are the safe one
 
 
 def active_flows(
@@ -502,6 +512,7 @@ class FilterModule:
             "lemonstand_host_names": host_names,
             "lemonstand_addresses_of": addresses_of,
             "lemonstand_broken_timers": broken_timers,
+            "lemonstand_data": data,
             "lemonstand_reach_address": reach_address,
             "lemonstand_service_ports": service_ports,
             "lemonstand_site_faults": site_faults,
