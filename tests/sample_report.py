@@ -108,7 +108,24 @@ def _made(complete: bool) -> dict[str, Any]:
                 "owner": "somebody", "date": "2026-11-25", "expires": "2027-11-25", "origin": "site", "ended": "", "superfluous": False,
             }
         ],
-        "mutants": [{"name": "break-something", "host": "edge", "controls": [catalogue[0].id], "checks": ["test_lem_3_01"]}],
+        "mutants": [
+            {
+                "name": "break-something",
+                "host": "edge",
+                "placebo": False,
+                "controls": [catalogue[0].id],
+                "checks": ["test_lem_3_01"],
+                "tried": {
+                    "lab": "mutants",
+                    "at": "2026-01-01T00:00:00Z",
+                    "verdict": "noticed",
+                    "noticed": ["test_lem_3_01"],
+                    "others": [],
+                    "missed": [],
+                    "same_code": False,
+                },
+            }
+        ],
         "counts": counts(controls),
     }  # fmt: skip
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from lemonstand import lab as labs
-from lemonstand.mutants.matrix import check_form
-from lemonstand.paths import lab_dir
+from lemonstand.mutants.table import check_form, table_path
 
 from .conftest import Command
 
@@ -73,5 +72,5 @@ def test_a_sample_of_mutants_is_noticed(deployed: str, lemonstand: Command) -> N
     done = lemonstand("mutate", "--lab", deployed, "--sample", str(SAMPLE), timeout=1800)
     assert "--seed" in done.stdout
     assert f"{SAMPLE} of {SAMPLE} mutants noticed and mended" in done.stdout
-    check_form(json.loads((lab_dir(deployed) / "evidence" / "mutants.json").read_text(encoding="utf-8")))
+    check_form(json.loads(table_path().read_text(encoding="utf-8")))
     assert labs.kept(deployed) == []

@@ -13,8 +13,9 @@ import pytest
 from lemonstand.errors import LemonstandError
 from lemonstand.mutants import Mutant, Run, Verdict, load_mutants, sample
 from lemonstand.mutants.asked import Answer, Check, shipped
-from lemonstand.mutants.matrix import check_form, record
+from lemonstand.mutants.matrix import record
 from lemonstand.mutants.run import judged, named
+from lemonstand.mutants.table import check_form, read_table
 
 SYNACK, RETRIES, LOSS = "test_handshakes_and_closes_are_patient", "test_data_is_sent_again_long_enough", "test_chunks_arrive"
 
@@ -208,7 +209,11 @@ def test_the_table_grows_and_forgets_what_was_changed(tmp_path: Path) -> None:
     path.write_text(json.dumps(changed), encoding="utf-8")
     data = record(path, "lab", [], seed=None, started=now)
     assert [entry["name"] for entry in data["mutants"]] == [second.name]
-    assert record(path, "another", [], seed=None, started=now)["mutants"] == [], "verdicts of another site count for nothing here"
+    data = record(path, "another", [Verdict(first, noticed=first.noticed_by, mended=True)], seed=None, started=now)
+    assert [(entry["name"], entry["lab"]) for entry in data["mutants"]] == [(first.name, "another"), (second.name, "lab")]
+    assert list(read_table(path)) == [first.name, second.name]
+    path.write_text("{}", encoding="utf-8")
+    assert read_table(path) == {}, "what is no table tells nothing"
 
 
 def test_the_table_keeps_its_form(tmp_path: Path) -> None:

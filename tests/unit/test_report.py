@@ -395,3 +395,26 @@ def test_contrast_is_enough(scheme: str) -> None:
             if contrast < least:
                 weak.append(f"{ink} on {ground}: {contrast:.2f} to 1")
     assert weak == []
+
+
+@pytest.mark.parametrize(
+    ("tried", "placebo", "words"),
+    [
+        (None, False, "○ not tried"),
+        ({}, False, "✓ noticed"),
+        ({}, True, "✓ nothing broken, nobody said so"),
+        ({"verdict": "missed", "missed": ["test_lem_3_01"]}, False, "✕ missed"),
+        ({"verdict": "not asked"}, False, "! could not be tried"),
+    ],
+)
+def test_a_mutant_is_told_with_what_came_of_it(tried: dict[str, Any] | None, *, placebo: bool, words: str) -> None:
+    evidence = sample_report()
+    mutant = evidence["mutants"][0]
+    mutant["placebo"] = placebo
+    mutant["tried"] = None if tried is None else {**mutant["tried"], **tried}
+    text = render(evidence)
+    assert words in text
+    assert (
+        "0 of 1 have been made and noticed; 1 have not been made" if tried is None else f"{int(words.startswith('✓'))} of 1 have been made"
+    ) in text
+    assert ("by an earlier state of lemonstand" in text) == (tried is not None)

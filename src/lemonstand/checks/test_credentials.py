@@ -13,7 +13,8 @@ import pytest
 from lemonstand.admin import Hosts, Users, generate_password
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, Doors, InBoth, Prober
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, FAMILIES, Doors, Prober
+from lemonstand.phone import Look
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site
 
@@ -56,19 +57,21 @@ def test_no_crash_writes_memory_to_disk(site: Site, snapshots: Snapshots, measur
     expect(bool(limits) and not loose, "a crash may write memory to a disk", seen=loose, expected="LimitCORE 0")
 
 
+def _forged(look: Look, version: int) -> tuple[str, Any]:
+    """Two refused logins of a made-up name, and what they were told."""
+    nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{look.site.settings.mail_domains[0]}", password=generate_password())
+    return nobody["user"], look.ask("forged-address", door=look.doors(version), account=nobody, forged=FORGED[version])
+
+
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-24")
 @pytest.mark.supports("LEM-8-08")
+@pytest.mark.ahead(_forged, *FAMILIES)
 def test_the_issuer_hears_the_clients_own_address(
-    prober: Prober, in_both_families: InBoth, host: HostFactory, site: Site, vantage: str, *, doors: Doors, family: int, measure: Measure
+    ahead: tuple[str, Any], host: HostFactory, site: Site, family: int, measure: Measure
 ) -> None:
     """A refused login is written down with the handset's address, also where the handset names another as a proxy would."""
-
-    def ask(version: int) -> tuple[str, Any]:
-        nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}", password=generate_password())
-        return nobody["user"], prober.ask(vantage, "forged-address", door=doors(version), account=nobody, forged=FORGED[version])
-
-    name, said = in_both_families("forged-address", family, ask)
+    name, said = ahead
     lines = _lines(host, site, name, 2)
     if len(lines) < 2:
         invalid(f"the issuer has {len(lines)} lines about two refused logins: {said}")

@@ -8,7 +8,8 @@ import pytest
 
 from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import Doors, InBoth, Prober
+from lemonstand.checks.vantage import FAMILIES, Doors, InBoth, Prober
+from lemonstand.phone import Look
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site
 
@@ -31,14 +32,12 @@ REFUSED = (
 )
 
 
-@pytest.fixture
-def abuse(prober: Prober, in_both_families: InBoth, vantage: str, doors: Doors, accounts: list[Account], family: int) -> dict[str, Any]:
+def _abuse(look: Look, version: int) -> dict[str, Any]:
     """URLs tried by their owner and by another user."""
+    return dict(look.ask("forward-abuse", door=look.doors(version), owner=look.accounts[0], other=look.accounts[1]))
 
-    def ask(version: int) -> Any:
-        return prober.ask(vantage, "forward-abuse", door=doors(version), owner=accounts[0], other=accounts[1])
 
-    return dict(in_both_families("forward-abuse", family, ask))
+abused = pytest.mark.ahead(_abuse, *FAMILIES)
 
 
 @pytest.mark.parametrize("way", ["BURL", "CATENATE and BURL"])
@@ -78,30 +77,33 @@ def test_a_large_message_is_forwarded_without_download(
     expect(arrived["sha256"] == seen["body"], "another message arrives", seen=arrived["sha256"], expected=seen["body"])
 
 
+@abused
 @pytest.mark.control("PRO-SUB-07", "PRO-E2E-02")
 @pytest.mark.supports("PRO-SUB-06")
-def test_urls_work_for_their_owner_alone(abuse: dict[str, Any], family: int, measure: Measure) -> None:
+def test_urls_work_for_their_owner_alone(ahead: dict[str, Any], family: int, measure: Measure) -> None:
     """Forged, widened, foreign, ended and revoked URLs are refused by submission (RFC 4467, RFC 4468)."""
-    own = abuse["own, in time"]
+    own = ahead["own, in time"]
     expect(own["code"] == 250 and own.get("arrived") is not None, "the own URL is refused", seen=own, expected="250, and it arrives")
-    taken = [f"{case}: {abuse[case]['code']} {abuse[case]['text'][:80]}" for case in REFUSED if not 500 <= abuse[case]["code"] < 600]
+    taken = [f"{case}: {ahead[case]['code']} {ahead[case]['text'][:80]}" for case in REFUSED if not 500 <= ahead[case]["code"] < 600]
     measure("refused", len(REFUSED) - len(taken))
     expect(not taken, "URLs are taken that must not be", seen=taken, expected="554 each")
 
 
+@abused
 @pytest.mark.control("PRO-IMAP-05")
-def test_a_url_is_redeemed_by_whom_it_names(abuse: dict[str, Any], family: int) -> None:
+def test_a_url_is_redeemed_by_whom_it_names(ahead: dict[str, Any], family: int) -> None:
     """URLFETCH gives the owner his own, and another user nothing: neither of a submit URL nor of one for a third person."""
-    mine = abuse["owner fetches it"]
+    mine = ahead["owner fetches it"]
     expect(bool(mine["got"]), "the owner's own URL gives nothing", seen=mine, expected="the message")
-    leaked = [case for case in ("other user fetches it", "third party fetches it") if abuse[case]["got"] is not None]
+    leaked = [case for case in ("other user fetches it", "third party fetches it") if ahead[case]["got"] is not None]
     expect(not leaked, "a URL is redeemed by somebody it was not made for", seen=leaked, expected="NIL")
 
 
+@abused
 @pytest.mark.control("PRO-SUB-08")
-def test_chunks_and_urls_mix(abuse: dict[str, Any], family: int) -> None:
+def test_chunks_and_urls_mix(ahead: dict[str, Any], family: int) -> None:
     """BDAT, then BURL LAST: one message (RFC 4468 section 3.3)."""
-    mixed = abuse["text and URL mixed"]
+    mixed = ahead["text and URL mixed"]
     expect(mixed["code"] == 250 and mixed.get("arrived") is not None, "BDAT with BURL fails", seen=mixed, expected="250, and it arrives")
 
 

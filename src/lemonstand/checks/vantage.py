@@ -243,7 +243,31 @@ def once(request: pytest.FixtureRequest) -> Once:
         # A check that can't be measured here says so itself.
         with contextlib.suppress(NotMeasurable, Invalid):
             kept.begin(name, request.getfixturevalue(f"ask_{name}"))
+    for mark in filter(None, (item.get_closest_marker("ahead") for item in request.session.items)):
+        with contextlib.suppress(NotMeasurable, Invalid):
+            for name, ask in _asks(mark, request.getfixturevalue("look")).items():
+                kept.begin(name, ask)
     return kept
+
+
+@pytest.fixture
+def ahead(request: pytest.FixtureRequest, once: Once) -> Any:
+    """What the check's mark `ahead` asks: `ask(look, version)`, or `ask(look)` where it names no version."""
+    mark = request.node.get_closest_marker("ahead")
+    asks = _asks(mark, request.getfixturevalue("look"))
+    name = _ask_name(mark, request.getfixturevalue("family") if mark.args[1:] else None)
+    return once(name, asks[name])
+
+
+def _asks(mark: pytest.Mark, look: Any) -> dict[str, Callable[[], Any]]:
+    ask, *versions = mark.args
+    if not versions:
+        return {_ask_name(mark, None): functools.partial(ask, look)}
+    return {_ask_name(mark, version): functools.partial(ask, look, version) for version in versions}
+
+
+def _ask_name(mark: pytest.Mark, version: int | None) -> str:
+    return f"{mark.args[0].__module__}.{mark.args[0].__qualname__}" + (f" by IPv{version}" if version else "")
 
 
 def _begin(make: Callable[[], Any]) -> Future[Any]:

@@ -126,6 +126,10 @@ def lab_down(name: str, every: bool) -> None:
 
     for each in labs.names() if every else [name]:
         labs.down(each)
+    if every:
+        from lemonstand.mutants.table import table_path  # noqa: PLC0415
+
+        table_path().unlink(missing_ok=True)
 
 
 @lab_group.command("lock")

@@ -83,11 +83,12 @@ def _over(chosen: Chosen, lab: str, mutants: tuple[Mutant, ...], seed: int | Non
     from lemonstand.mutants import Run  # noqa: PLC0415
     from lemonstand.mutants.ask import Asker  # noqa: PLC0415
     from lemonstand.mutants.hosts import LabHands  # noqa: PLC0415
-    from lemonstand.mutants.matrix import FILE, record  # noqa: PLC0415
+    from lemonstand.mutants.matrix import record  # noqa: PLC0415
+    from lemonstand.mutants.table import table_path  # noqa: PLC0415
 
-    site = chosen.load()
+    chosen.load()
     console = Console(highlight=False)
-    path = chosen.state(site) / "evidence" / FILE
+    path = table_path()
     began, started = time.monotonic(), dt.datetime.now(dt.UTC)
     # Whoever ends it by a signal gets the lab back as well: the mutant that is there is mended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -100,7 +101,7 @@ def _over(chosen: Chosen, lab: str, mutants: tuple[Mutant, ...], seed: int | Non
         for verdict in run.over(mutants):
             verdicts.append(verdict)
             _tell(console, verdict)
-            record(path, site.settings.site_name, [verdict], seed=seed, started=started)
+            record(path, lab, [verdict], seed=seed, started=started)
     finally:
         hands.end()
     good = sum(verdict.good for verdict in verdicts)

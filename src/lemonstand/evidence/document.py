@@ -12,6 +12,7 @@ from lemonstand import __version__
 from lemonstand.evidence.identity import code, inventory_hash
 from lemonstand.evidence.model import SCHEMA_VERSION, Awaited, Circumstances, Kind, Result, Standing, counts, judge, superfluous
 from lemonstand.mutants.catalogue import Mutant, load_mutants
+from lemonstand.mutants.table import read_table, table_path
 from lemonstand.policy.controls import Controls
 from lemonstand.policy.deviations import waivers_of
 from lemonstand.policy.waivers import GivenWaiver, given
@@ -71,6 +72,7 @@ def document(
     site = session.site
     waivers = waivers_of(site) if site else given(())
     mutants = load_mutants()
+    tried = read_table(table_path())
     packages = {name: host.get("packages", {}) for name, host in session.hosts.items()}
     groups = {group for host in site.hosts.values() for group in host.groups} if site else {"edges"}
     around = Circumstances(groups, waivers, session.ended.date(), packages, awaited)
@@ -91,7 +93,7 @@ def document(
         "results": [result.plain() for result in results],
         "controls": [standing.plain(_breaking(mutants, standing.control.id)) for standing in standings],
         "waivers": [_waiver(each, around, standings) for each in waivers],
-        "mutants": [_mutant(each) for each in mutants],
+        "mutants": [_mutant(each, tried.get(each.name)) for each in mutants],
         "counts": counts(standings),
     }
 
@@ -185,5 +187,17 @@ def _breaking(mutants: Sequence[Mutant], control: str) -> list[str]:
     return [mutant.name for mutant in mutants if control in mutant.controls]
 
 
-def _mutant(mutant: Mutant) -> dict[str, Any]:
-    return {"name": mutant.name, "host": mutant.host, "controls": list(mutant.controls), "checks": list(mutant.noticed_by)}
+def _mutant(mutant: Mutant, entry: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A mutant, and what came of it in a lab of this user: null if none had it in its present form."""
+    tried = None
+    if entry is not None and entry["digest"] == mutant.digest:
+        tried = {key: entry[key] for key in ("lab", "at", "verdict", "noticed", "others", "missed")}
+        tried["same_code"] = entry["code"] == code()["sha256"]
+    return {
+        "name": mutant.name,
+        "host": mutant.host,
+        "placebo": mutant.placebo,
+        "controls": list(mutant.controls),
+        "checks": list(mutant.noticed_by),
+        "tried": tried,
+    }

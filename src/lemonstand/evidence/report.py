@@ -174,6 +174,7 @@ def page(evidence: Evidence, catalogue: Controls | None = None) -> dict[str, Any
         "versions": _versions(evidence),
         "groups": _groups(evidence),
         "known": _known(evidence, catalogue),
+        "mutants": _mutants(evidence),
         "outcomes": OUTCOMES,
         "awaits": AWAITS,
         "hosts_of": _hosts_of(evidence),
@@ -304,6 +305,33 @@ def way_state(flows: Iterable[Row], grid: Mapping[str, Any] | None) -> tuple[str
     if "open" in states:
         return "open", f"{states.count('open')} dialled, all answered" if set(states) == {"open"} else f"{states.count('open')} answered"
     return "unseen", "not dialled: read from the rules" if any(flow["protocol"] == "udp" for flow in flows) else "not dialled"
+
+
+VERDICTS = {
+    "noticed": ("✓", "noticed", "pass"),
+    "quiet": ("✓", "nothing broken, nobody said so", "pass"),
+    "missed": ("✕", "missed", "fail"),
+    "not mended": ("✕", "not mended", "fail"),
+    "not asked": ("!", "could not be tried", "invalid"),
+    "not tried": ("○", "not tried", "not-measured"),
+}
+"""What came of a mutant: mark, words, and the outcome whose colour it has."""
+
+
+def _mutants(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Of each mutant its verdict, and in words where and when it was made."""
+    found = {}
+    for mutant in evidence["mutants"]:
+        tried = mutant.get("tried")
+        word = tried["verdict"] if tried else "not tried"
+        mark, words, tone = VERDICTS["quiet" if word == "noticed" and mutant.get("placebo") else word]
+        where = (
+            f"in lab {tried['lab']}, {tried['at'][:10]}" + ("" if tried["same_code"] else ", by an earlier state of lemonstand")
+            if tried
+            else ""
+        )
+        found[mutant["name"]] = {"mark": mark, "words": words, "tone": tone, "where": where, "others": tried["others"] if tried else []}
+    return found
 
 
 def _sections(evidence: Evidence, states: Mapping[str, str], key: Callable[[Row], str]) -> list[dict[str, Any]]:

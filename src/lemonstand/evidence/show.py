@@ -63,6 +63,12 @@ def own_results(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [result for result in evidence["results"] if result["time"] >= evidence["runs"][0]["started"]]
 
 
+def _verdicts(control: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What came of the mutants that break a control."""
+    tried = {mutant["name"]: mutant.get("tried") for mutant in evidence["mutants"]}
+    return [(name, tried[name]["verdict"] if tried.get(name) else "not tried") for name in control["mutants"]]
+
+
 def print_control(console: Console, control: Mapping[str, Any], evidence: Mapping[str, Any]) -> None:
     """Prints all there is about one control: what it asks, its status, each check with what was asked and seen."""
     console.print(f"[bold]{control['id']}[/]  {control['level']}  {escape(control['statement'])}", soft_wrap=True)
@@ -74,7 +80,7 @@ def print_control(console: Console, control: Mapping[str, Any], evidence: Mappin
         ("status", f"{control['status']} {control['class'] or ''}".rstrip()),
         ("reason", control["reason"]),
         ("waiver", control["waiver"] or ""),
-        ("mutants", ", ".join(control["mutants"])),
+        ("mutants", ", ".join(f"{name} ({verdict})" for name, verdict in _verdicts(control, evidence))),
     ]
     for name, text in rows:
         if text:

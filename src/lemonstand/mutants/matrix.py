@@ -1,4 +1,4 @@
-"""What is known of all mutants: the table mutant by check, and which controls have been seen to be broken. A file beside the evidence."""
+"""What is known of all mutants: the table mutant by check, and which controls have been seen to be broken."""
 
 from __future__ import annotations
 
@@ -9,26 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from lemonstand import __version__
-from lemonstand.errors import LemonstandError
-from lemonstand.evidence.write import hold_to, write_text
+from lemonstand.evidence.identity import code
+from lemonstand.evidence.write import write_text
 from lemonstand.mutants.asked import shipped
 from lemonstand.mutants.catalogue import Mutant, load_mutants, load_without
 from lemonstand.mutants.run import Verdict, named
+from lemonstand.mutants.table import SCHEMA_VERSION, check_form, read_table
 from lemonstand.policy.controls import Control, load_controls
 
-SCHEMA_VERSION = 1
-SCHEMA = Path(__file__).with_name("mutants.schema.json")
-FILE = "mutants.json"
 
-
-def record(path: Path, site: str, verdicts: Iterable[Verdict], *, seed: int | None, started: dt.datetime) -> dict[str, Any]:
+def record(path: Path, lab: str, verdicts: Iterable[Verdict], *, seed: int | None, started: dt.datetime) -> dict[str, Any]:
     """Adds verdicts to what is known and writes it in one step.
 
     What an earlier run found stays, if the mutant has not been changed since.
 
     Args:
         path: the file.
-        site: the site's name.
+        lab: where they were made.
         verdicts: of this run.
         seed: of the sample this run drew, if it did.
         started: when it began.
@@ -40,13 +37,13 @@ def record(path: Path, site: str, verdicts: Iterable[Verdict], *, seed: int | No
         LemonstandError: it breaks its schema; nothing is written then.
     """
     catalogue = {mutant.name: mutant for mutant in load_mutants()}
-    known = {name: entry for name, entry in _known(path, site).items() if name in catalogue and entry["digest"] == catalogue[name].digest}
+    known = {name: entry for name, entry in read_table(path).items() if name in catalogue and entry["digest"] == catalogue[name].digest}
     now = dt.datetime.now(dt.UTC)
-    known |= {verdict.mutant.name: _entry(verdict, now) for verdict in verdicts}
+    known |= {verdict.mutant.name: _entry(verdict, lab, now) for verdict in verdicts}
     reasons = load_without()
     entries = [known[name] for name in catalogue if name in known]
     data = {
-        "schema": SCHEMA_VERSION, "lemonstand": __version__, "site": site, "started": _time(started), "finished": _time(now), "seed": seed,
+        "schema": SCHEMA_VERSION, "lemonstand": __version__, "started": _time(started), "finished": _time(now), "seed": seed,
         "complete": all(known.get(name, {}).get("verdict") == "noticed" for name in catalogue),
         "untried": [name for name in catalogue if name not in known],
         "mutants": entries,
@@ -55,15 +52,6 @@ def record(path: Path, site: str, verdicts: Iterable[Verdict], *, seed: int | No
     check_form(data)
     write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     return data
-
-
-def check_form(data: Mapping[str, Any]) -> None:
-    """Holds a table against its schema.
-
-    Raises:
-        LemonstandError: it breaks it.
-    """
-    hold_to(SCHEMA, "the table of mutants", data)
 
 
 def unproven(mutants: Sequence[Mutant]) -> dict[str, tuple[str, ...]]:
@@ -97,24 +85,14 @@ def _reason(control: Control) -> str:
     return "no check answers it"
 
 
-def _entry(verdict: Verdict, now: dt.datetime) -> dict[str, Any]:
+def _entry(verdict: Verdict, lab: str, now: dt.datetime) -> dict[str, Any]:
     mutant = verdict.mutant
     return {
         "name": mutant.name, "digest": mutant.digest, "controls": list(mutant.controls), "host": mutant.host,
         "disruptive": mutant.disruptive, "placebo": mutant.placebo, "named": list(mutant.noticed_by), "verdict": verdict.word,
         "noticed": list(verdict.noticed), "others": list(verdict.others), "missed": list(verdict.missed), "mended": verdict.mended,
-        "fault": verdict.fault, "seconds": round(verdict.seconds, 1), "at": _time(now),
+        "fault": verdict.fault, "seconds": round(verdict.seconds, 1), "at": _time(now), "lab": lab, "code": code()["sha256"],
     }  # fmt: skip
-
-
-def _known(path: Path, site: str) -> dict[str, dict[str, Any]]:
-    """What an earlier run wrote; a file of another site or form counts for nothing."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        check_form(data)
-    except (OSError, ValueError, LemonstandError):
-        return {}
-    return {entry["name"]: entry for entry in data["mutants"]} if data["site"] == site else {}
 
 
 def _time(value: dt.datetime) -> str:

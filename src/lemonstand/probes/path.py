@@ -227,7 +227,7 @@ def fetch_through(door: Door, account: Account, size: int, within: float) -> dic
         within: seconds it goes on.
 
     Returns:
-        `fetched`: how often all of it came; `slowest`: seconds one took to read; `octets` of one; `ended`: what ended the session, or nothing.
+        `fetched`: how often all of it came; `slowest`: seconds one took to read; `octets` of one; `ended`: what ended the session.
     """
     session = Imap.open(door, account)
     box = f"probe-{secrets.token_hex(6)}"

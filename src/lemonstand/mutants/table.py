@@ -1,0 +1,42 @@
+"""The table of what mutants showed: one file for all labs of this user, so that the evidence of any site can say which checks were seen to
+fail. Light to import: evidence reads it on every run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lemonstand.errors import LemonstandError
+from lemonstand.evidence.write import hold_to
+from lemonstand.paths import state_dir
+
+SCHEMA_VERSION = 2
+SCHEMA = Path(__file__).with_name("mutants.schema.json")
+UNTRIED = "untried"
+"""The verdict on a mutant that no lab of this user had in its present form."""
+
+
+def table_path() -> Path:
+    """Where it lies."""
+    return state_dir() / "mutants.json"
+
+
+def check_form(data: Mapping[str, Any]) -> None:
+    """Holds a table against its schema.
+
+    Raises:
+        LemonstandError: it breaks it.
+    """
+    hold_to(SCHEMA, "the table of mutants", data)
+
+
+def read_table(path: Path) -> dict[str, dict[str, Any]]:
+    """The verdicts in a table by mutant; none if there is no table, or one of another form."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        check_form(data)
+    except (OSError, ValueError, LemonstandError):
+        return {}
+    return {entry["name"]: entry for entry in data["mutants"]}
