@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from lemonstand.paths import lab_dir
@@ -51,3 +53,14 @@ def test_what_is_broken_is_told(deployed: str, lemonstand: Command, on: object) 
 def test_sessions_outlive_routine_work_soft_errors_and_a_forgetful_edge(deployed: str, lemonstand: Command) -> None:
     words = "routine_work or learnt_again or soft_errors or silent_connections"
     lemonstand("verify", "--lab", deployed, "--disruptive", "-k", words)
+
+
+def test_somebody_sees_what_a_phone_would(deployed: str, lemonstand: Command) -> None:
+    watch = [sys.executable, "-m", "lemonstand", "mail", "watch", "--lab", deployed, "--user", "bob@lemon.test", "--for", "20"]
+    with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert "connected" in watching.stdout.readline()
+        lemonstand("mail", "send", "--lab", deployed, "--from", "alice@lemon.test", "--to", "bob@lemon.test", "--subject", "wake up")
+        said = watching.stdout.read()
+    assert watching.returncode == 0
+    assert "1 pushes, 0 keep-alives" in said and said.rstrip().endswith("1 connections, 0 lost"), said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 import sys
@@ -10,15 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lemonstand.checks import Invalid, Unmet
 from lemonstand.checks.vantage import _BOOT, _MODULES, Running
-from lemonstand.probes import dns, tickets
+from lemonstand.probes import dns, run, tickets
 from lemonstand.probes.imap import Imap, Literal, announced
 from lemonstand.probes.messages import large, message
+from lemonstand.probes.raids import RAIDS
 from lemonstand.probes.reach import reach
 from lemonstand.probes.smtp import Smtp
 from lemonstand.probes.wire import Closed, Wire
@@ -227,8 +230,8 @@ def test_a_service_that_refuses_fails_and_a_kernel_that_refuses_is_invalid(serve
     code = (
         "import lemonstand.probes.smtp as s, lemonstand.probes.run as r\n"
         f"from lemonstand.probes.wire import Wire\ns.Wire = lambda *_: Wire({address!r}, {port})\n"
-        "r.PROBES['x'] = lambda: s.Smtp.open({'name': 'x', 'address': 'x', 'ca': ''}) and None\n"
-        "def kernel(): raise PermissionError('kernel')\nr.PROBES['y'] = kernel\n"
+        "s.x = lambda: s.Smtp.open({'name': 'x', 'address': 'x', 'ca': ''}) and None\nr.PROBES['x'] = 'smtp.x'\n"
+        "def kernel(): raise PermissionError('kernel')\ns.y = kernel\nr.PROBES['y'] = 'smtp.y'\n"
     )
     boot = _BOOT.replace('importlib.import_module("lemonstand.probes.run").main(ORDER)', f"exec({code!r})\nr.main(ORDER)")
     order = {"modules": _MODULES, "seconds": 5, "args": {}}
@@ -236,3 +239,10 @@ def test_a_service_that_refuses_fails_and_a_kernel_that_refuses_is_invalid(serve
         Running("here", [sys.executable, "-I", "-S", "-c", boot], json.dumps({**order, "probe": "x"}), 5).result()
     with pytest.raises(Invalid, match="kernel"):
         Running("here", [sys.executable, "-I", "-S", "-c", boot], json.dumps({**order, "probe": "y"}), 5).result()
+
+
+def test_each_probe_has_a_name_of_its_own_and_a_function() -> None:
+    text = Path(run.__file__).read_text(encoding="utf-8")
+    own = re.findall(r'^    "([a-z0-9-]+)": "', text, re.MULTILINE)
+    assert len(own) + len(RAIDS) == len(run.PROBES), "a name stands for two"
+    assert all(callable(run.found(name)) for name in run.PROBES)

@@ -8,10 +8,8 @@ import pytest
 
 from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import FAMILIES, Doors, InBoth, Prober
+from lemonstand.checks.vantage import FAMILIES
 from lemonstand.phone import Look
-from lemonstand.probes.wire import Account
-from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
 
@@ -40,27 +38,35 @@ def _abuse(look: Look, version: int) -> dict[str, Any]:
 abused = pytest.mark.ahead(_abuse, *FAMILIES)
 
 
-@pytest.mark.parametrize("way", ["BURL", "CATENATE and BURL"])
+def _forwarded(look: Look, version: int, size: int, *, catenate: bool) -> dict[str, Any]:
+    one, two = look.accounts[0], look.accounts[1]
+    return dict(look.ask("forward", door=look.doors(version), sender=one, recipient=two, size=size, catenate=catenate))
+
+
+def _by_burl(look: Look, version: int) -> dict[str, Any]:
+    """A URL of the whole message is submitted."""
+    return _forwarded(look, version, SIZE, catenate=False)
+
+
+def _by_catenate(look: Look, version: int) -> dict[str, Any]:
+    """The store puts a new message around it, whose URL is submitted."""
+    return _forwarded(look, version, SIZE, catenate=True)
+
+
+def _above_the_limit(look: Look, version: int) -> dict[str, Any]:
+    """The URL of a message that is too large is submitted."""
+    return _forwarded(look, version, look.site.settings.message_size_limit, catenate=False)
+
+
+WAYS = {"BURL": _by_burl, "CATENATE and BURL": _by_catenate}
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.ahead(ask, *FAMILIES)) for way, ask in WAYS.items()])
 @pytest.mark.control("PRO-E2E-01", "PRO-SUB-06", "PRO-MUA-01")
 @pytest.mark.supports("PRO-IMAP-04", "PRO-IMAP-06", "PRO-IMAP-10")
-def test_a_large_message_is_forwarded_without_download(
-    prober: Prober,
-    in_both_families: InBoth,
-    vantage: str,
-    doors: Doors,
-    *,
-    accounts: list[Account],
-    family: int,
-    way: str,
-    measure: Measure,
-) -> None:
+def test_a_large_message_is_forwarded_without_download(ahead: dict[str, Any], family: int, way: str, measure: Measure) -> None:
     """10 MB reach another user while the client sends less than 2 kB, who then marks what went (RFC 5550 sections 2.2, 5.9)."""
-    one, two = accounts[0], accounts[1]
-
-    def ask(version: int) -> Any:
-        return prober.ask(vantage, "forward", door=doors(version), sender=one, recipient=two, size=SIZE, catenate="CATENATE" in way)
-
-    seen = in_both_families(f"forward by {way}", family, ask)
+    seen = ahead
     measure("message", seen["stored"], "B")
     measure("client sent", seen["sent"], "B")
     measure("client got", seen["received"], "B")
@@ -108,12 +114,11 @@ def test_chunks_and_urls_mix(ahead: dict[str, Any], family: int) -> None:
 
 
 @pytest.mark.control("PRO-E2E-03")
-def test_the_size_limit_counts_the_expanded_message(
-    prober: Prober, vantage: str, site: Site, doors: Doors, accounts: list[Account], measure: Measure
-) -> None:
+@pytest.mark.ahead(_above_the_limit, 4)
+@pytest.mark.parametrize("family", [4], ids=["IPv4"])
+def test_the_size_limit_counts_the_expanded_message(ahead: dict[str, Any], family: int, measure: Measure) -> None:
     """A URL of a few bytes that names a message above the limit is refused (RFC 4468 section 3.2)."""
-    size = site.settings.message_size_limit
-    seen = prober.ask(vantage, "forward", door=doors(4), sender=accounts[0], recipient=accounts[1], size=size, catenate=False)
+    seen = ahead
     measure("message", seen["stored"], "B")
     expect(
         seen["code"] in {552, 554}, "a message above the limit is forwarded", seen=f"{seen['code']} {seen['text']}", expected="552 or 554"

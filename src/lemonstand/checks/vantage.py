@@ -15,7 +15,8 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,12 +219,25 @@ class Once:
     def __init__(self) -> None:
         self._kept: dict[str, Future[Any]] = {}
         self._notes: dict[str, notes.Notes] = {}
+        self._lock = threading.Lock()
 
     def begin(self, name: str, make: Callable[[], Any]) -> None:
         """Asks, and does not wait."""
-        if name not in self._kept:
-            asked = self._notes.setdefault(name, {})
-            self._kept[name] = _begin(functools.partial(notes.apart, asked, make))
+        with self._lock:
+            if name not in self._kept:
+                asked = self._notes.setdefault(name, {})
+                self._kept[name] = _begin(functools.partial(notes.apart, asked, make))
+
+    def begin_after(self, names: Iterable[str], asks: dict[str, Callable[[], Any]]) -> None:
+        """Asks once other answers are there, and does not wait; whoever needs one sooner asks himself."""
+        first = [self._kept[name] for name in names if name in self._kept]
+
+        def work() -> None:
+            futures.wait(first)
+            for name, ask in asks.items():
+                self.begin(name, ask)
+
+        threading.Thread(target=work, daemon=True).start()
 
     def __call__(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returned or raised the first time."""
@@ -243,11 +257,18 @@ def once(request: pytest.FixtureRequest) -> Once:
         # A check that can't be measured here says so itself.
         with contextlib.suppress(NotMeasurable, Invalid):
             kept.begin(name, request.getfixturevalue(f"ask_{name}"))
+    asks: dict[str, Callable[[], Any]] = {}
     for mark in filter(None, (item.get_closest_marker("ahead") for item in request.session.items)):
         with contextlib.suppress(NotMeasurable, Invalid):
-            for name, ask in _asks(mark, request.getfixturevalue("look")).items():
-                kept.begin(name, ask)
+            asks |= _asks(mark, request.getfixturevalue("look"))
+    kept.begin_after(LONG, asks)  # they load the machine, and what dials the matrix counts the seconds
     return kept
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Topics with checks that ask ahead come last: by then the answers are there."""
+    patient = {item.path for item in items if item.get_closest_marker("ahead")}
+    items.sort(key=lambda item: item.path in patient)
 
 
 @pytest.fixture

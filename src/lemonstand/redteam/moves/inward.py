@@ -321,7 +321,7 @@ def _spoof(ground: Ground, host: str, watcher: str, ways: list[Way]) -> dict[str
     enough = sum(len(way["ports"]) for way in ways)
     sequence = secrets.randbits(32)
     devices = [leg.device for leg in ground.site.hosts[watcher].interfaces.values()]
-    with ground.prober.start(watcher, "watch", devices=devices, sequence=sequence, within=WATCH_SECONDS, enough=enough) as watching:
+    with ground.prober.start(watcher, "watch-wires", devices=devices, sequence=sequence, within=WATCH_SECONDS, enough=enough) as watching:
         watching.wait("watching")
         ground.ask(host, "spoofed", ways=ways, sequence=sequence)
         return dict(watching.result())
