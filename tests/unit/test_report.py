@@ -13,6 +13,7 @@ import pytest
 from lemonstand.checks.vantage import keep_matrix
 from lemonstand.errors import LemonstandError
 from lemonstand.evidence.chain import chain
+from lemonstand.evidence.document import policy_of
 from lemonstand.evidence.picture import Picture, draw
 from lemonstand.evidence.plot import plots, tallies
 from lemonstand.evidence.report import banners, reachability, render, sentence, state_of, value, verdict
@@ -418,3 +419,17 @@ def test_a_mutant_is_told_with_what_came_of_it(tried: dict[str, Any] | None, *, 
         "0 of 1 have been made and noticed; 1 have not been made" if tried is None else f"{int(words.startswith('✓'))} of 1 have been made"
     ) in text
     assert ("by an earlier state of lemonstand" in text) == (tried is not None)
+
+
+def test_what_a_profile_breaks_on_purpose_is_no_fault(tmp_path: Path) -> None:
+    site = sound_site()
+    site["all"]["lemonstand_timer_profile"] = "nat-hostile"
+    policy = policy_of(load_site(write_site(tmp_path, site)))
+    evidence = sample_report()
+    evidence["policy"] |= {"timers": policy["timers"], "relations": policy["relations"]}
+    check_form(evidence)
+    broken = [each for each in chain(evidence).relations if not each.holds]
+    assert broken and all(each.deviation for each in broken)
+    text = render(evidence)
+    assert text.count("◇ broken on purpose") == len(broken)
+    assert "✕ broken" not in text

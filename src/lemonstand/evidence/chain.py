@@ -80,6 +80,7 @@ class Held:
 
     Args:
         holds: whether it holds for the configured numbers.
+        deviation: why the profile breaks it on purpose, if it does.
         seen: the values of the left timer that were measured; empty if none.
         seen_holds: whether it holds for each of them, None if none was measured.
         marks: where both ends stand on the scale, None for counts.
@@ -93,6 +94,7 @@ class Held:
     reason: str
     control: str
     holds: bool
+    deviation: str
     seen: tuple[float, ...]
     seen_holds: bool | None
     is_count: bool
@@ -218,6 +220,7 @@ def _held(relation: Mapping[str, Any], timers: Mapping[str, int], seen: Mapping[
         reason=relation["reason"],
         control=relation["control"],
         holds=compare(timers[left], right_value),
+        deviation=relation.get("deviation", ""),
         seen=values,
         seen_holds=all(compare(int(one), int(other)) for one in values for other in others or {right_value}) if values else None,
         is_count=is_count,

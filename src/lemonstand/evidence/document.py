@@ -89,7 +89,7 @@ def document(
         "runs": _runs(session, results, previous),
         "dropped": [dict(each) for each in dropped],
         "hosts": _hosts(site, session.hosts),
-        "policy": _policy(site),
+        "policy": policy_of(site),
         "results": [result.plain() for result in results],
         "controls": [standing.plain(_breaking(mutants, standing.control.id)) for standing in standings],
         "waivers": [_waiver(each, around, standings) for each in waivers],
@@ -135,10 +135,12 @@ def _hosts(site: Site | None, seen: Mapping[str, Mapping[str, Any]]) -> dict[str
     }
 
 
-def _policy(site: Site | None) -> dict[str, Any]:
+def policy_of(site: Site | None) -> dict[str, Any]:
+    """What a site means to be: its profiles, zones, flows, timers and their relations, and the devices of others on the path."""
     if site is None:
         return {"profile": {}, "zones": {}, "flows": [], "timers": {}, "relations": [], "middleboxes": []}
     settings = site.settings
+    deviations = {relation: deviation.reason for relation, deviation in site.timers.deviations(settings.timer_profile)}
     return {
         "profile": {"tls": settings.tls_profile, "timers": settings.timer_profile},
         "zones": {name: [str(net) for net in (zone.ipv4, zone.ipv6) if net is not None] for name, zone in settings.zones.items()},
@@ -157,7 +159,7 @@ def _policy(site: Site | None) -> dict[str, Any]:
         ],
         "timers": dict(site.timers_in_force),
         "relations": [
-            relation.model_dump(include={"left", "op", "right", "reason", "control"})
+            relation.model_dump(include={"left", "op", "right", "reason", "control"}) | {"deviation": deviations.get(relation, "")}
             for relation in site.timers.relations_of(settings.timer_profile)
         ],
         "middleboxes": [
