@@ -90,13 +90,13 @@ def without_secrets(args: Mapping[str, Any]) -> str:
     return json.dumps(_bare(dict(args)), ensure_ascii=False, separators=(", ", ": "))
 
 
-SECRET_WORDS = ("password", "secret", "ticket", "token", "spoilt", "key")
+SECRET_WORDS = ("password", "secret", "ticket", "token", "spoilt", "key", "needle")
 
 
 def _bare(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            name: "…" if isinstance(inner, str) and any(word in name.lower() for word in SECRET_WORDS) else _bare(inner)
+            name: "…" if isinstance(inner, str | list) and any(word in name.lower() for word in SECRET_WORDS) else _bare(inner)
             for name, inner in value.items()
             if name != "ca"
         }

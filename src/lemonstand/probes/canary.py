@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -410,29 +411,34 @@ def _carriers() -> set[int]:
     return found - {1}
 
 
-def type_credentials(door: Door, accounts: list[Account], rounds: int) -> dict[str, dict[str, int]]:
+def type_credentials(door: Door, accounts: list[Account], rounds: int, parallel: int = 1) -> dict[str, dict[str, int]]:
     """Types each account's password at both services, again and again, whatever is answered.
 
     Args:
         door: the frontend.
         accounts: right or wrong ones.
         rounds: how often.
+        parallel: rounds that go on at a time: what is refused is answered late.
 
     Returns:
         By service, how often each answer came: `{"imap": {"NO AUTHENTICATIONFAILED": 3}, "submission": {"535": 3}}`.
     """
     seen: dict[str, dict[str, int]] = {"imap": {}, "submission": {}}
-    for _ in range(rounds):
-        for account in accounts:
-            session = Imap.open(door)
-            answer = session.plain(account)
-            _count(seen["imap"], "OK" if answer.ok else f"{answer.status} {answer.code.split(' ')[0]}".strip())
-            session.quit()
-            posting = Smtp.open(door)
-            _count(seen["submission"], str(posting.plain(account).code))
-            posting.quit()
+    with ThreadPoolExecutor(max_workers=parallel) as pool:
+        for said in pool.map(lambda _: _typed(door, accounts), range(rounds)):
+            for service, answer in said:
+                seen[service][answer] = seen[service].get(answer, 0) + 1
     return seen
 
 
-def _count(seen: dict[str, int], answer: str) -> None:
-    seen[answer] = seen.get(answer, 0) + 1
+def _typed(door: Door, accounts: list[Account]) -> list[tuple[str, str]]:
+    said = []
+    for account in accounts:
+        session = Imap.open(door)
+        answer = session.plain(account)
+        said.append(("imap", "OK" if answer.ok else f"{answer.status} {answer.code.split(' ')[0]}".strip()))
+        session.quit()
+        posting = Smtp.open(door)
+        said.append(("submission", str(posting.plain(account).code)))
+        posting.quit()
+    return said
