@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from lemonstand.checks import NotMeasurable
+from lemonstand.checks import NotApplicable
 from lemonstand.checks.vantage import FAMILIES, Prober, ca_of_clients, door_to
 from lemonstand.probes.transport import Leg, leg_of
 from lemonstand.site import Site
@@ -66,7 +66,7 @@ def outer_positions(site: Site) -> list[Position]:
                 for relay in site.group("relays")[:1]:
                     door = door_to(site, _private_ca(site, "public"), "relays", family)
                     found.append(Position(leg_of(door, 25), outsider.name, relay.name, "public", inner=False))
-        except NotMeasurable:
+        except NotApplicable:
             continue  # no public address of that IP version
     return found
 

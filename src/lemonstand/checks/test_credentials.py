@@ -13,7 +13,7 @@ import pytest
 from lemonstand.admin import Hosts, Users, generate_password
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, FAMILIES, Doors, Prober
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, FAMILIES, Doors, Prober, families_of
 from lemonstand.phone import Look
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site
@@ -110,10 +110,10 @@ def test_users_send_only_so_much(
     """Each message counts for its user on the relay; a login that reached its limit is told to try later, and an alarm is written."""
     relay = site.group("relays")[0].name
     before = prober.ask(relay, "sent-count", login=accounts[0]["user"])
-    sent = prober.ask(vantage, "deliver", door=doors(4), account=accounts[0], recipient=accounts[1]["user"])
+    sent = prober.ask(vantage, "deliver", door=doors(), account=accounts[0], recipient=accounts[1]["user"])
     if sent["code"] != 250:
         invalid(f"no message could be sent: {sent}")
-    prober.ask(vantage, "wait-for", door=doors(4), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    prober.ask(vantage, "wait-for", door=doors(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
     after = prober.ask(relay, "sent-count", login=accounts[0]["user"])
     measure("limits", f"{after['messages_per_hour']} messages, {after['recipients_per_hour']} recipients an hour")
     expect(after["at"] > before["at"], "a message is not counted for its user", seen=after["at"], expected="counted when it was sent")
@@ -143,16 +143,16 @@ def test_a_locked_user_is_out_at_once(
     said: list[str] = []
     with Hosts(site.inventory) as hosts:
         users = Users(site, hosts, said.append)
-        with prober.start(vantage, "push", door=doors(4), account=user, within=40) as session:
+        with prober.start(vantage, "push", door=doors(), account=user, within=40) as session:
             session.wait("idling")
             began = time.monotonic()
             try:
                 users.lock(user["user"])
                 ended = session.wait("result")
-                refused = prober.ask(vantage, "login-answers", door=doors(4), account=user)
+                refused = prober.ask(vantage, "login-answers", door=doors(), account=user)
             finally:
                 users.unlock(user["user"])
-        again = prober.ask(vantage, "login-answers", door=doors(4), account=user)
+        again = prober.ask(vantage, "login-answers", door=doors(), account=user)
     measure("session gone after", round(ended.at - began, 1), "s")
     expect(
         not ended.values["data"]["answered"] and ended.at - began < END_SECONDS,
@@ -177,7 +177,7 @@ def test_typed_passwords_are_found_nowhere(
     began = time.time() - 5
     wrong = Account(user=f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}", password=generate_password())
     orders: dict[str, Any] = {"accounts": [wrong, accounts[0]], "rounds": CANARY_ROUNDS, "parallel": CANARY_PARALLEL}
-    typing = {family: prober.start(vantage, "canary-type", seconds=300, door=doors(family), **orders) for family in FAMILIES}
+    typing = {family: prober.start(vantage, "canary-type", seconds=300, door=doors(family), **orders) for family in families_of(site)}
     for family, running in typing.items():
         typed = running.result()
         measure(f"answers by IPv{family}", json.dumps(typed))

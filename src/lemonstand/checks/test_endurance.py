@@ -9,7 +9,7 @@ import pytest
 
 from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.vantage import FAMILIES, Once
+from lemonstand.checks.vantage import Once
 from lemonstand.phone import QUESTIONS, Finding, Look, questions
 from lemonstand.site import Site
 
@@ -134,7 +134,7 @@ def test_a_way_that_becomes_narrow_is_learnt(look: Look, measure: Measure) -> No
     """The MTU drops under an open session: the edge says so, the frontend hears it, and 300 kB come through in smaller packets."""
     found = questions.narrow(look, 0)
     _told(found, measure)
-    for family in FAMILIES:
+    for family in look.families:
         each = found.data["fetched"][family]
         expect(
             found.data["errors"][family] > 0, f"IPv{family}: no error about the size got to the frontend", seen=0, expected="one at least"
@@ -149,7 +149,7 @@ def test_a_forgotten_connection_is_learnt_again(look: Look, measure: Measure) ->
         gone = look.prober.ask(look.border, "forget", ports=[143])
         talked = {family: running.result() for family, running in sessions.items()}
     measure("connections forgotten", gone)
-    if gone < len(FAMILIES):
+    if gone < len(look.families):
         invalid(f"only {gone} connections could be forgotten")
     ended = [f"IPv{family}: {each['ended']}" for family, each in talked.items() if each["ended"] or each["answered"] < 3]
     expect(not ended, "a forgotten connection is lost", seen=ended, expected="learnt again from its next packet")

@@ -12,7 +12,7 @@ import pytest
 
 from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.vantage import FAMILIES, Doors, Prober
+from lemonstand.checks.vantage import Doors, Prober, families_of
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site
@@ -88,14 +88,14 @@ def test_an_issuer_that_is_down_is_no_wrong_password(
     """UNAVAILABLE and 454 while the issuer is down; sessions of before go on; logins work again without a touch; no answer names a host."""
     names = _issuers(site)
     wrong = prober.ask(
-        vantage, "login-answers", door=doors(4), account=Account(user=accounts[0]["user"], password="not" + secrets.token_hex(8))
+        vantage, "login-answers", door=doors(), account=Account(user=accounts[0]["user"], password="not" + secrets.token_hex(8))
     )
     _expect_answers(wrong, WRONG, "a wrong password is not called one")
-    with prober.start(vantage, "talk", seconds=90, door=doors(4), account=accounts[0], every=1.0, within=60) as session:
+    with prober.start(vantage, "talk", seconds=90, door=doors(), account=accounts[0], every=1.0, within=60) as session:
         session.wait("talking")
         with _without_issuer(host, names, "systemctl stop ticket-issuer", "systemctl start ticket-issuer"):
-            down = {family: prober.ask(vantage, "login-answers", door=doors(family), account=accounts[0]) for family in FAMILIES}
-        back = prober.ask(vantage, "login-answers", door=doors(4), account=accounts[0])
+            down = {family: prober.ask(vantage, "login-answers", door=doors(family), account=accounts[0]) for family in families_of(site)}
+        back = prober.ask(vantage, "login-answers", door=doors(), account=accounts[0])
         lived = session.result()
     for family, answers in down.items():
         measure(f"IPv{family}: answered after", max(each["seconds"] for tries in answers.values() for each in tries), "s")
@@ -118,9 +118,9 @@ def test_a_frozen_issuer_keeps_nobody_waiting(
     stop, go = "systemctl kill --signal=STOP ticket-issuer", "systemctl kill --signal=CONT ticket-issuer"
     with _without_issuer(host, names, stop, go):
         frozen = prober.ask(
-            vantage, "login-answers", seconds=150, door=doors(4), account=accounts[0], count=TRIES, timeout=float(ANSWER_SECONDS)
+            vantage, "login-answers", seconds=150, door=doors(), account=accounts[0], count=TRIES, timeout=float(ANSWER_SECONDS)
         )
-    thawed = prober.ask(vantage, "login-answers", seconds=150, door=doors(4), account=accounts[0], count=TRIES)
+    thawed = prober.ask(vantage, "login-answers", seconds=150, door=doors(), account=accounts[0], count=TRIES)
     measure("slowest answer", max(each["seconds"] for tries in frozen.values() for each in tries), "s")
     _expect_answers(frozen, LATER, "a frozen issuer reads as something else, or keeps clients waiting")
     _expect_answers(thawed, IN, "logins don't come back with the issuer")

@@ -80,7 +80,7 @@ class User:
         if way.service == "mail":
             return self._mail()
         done = self.prober.ask(
-            self.vantage, "logins", seconds=STALL_SECONDS + 30, door=self.doors(4), accounts=self.accounts[:1], count=1, parallel=1,
+            self.vantage, "logins", seconds=STALL_SECONDS + 30, door=self.doors(), accounts=self.accounts[:1], count=1, parallel=1,
             stall=STALL_SECONDS, service=way.service,
         )  # fmt: skip
         return "; ".join((*done["failed"], *done["stalled"]))[:300]
@@ -88,9 +88,7 @@ class User:
     def _mail(self) -> str:
         """A message from outside; whether it came in time. One that did not come is in the relay's queue and stays there."""
         user = self.accounts[1]["user"]
-        sent = self.prober.ask(
-            self.outsider, "foreign-mx", door=self.exchangers(4), sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE
-        )
+        sent = self.prober.ask(self.outsider, "foreign-mx", door=self.exchangers(), sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE)
         if sent["accepted"]["code"] != 250:
             invalid(f"the MX took no message: {sent['accepted']}")
         queue = ""

@@ -9,7 +9,7 @@ import pytest
 from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import Measure
 from lemonstand.checks.facts import Certificate
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, FAMILIES, Doors, Prober
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, Doors, Prober, families_of
 from lemonstand.deploy import run_playbook
 from lemonstand.paths import data_dir
 from lemonstand.probes.wire import Account
@@ -32,10 +32,10 @@ def test_no_sleeping_session_is_lost_by_renewal_or_apply(
     servers = [host.name for host in site.hosts.values() if host.role_groups]
     before = {name: prober.ask(name, "certificates")["certificates"] for name in servers}
     sent = []
+    ways = [doors(family) for family in families_of(site)]
     with prober.start(
-        vantage, "idle-crowd", seconds=2 * CROWD_SECONDS, doors=[doors(family) for family in FAMILIES], accounts=accounts[:2], count=CROWD,
-        within=CROWD_SECONDS,
-    ) as crowd:  # fmt: skip
+        vantage, "idle-crowd", seconds=2 * CROWD_SECONDS, doors=ways, accounts=accounts[:2], count=CROWD, within=CROWD_SECONDS
+    ) as crowd:
         opened = crowd.wait("idling").values
         measure("sessions", opened["opened"])
         for name, extra in (("renew-certificates", {"certificates_new_keys": True}), ("site", {})):
@@ -44,13 +44,13 @@ def test_no_sleeping_session_is_lost_by_renewal_or_apply(
                 invalid(f"{name}.yml failed: {[failure.message for failure in done.record.failures][:3] or done.message}")
             measure(f"{name}.yml", round(done.seconds), "s")
         for account, other in zip(accounts[:2], reversed(accounts[:2]), strict=True):
-            message = prober.ask(vantage, "deliver", door=doors(4), account=other, recipient=account["user"])
+            message = prober.ask(vantage, "deliver", door=doors(), account=other, recipient=account["user"])
             if message["code"] != 250:
                 invalid(f"no message could be sent: {message['code']} {message['text']}")
             sent.append((account, message["ident"]))
         found = crowd.result()
     for account, ident in sent:
-        prober.ask(vantage, "wait-for", door=doors(4), account=account, ident=ident, within=ARRIVAL_SECONDS)
+        prober.ask(vantage, "wait-for", door=doors(), account=account, ident=ident, within=ARRIVAL_SECONDS)
     kept, renewed = [], 0
     for name in servers:
         for own, pem in prober.ask(name, "certificates")["certificates"].items():
@@ -63,7 +63,7 @@ def test_no_sleeping_session_is_lost_by_renewal_or_apply(
     measure("certificates renewed", renewed - len(kept))
     measure("told of a message", found["pushed"])
     measure("answered afterwards", found["answered"])
-    if found["refused"] or found["opened"] != CROWD * len(FAMILIES):
+    if found["refused"] or found["opened"] != CROWD * len(ways):
         invalid(f"only {found['opened']} sessions could be opened: {found['refused'][:3]}")
     if kept:
         invalid(f"these certificates were not renewed: {kept}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lemonstand.checks import NotMeasurable, expect, invalid
+from lemonstand.checks import NotApplicable, expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
 from lemonstand.checks.connections import Connection
 from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Doors, Prober
@@ -156,6 +156,6 @@ def _names(site: Site, group: str) -> list[str]:
 def _has(doors: Doors, version: int) -> bool:
     try:
         doors(version)
-    except NotMeasurable:
+    except NotApplicable:
         return False
     return True

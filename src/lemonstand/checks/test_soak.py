@@ -15,7 +15,7 @@ import pytest
 
 from lemonstand.checks import Invalid, expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, FAMILIES, Doors, Once, Prober, Running, timer
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, Doors, Once, Prober, Running, families_of, timer
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site
 
@@ -62,29 +62,29 @@ def _hold(prober: Prober, site: Site, held: int, vantage: str, doors: Doors, acc
             f"{kind} IPv{family}": start(
                 "idle", "idling", door=doors(family), account=accounts[0], within=within, notify=kind == "notify", settle=SETTLE_SECONDS
             )
-            for family in FAMILIES
+            for family in families_of(site)
             for kind in KINDS
         }
         others = {
             f"busy IPv{family}": start("talk", "talking", door=doors(family), account=accounts[1], within=held, every=TRICKLE_SECONDS)
-            for family in FAMILIES
+            for family in families_of(site)
         }
         others |= {
             f"silent {stage}": start(
-                "silence", "silent", door=doors(4), account=accounts[1], within=min(logout, held), port=143, stage=stage
+                "silence", "silent", door=doors(), account=accounts[1], within=min(logout, held), port=143, stage=stage
             )
             for stage in ("login", "select")
         }
         began = time.monotonic()
         samples = _watch(prober, site, began + held)
         sent_at = time.monotonic()
-        sent = prober.ask(vantage, "deliver", door=doors(4), account=accounts[1], recipient=accounts[0]["user"])
+        sent = prober.ask(vantage, "deliver", door=doors(), account=accounts[1], recipient=accounts[0]["user"])
         if sent["code"] != 250:
             invalid(f"no message could be sent: {sent['code']} {sent['text']}")
         results = {name: running.wait("result") for name, running in sleeping.items()}
         seen: dict[str, Any] = {name: {**event.values["data"], "after": event.at - sent_at} for name, event in results.items()}
         seen |= {name: running.wait("result").values["data"] for name, running in others.items()}
-    prober.ask(vantage, "wait-for", door=doors(4), account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    prober.ask(vantage, "wait-for", door=doors(), account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
     return {**seen, "samples": samples}
 
 

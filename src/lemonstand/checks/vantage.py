@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from lemonstand import probes
-from lemonstand.checks import Invalid, NotMeasurable, NotMeasured, Unmet
+from lemonstand.checks import Invalid, NotApplicable, NotMeasurable, NotMeasured, Unmet
 from lemonstand.checks.connections import Connection
 from lemonstand.evidence import notes
 from lemonstand.policy import CONTROLLER, Cell, expected_matrix
@@ -255,20 +255,20 @@ def once(request: pytest.FixtureRequest) -> Once:
     wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
     for name in LONG & wanted:
         # A check that can't be measured here says so itself.
-        with contextlib.suppress(NotMeasurable, Invalid):
+        with contextlib.suppress(NotMeasurable, NotApplicable, Invalid):
             kept.begin(name, request.getfixturevalue(f"ask_{name}"))
     asks: dict[str, Callable[[], Any]] = {}
     for mark in filter(None, (item.get_closest_marker("ahead") for item in request.session.items)):
-        with contextlib.suppress(NotMeasurable, Invalid):
+        with contextlib.suppress(NotMeasurable, NotApplicable, Invalid):
             asks |= _asks(mark, request.getfixturevalue("look"))
     kept.begin_after(LONG, asks)  # they load the machine, and what dials the matrix counts the seconds
     return kept
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Topics with checks that ask ahead come last: by then the answers are there."""
+    """What disturbs waits until all is answered that was asked beside; topics with checks that ask ahead come late."""
     patient = {item.path for item in items if item.get_closest_marker("ahead")}
-    items.sort(key=lambda item: item.path in patient)
+    items.sort(key=lambda item: (bool(item.get_closest_marker("soak")), bool(item.get_closest_marker("disruptive")), item.path in patient))
 
 
 @pytest.fixture
@@ -396,30 +396,45 @@ def timer(site: Site, name: str) -> int:
     return site.timers_in_force[name]
 
 
+def families_of(site: Site) -> tuple[int, ...]:
+    """The IP versions in which clients reach the site."""
+    frontends = site.group("frontends")
+    there = {4: site.settings.public_ipv4, 6: frontends[0].interfaces["dmz"].ipv6 if frontends else None}
+    return tuple(version for version in FAMILIES if there[version] is not None)
+
+
 @pytest.fixture(params=FAMILIES, ids=["IPv4", "IPv6"])
-def family(request: pytest.FixtureRequest) -> int:
-    """Both IP versions, one after the other."""
+def family(request: pytest.FixtureRequest, site: Site) -> int:
+    """Both IP versions, one after the other.
+
+    Raises:
+        NotApplicable: clients do not reach the site in this one.
+    """
+    if request.param not in families_of(site):
+        raise NotApplicable(f"the site has no public address of IPv{request.param}")
     return int(request.param)
 
 
-Doors = Callable[[int], Door]
+Doors = Callable[..., Door]
+"""`doors(version)`; `doors()` in the first IP version there is."""
 
 
-def door_to(site: Site, ca: str, group: str, version: int) -> Door:
+def door_to(site: Site, ca: str, group: str, version: int | None = None) -> Door:
     """The public door of the first frontend or relay.
 
     Args:
         ca: PEM of the CA clients trust; empty: the system's.
         group: `frontends` or `relays`.
-        version: 4 or 6.
+        version: 4 or 6; None: the first of them there is.
 
     Raises:
-        NotMeasurable: the site has no public address of that IP version.
+        NotApplicable: the site has no public address of that IP version.
     """
     settings = site.settings
+    version = version or next(iter(families_of(site)), 4)
     address = settings.public_ipv4 if version == 4 else site.group(group)[0].interfaces["dmz"].ipv6
     if address is None:
-        raise NotMeasurable(f"the site has no public address of IPv{version}")
+        raise NotApplicable(f"the site has no public address of IPv{version}")
     return Door(name=settings.public_name if group == "frontends" else settings.mx_name, address=str(address), ca=ca)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lemonstand.checks import Invalid, NotMeasurable
 from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.vantage import FAMILIES, Prober, Running, accounts_of, ca_of_clients, door_to, inward_of
+from lemonstand.checks.vantage import Prober, Running, accounts_of, ca_of_clients, door_to, families_of, inward_of
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import Site
@@ -58,8 +58,13 @@ class Look:
     prober: Prober
     site: Site
     vantage: str
-    doors: Callable[[int], Door]
+    doors: Callable[..., Door]
     accounts: list[Account]
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """The IP versions in which clients reach the site."""
+        return families_of(self.site)
 
     @property
     def border(self) -> str:
@@ -102,7 +107,7 @@ class Look:
                 family: stack.enter_context(
                     self.prober.start(self.vantage, probe, seconds=seconds, door=self.doors(family), within=within, **args)
                 )
-                for family in FAMILIES
+                for family in self.families
             }
             for each in running.values():
                 each.wait(ready)
@@ -114,7 +119,7 @@ class Look:
         Raises:
             Invalid: it was refused.
         """
-        sent = self.ask("deliver", door=self.doors(4), account=self.accounts[1], recipient=self.accounts[0]["user"])
+        sent = self.ask("deliver", door=self.doors(), account=self.accounts[1], recipient=self.accounts[0]["user"])
         if sent["code"] != 250:
             raise Invalid(f"no message could be sent: {sent['code']} {sent['text']}")
         return str(sent["ident"])
@@ -122,7 +127,7 @@ class Look:
     def tidy(self, ident: str, within: float = 20) -> None:
         """Takes a message out of the first account's INBOX; what can't be found stays."""
         with contextlib.suppress(Invalid):
-            self.ask("wait-for", door=self.doors(4), account=self.accounts[0], ident=ident, within=within)
+            self.ask("wait-for", door=self.doors(), account=self.accounts[0], ident=ident, within=within)
 
 
 @contextlib.contextmanager

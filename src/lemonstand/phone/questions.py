@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from lemonstand.checks import Invalid, NotMeasurable
-from lemonstand.checks.vantage import FAMILIES
 from lemonstand.phone.look import SPARE_SECONDS, Finding, Look, Value
 
 MAIL_PORTS = [143, 587]
@@ -57,10 +56,10 @@ def parity(look: Look, _seconds: int) -> Finding:
     frontend = look.site.group("frontends")[0].name
     one = look.accounts[0]
     with ThreadPoolExecutor(max_workers=4) as pool:
-        outside = {f: pool.submit(look.ask, "stages", door=look.doors(f), account=one) for f in FAMILIES}
-        behind = {f: pool.submit(look.prober.ask, frontend, "stages", door=look.near(f), account=one) for f in FAMILIES}
+        outside = {f: pool.submit(look.ask, "stages", door=look.doors(f), account=one) for f in look.families}
+        behind = {f: pool.submit(look.prober.ask, frontend, "stages", door=look.near(f), account=one) for f in look.families}
         store = pool.submit(look.prober.ask, frontend, "store-stages", inward=look.inward, account=one)
-        truth = {f: pool.submit(look.ask, "truth", door=look.doors(f), account=one) for f in FAMILIES}
+        truth = {f: pool.submit(look.ask, "truth", door=look.doors(f), account=one) for f in look.families}
         seen = {
             "outside": {f: job.result() for f, job in outside.items()},
             "behind": {f: job.result() for f, job in behind.items()},
@@ -68,7 +67,7 @@ def parity(look: Look, _seconds: int) -> Finding:
             "truth": {f: job.result() for f, job in truth.items()},
         }
     data: dict[str, Any] = {**seen, "on the way": [], "by the frontend": [], "lies": [], "hidden": []}
-    for family in FAMILIES:
+    for family in look.families:
         for service in ("imap", "submission"):
             here, there = seen["outside"][family][service], seen["behind"][family][service]
             data["on the way"] += [
@@ -82,8 +81,7 @@ def parity(look: Look, _seconds: int) -> Finding:
             for word, (announced, works, answer) in seen["truth"][family][service].items():
                 if announced != works:
                     data["lies" if announced else "hidden"].append(f"IPv{family} {service} {word}: {answer}")
-    words = seen["outside"][4]
-    tried = seen["truth"][4]
+    words, tried = (next(iter(seen[key].values())) for key in ("outside", "truth"))
     values = [Value(f"{service} words {stage}", len(words[service][stage])) for service in ("imap", "submission") for stage in STAGES]
     values += [
         Value("words tried", sum(len(tried[service]) for service in tried)),
@@ -106,7 +104,7 @@ def transparency(look: Look, _seconds: int) -> Finding:
     frontend = look.site.group("frontends")[0].name
     one = look.accounts[0]
     found: dict[int, dict[str, Any]] = {}
-    for family in FAMILIES:
+    for family in look.families:
         box = f"probe-{secrets.token_hex(6)}"
         door = look.doors(family)
         try:
@@ -180,7 +178,7 @@ def wait(look: Look, seconds: int) -> Finding:
                 port=587,
                 stage=stage,
             )
-            for family in FAMILIES
+            for family in look.families
             for stage in ("login", "tls")
         }
         found = {key: job.result() for key, job in jobs.items()}
@@ -204,7 +202,7 @@ def link_down(look: Look, seconds: int) -> Finding:
     """The handset's own link is down for a while, as in a tunnel; its addresses stay. Labs only: a real vantage would be lost."""
     if not look.site.is_lab:
         raise NotMeasurable("the link of a real vantage carries the question too")
-    towards = look.doors(4)["address"]
+    towards = look.doors()["address"]
 
     def cut() -> Any:
         return look.prober.start(look.vantage, "link-down", seconds=seconds + SPARE_SECONDS, towards=towards, within=seconds)
@@ -264,7 +262,7 @@ def loss(look: Look, seconds: int) -> Finding:
             "logins", seconds=110, door=look.doors(job[0]), accounts=look.accounts, count=3, parallel=1, stall=60, service=job[1]
         )
 
-    jobs = [(family, service) for family in FAMILIES for service in ("imap", "submission")]
+    jobs = [(family, service) for family in look.families for service in ("imap", "submission")]
     with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
         found = list(pool.map(ask, jobs))
     dropped = hold.result()["dropped"]
@@ -322,7 +320,7 @@ def opening(look: Look, _seconds: int) -> Finding:
     addresses = [str(a) for store in look.site.group("stores") for a in store.interfaces["store"].addresses]
     hold = look.prober.start(look.border, "refuse-openings", targets=addresses, ports=[143], count=1, within=45)
     hold.wait("refusing")
-    found = look.ask("logins", door=look.doors(4), accounts=look.accounts[:1], count=1, parallel=1, stall=20, service="imap")
+    found = look.ask("logins", door=look.doors(), accounts=look.accounts[:1], count=1, parallel=1, stall=20, service="imap")
     refused = hold.result()["refused"]
     if refused == 0:
         raise Invalid("no opening was refused: the frontend reaches the store by another way")
@@ -363,11 +361,12 @@ def memory(look: Look, _seconds: int) -> Finding:
     found: dict[str, dict[str, int]] = {}
     with look.in_both("closings", "there", within=LONG_ENOUGH, account=look.accounts[0]):
         entries = look.prober.ask(border, "flows", ports=[143])
-    for version in FAMILIES:
+    for version in look.families:
         found[f"IPv{version}"] = {
             state: _longest(entries, version, name)
             for state, name in (("established", "ESTABLISHED"), ("half-closed", "CLOSE_WAIT"), ("time-wait", "TIME_WAIT"))
         }
+    before = {(entry["source"], entry["sport"]) for entry in look.prober.ask(border, "flows", ports=[143])}
     with look.in_both("talk", "talking", within=LONG_ENOUGH, account=look.accounts[0], every=0.5) as talking:
         held = look.prober.ask(
             border, "hold-back", ports=[143], within=UNACKED_SECONDS, device=look.outward, seconds=UNACKED_SECONDS + SPARE_SECONDS
@@ -376,8 +375,9 @@ def memory(look: Look, _seconds: int) -> Finding:
             running.stop()
     if held["dropped"] == 0:
         raise Invalid("nothing was held back: unacknowledged data could not be seen")
-    for version in FAMILIES:
-        mine = [e["left"] for e in held["entries"] if e["family"] == f"ipv{version}" and e["state"] == "ESTABLISHED"]
+    for version in look.families:
+        there = [e for e in held["entries"] if (e["family"], e["state"]) == (f"ipv{version}", "ESTABLISHED")]
+        mine = [e["left"] for e in there if (e["source"], e["sport"]) not in before]
         if not mine:
             raise Invalid(f"the border shows no IPv{version} connection")
         found[f"IPv{version}"]["unacknowledged"] = min(mine)
@@ -395,28 +395,16 @@ def _longest(entries: list[dict[str, Any]], version: int, state: str) -> int:
 
 def timers(look: Look, _seconds: int) -> Finding:
     """The kernels' keep-alive timers on each leg: client to frontend, frontend to store, store to relay."""
-    relay_ports = [587]
     legs: dict[str, list[float | None]] = {}
     account = look.accounts[0]
+    before = _kept_alive(look)  # what is older counts down already, and may be anybody's
     with (
         look.in_both("push", "idling", within=LONG_ENOUGH, account=account),
         look.in_both("silence", "silent", within=LONG_ENOUGH, account=account, port=587, stage="login"),
     ):
-        for host in look.site.group("frontends"):
-            own = {str(a) for a in host.interfaces["dmz"].addresses}
-            inner = {str(a) for store in look.site.group("stores") for a in store.interfaces["store"].addresses}
-            for entry in look.prober.ask(host.name, "keepalives", ports=MAIL_PORTS):
-                peer = _address(entry["peer"])
-                leg = "frontend to store" if peer in inner else "client to frontend" if _address(entry["local"]) in own else "other"
-                legs.setdefault(f"{leg}, port {_port(entry)}", []).append(entry["timer"])
-        for host in look.site.group("stores"):
-            relays = {str(a) for relay in look.site.group("relays") for a in relay.interfaces["dmz"].addresses}
-            for entry in look.prober.ask(host.name, "keepalives", ports=MAIL_PORTS):
-                leg = "store to relay" if _address(entry["peer"]) in relays else "store's side of the frontend"
-                legs.setdefault(f"{leg}, port {_port(entry)}", []).append(entry["timer"])
-        for host in look.site.group("relays"):
-            for entry in look.prober.ask(host.name, "keepalives", ports=relay_ports):
-                legs.setdefault(f"relay's side of the store, port {_port(entry)}", []).append(entry["timer"])
+        for (group, local, peer), timer in _kept_alive(look).items():
+            if (group, local, peer) not in before:
+                legs.setdefault(f"{_leg(look, group, local, peer)}, port {_port(local, peer)}", []).append(timer)
     values = []
     for leg, seen in sorted(legs.items()):
         on = [timer for timer in seen if timer is not None]
@@ -429,14 +417,36 @@ def _address(text: str) -> str:
     return text.rpartition(":")[0].strip("[]").removeprefix("::ffff:").partition("%")[0]
 
 
-def _port(entry: dict[str, Any]) -> int:
-    local, peer = (int(entry[side].rpartition(":")[2]) for side in ("local", "peer"))
+def _port(*ends: str) -> int:
+    local, peer = (int(end.rpartition(":")[2]) for end in ends)
     return local if local in MAIL_PORTS else peer
+
+
+def _kept_alive(look: Look) -> dict[tuple[str, str, str], float | None]:
+    """The mail connections of frontends, stores and relays: group, this end and the other, to the kernel's timer."""
+    ports = {"frontends": MAIL_PORTS, "stores": MAIL_PORTS, "relays": [587]}
+    hosts = [(group, host.name) for group in ports for host in look.site.group(group)]
+    asked = [(group, look.prober.start(name, "keepalives", ports=ports[group])) for group, name in hosts]
+    found = {}
+    for group, running in asked:
+        found.update({(group, entry["local"], entry["peer"]): entry["timer"] for entry in running.result()})
+    return found
+
+
+def _leg(look: Look, group: str, local: str, peer: str) -> str:
+    def are(end: str, others: str, zone: str) -> bool:
+        return _address(end) in {str(address) for host in look.site.group(others) for address in host.interfaces[zone].addresses}
+
+    if group == "frontends":
+        return "frontend to store" if are(peer, "stores", "store") else "client to frontend" if are(local, "frontends", "dmz") else "other"
+    if group == "stores":
+        return "store to relay" if are(peer, "relays", "dmz") else "store's side of the frontend"
+    return "relay's side of the store"
 
 
 def answers(look: Look, _seconds: int) -> Finding:
     """Whether a TCP keep-alive segment of the handset is answered through everything in between, and how often the other side asks."""
-    found = {family: look.ask("keep-alive", door=look.doors(family), account=look.accounts[0], within=13) for family in FAMILIES}
+    found = {family: look.ask("keep-alive", door=look.doors(family), account=look.accounts[0], within=13) for family in look.families}
     values = []
     for family, each in found.items():
         if each["asked"] == 0:

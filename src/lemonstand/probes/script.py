@@ -29,7 +29,7 @@ COMMANDS = (
     "FETCH 1:* (BODY.PEEK[])",
     "SEARCH CHARSET UTF-8 SUBJECT probe",
     "SORT (SIZE) UTF-8 ALL",
-    'LIST "" "%" RETURN (CHILDREN)',
+    'LIST "" "{box}%" RETURN (CHILDREN)',  # others come and go
     "CHECK",
     "UNSELECT",
     "THIS-IS-NO-COMMAND",

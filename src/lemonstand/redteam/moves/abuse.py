@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from lemonstand.checks.vantage import families_of
 from lemonstand.redteam.catalogue import load_catalogue
-from lemonstand.redteam.ground import FAMILIES, Ground, Seen, need, told
+from lemonstand.redteam.ground import Ground, Seen, need, told
 from lemonstand.redteam.moves import move
 from lemonstand.redteam.moves.outside import _submitted
 
@@ -65,7 +66,7 @@ def _urls(ground: Ground) -> dict[str, Any]:
 
     def make() -> Any:
         found = {}
-        for family in FAMILIES:
+        for family in families_of(ground.site):
             found[family] = ground.ask(
                 ground.name("handsets"), "forward-abuse", seconds=120, door=ground.door(family), owner=ground.one, other=ground.two
             )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from lemonstand.checks.vantage import families_of
 from lemonstand.probes.transport import leg_of
-from lemonstand.redteam.ground import FAMILIES, Ground, Seen, need, told
+from lemonstand.redteam.ground import Ground, Seen, need, told
 from lemonstand.redteam.moves import move
 
 STRANGER, ELSEWHERE = "postmaster@peer.test", "somebody@peer.test"
@@ -23,7 +24,7 @@ def no_login(ground: Ground) -> Seen:
     vantage = ground.name("handsets")
     taken: list[str] = []
     seen: dict[str, Any] = {}
-    for family in FAMILIES:
+    for family in families_of(ground.site):
         door = ground.door(family)
         first = ground.ask(vantage, "greetings", door=door)
         taken += [f"{port} greets with PREAUTH" for port, line in first.items() if "PREAUTH" in line]
@@ -115,7 +116,7 @@ def open_relay_6(ground: Ground) -> Seen:
 def open_submission(ground: Ground) -> Seen:
     """Mail on 587 without a login, in both IP versions."""
     seen: dict[str, Any] = {}
-    for family in FAMILIES:
+    for family in families_of(ground.site):
         answers = ground.ask(
             ground.name("handsets"), "relay-attempts",
             door=ground.door(family), port=587, own=STRANGER, elsewhere=ELSEWHERE, user=ground.two["user"],
@@ -140,7 +141,7 @@ def injection(ground: Ground) -> Seen:
     seen, early = {}, []
     for group, ports, host in (("frontends", (143, 587), ground.name("handsets")), ("relays", (25,), ground.name("peers"))):
         for port in ports:
-            for family in FAMILIES:
+            for family in families_of(ground.site):
                 answer = ground.ask(host, "injection", leg=leg_of(ground.door(family, group), port))
                 name = f"port {port}, IPv{family}"
                 seen[name] = answer["ended"] or f"{len(answer['answers'])} answers, all to what came behind TLS"
