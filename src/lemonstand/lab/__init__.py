@@ -250,9 +250,10 @@ def _lives(container: str) -> bool:
 
 def _tear_down(topology: Topology) -> None:
     shutil.rmtree(lab_dir(topology.name, create=False) / "snapshots", ignore_errors=True)  # they belong to these containers
-    containers = run(["podman", "ps", "-aq", "--filter", f"label=lemonstand.lab={topology.name}"]).stdout.split()
-    if containers:
-        run(["podman", "rm", "--force", "--time", "2", "--volumes", *containers])
+    for last in (False, False, True):  # podman may stumble over a container that ends by itself while it is stopped
+        containers = run(["podman", "ps", "-aq", "--filter", f"label=lemonstand.lab={topology.name}"]).stdout.split()
+        if not containers or run(["podman", "rm", "--force", "--time", "2", "--volumes", *containers], check=last).returncode == 0:
+            break
     network.remove(topology)
     shutil.rmtree(_control_directory(topology.name), ignore_errors=True)
 
