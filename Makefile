@@ -59,12 +59,8 @@ molecule: setup ## the lab's life by Molecule: check, converge, idempotence, ver
 roles: setup ## every role alone, by its own example, on a lab of its own: check, converge, idempotence, check, verify
 	scripts/roles
 
-mutants: setup ## every deliberate break on a lab of its own, and whether the checks notice; then a whole verification
-	$(LEMONSTAND) lab up --name mutants --prefix 10.88
-	$(LEMONSTAND) apply --lab mutants
-	$(LEMONSTAND) mutate --lab mutants
-	$(LEMONSTAND) verify --lab mutants
-	$(LEMONSTAND) lab down --name mutants
+mutants: setup ## every deliberate break, on labs side by side, and whether the checks notice; then a whole verification of each
+	scripts/mutants
 
 clean: ## away with all labs, networks and changed kernel settings; caches stay
 	@if [ -x $(LEMONSTAND) ]; then $(LEMONSTAND) lab down --all; fi

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lemonstand.errors import LemonstandError
-from lemonstand.mutants import Mutant, Run, Verdict, load_mutants, sample
+from lemonstand.mutants import Mutant, Run, Verdict, load_mutants, sample, shares
 from lemonstand.mutants.asked import Answer, Check, shipped
 from lemonstand.mutants.matrix import record
 from lemonstand.mutants.run import judged, named
@@ -224,3 +224,14 @@ def test_the_table_keeps_its_form(tmp_path: Path) -> None:
     for spoil in ({"verdict": "fine"}, {"mended": False}, {"missed": ["x"]}, {"more": 1}):
         with pytest.raises(LemonstandError, match="breaks its schema"):
             check_form({**data, "mutants": [{**entry, **spoil}]})
+
+
+def test_shares_hold_every_mutant_once_and_keep_a_checks_mutants_together() -> None:
+    catalogue = load_mutants()
+    split = shares(catalogue, 3)
+    assert sorted(each.name for share in split for each in share) == sorted(each.name for each in catalogue)
+    firsts = [{each.noticed_by[0].partition("[")[0].rpartition("/")[2] for each in share} for share in split]
+    assert not firsts[0] & firsts[1] and not firsts[0] & firsts[2] and not firsts[1] & firsts[2]
+    disturbing = [sum(each.disruptive for each in share) for share in split]
+    assert max(disturbing) - min(disturbing) <= 3
+    assert sum(len(share) for share in shares(catalogue[:2], 5)) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import signal
 import time
 from functools import partial
@@ -13,7 +14,7 @@ from rich.markup import escape
 
 from lemonstand.cli.base import Chosen, main, site_options
 from lemonstand.errors import InputError
-from lemonstand.mutants import Mutant, Verdict, load_mutants, sample, todays_seed
+from lemonstand.mutants import Mutant, Verdict, load_mutants, sample, shares, todays_seed
 from lemonstand.site.fields import suggest
 
 WORDS = {
@@ -31,6 +32,7 @@ WORDS = {
 @click.option("--control", "controls", multiple=True, metavar="ID", help="Only mutants that break this control; may be repeated.")
 @click.option("--sample", "count", type=click.IntRange(min=1), metavar="N", help="Only N of them, drawn anew each day; none that disturb.")
 @click.option("--seed", type=click.IntRange(min=0), help="The draw's number, to repeat one.  [default: today's]")
+@click.option("--share", metavar="N/M", help="Only the N-th of M shares that take about equally long, one for each of M labs.")
 @click.option("--all-checks", is_flag=True, help="Ask every check about every mutant, to learn who else notices: an hour or two.")
 def mutate(
     chosen: Chosen,
@@ -40,6 +42,7 @@ def mutate(
     controls: tuple[str, ...],
     count: int | None,
     seed: int | None,
+    share: str | None,
     all_checks: bool,
 ) -> None:
     """Breaks a lab on purpose, one mutant after the other, and sees whether the checks notice. Each is mended before the next.
@@ -51,7 +54,7 @@ def mutate(
         for mutant in catalogue:
             click.echo(f"{mutant.name:<44} {mutant.host:<9} {', '.join(mutant.controls)}")
         return
-    mutants = _picked(catalogue, names, controls)
+    mutants = _shared(_picked(catalogue, names, controls), share)
     if seed is not None and count is None:
         raise InputError("a seed is for a sample", "--seed", "add --sample N")
     if chosen.lab is None:
@@ -75,6 +78,16 @@ def _picked(catalogue: tuple[Mutant, ...], names: tuple[str, ...], controls: tup
             raise InputError(f"no mutant breaks '{control}'", "--control", remedy)
     picked = [known[name] for name in dict.fromkeys(names)] or list(catalogue)
     return tuple(mutant for mutant in picked if not controls or set(controls) & set(mutant.controls))
+
+
+def _shared(mutants: tuple[Mutant, ...], share: str | None) -> tuple[Mutant, ...]:
+    """One share of them; all, if none is named."""
+    if share is None:
+        return mutants
+    words = re.fullmatch(r"([1-9][0-9]?)/([1-9][0-9]?)", share)
+    if words is None or int(words[1]) > int(words[2]):
+        raise InputError(f"'{share}' is no share", "--share", "say which of how many, such as 1/3")
+    return shares(mutants, int(words[2]))[int(words[1]) - 1]
 
 
 def _over(chosen: Chosen, lab: str, mutants: tuple[Mutant, ...], seed: int | None, *, all_checks: bool) -> int:

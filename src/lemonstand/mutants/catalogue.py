@@ -131,3 +131,27 @@ def sample(mutants: Sequence[Mutant], count: int, seed: int) -> tuple[Mutant, ..
     random.Random(seed // rounds).shuffle(calm)  # noqa: S311 - a draw, no secret
     first = seed % rounds * count
     return tuple((calm + calm)[first : first + count])
+
+
+CALM_SECONDS, DISRUPTIVE_SECONDS = 15, 90
+"""What a mutant takes, roughly; those of one check take turns, since each failure has to stand between two passes of it."""
+
+
+def shares(mutants: Sequence[Mutant], count: int) -> tuple[tuple[Mutant, ...], ...]:
+    """Splits mutants into shares that take about equally long, for labs that work side by side.
+
+    Mutants of the same check stay together: a check is asked before the first and after the last of them, and in between.
+
+    Args:
+        mutants: in the catalogue's order, which each share keeps.
+        count: how many shares; some are empty if there are fewer checks.
+    """
+    together: dict[str, list[Mutant]] = {}
+    for mutant in mutants:
+        together.setdefault(mutant.noticed_by[0].partition("[")[0].rpartition("/")[2], []).append(mutant)
+    took = {name: sum(DISRUPTIVE_SECONDS if each.disruptive else CALM_SECONDS for each in group) for name, group in together.items()}
+    filled: list[tuple[int, set[str]]] = [(0, set()) for _ in range(count)]
+    for name in sorted(together, key=lambda each: (-took[each], each)):
+        least = min(range(count), key=lambda index: filled[index][0])
+        filled[least] = (filled[least][0] + took[name], filled[least][1] | {mutant.name for mutant in together[name]})
+    return tuple(tuple(mutant for mutant in mutants if mutant.name in names) for _, names in filled)

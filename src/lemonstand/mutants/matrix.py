@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,21 +37,24 @@ def record(path: Path, lab: str, verdicts: Iterable[Verdict], *, seed: int | Non
     Raises:
         LemonstandError: it breaks its schema; nothing is written then.
     """
-    catalogue = {mutant.name: mutant for mutant in load_mutants()}
-    known = {name: entry for name, entry in read_table(path).items() if name in catalogue and entry["digest"] == catalogue[name].digest}
-    now = dt.datetime.now(dt.UTC)
-    known |= {verdict.mutant.name: _entry(verdict, lab, now) for verdict in verdicts}
-    reasons = load_without()
-    entries = [known[name] for name in catalogue if name in known]
-    data = {
-        "schema": SCHEMA_VERSION, "lemonstand": __version__, "started": _time(started), "finished": _time(now), "seed": seed,
-        "complete": all(known.get(name, {}).get("verdict") == "noticed" for name in catalogue),
-        "untried": [name for name in catalogue if name not in known],
-        "mutants": entries,
-        "controls": [_control(control, entries, catalogue, reasons) for control in load_controls().controls],
-    }  # fmt: skip
-    check_form(data)
-    write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # labs side by side write to one table
+        catalogue = {mutant.name: mutant for mutant in load_mutants()}
+        known = {name: entry for name, entry in read_table(path).items() if name in catalogue and entry["digest"] == catalogue[name].digest}
+        now = dt.datetime.now(dt.UTC)
+        known |= {verdict.mutant.name: _entry(verdict, lab, now) for verdict in verdicts}
+        reasons = load_without()
+        entries = [known[name] for name in catalogue if name in known]
+        data = {
+            "schema": SCHEMA_VERSION, "lemonstand": __version__, "started": _time(started), "finished": _time(now), "seed": seed,
+            "complete": all(known.get(name, {}).get("verdict") == "noticed" for name in catalogue),
+            "untried": [name for name in catalogue if name not in known],
+            "mutants": entries,
+            "controls": [_control(control, entries, catalogue, reasons) for control in load_controls().controls],
+        }  # fmt: skip
+        check_form(data)
+        write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     return data
 
 
