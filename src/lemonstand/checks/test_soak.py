@@ -27,6 +27,8 @@ TRICKLE_SECONDS = 60.0
 """A busy session says NOOP this often."""
 SAMPLE_SECONDS = 300
 """How often conntrack and the kernels' timers are looked at on the way."""
+LAST_SECONDS = 15
+"""Before the end, when busy sessions say goodbye, nobody looks any more."""
 SETTLE_SECONDS = 60
 """After which a store has put a session that idles to sleep."""
 SPARE_SECONDS = 300
@@ -92,8 +94,9 @@ def _watch(prober: Prober, site: Site, until: float) -> list[dict[str, Any]]:
     """What edges remember and what timers run on frontends and stores, again and again; a sample that can't be had is left out."""
     samples = []
     inner = [*site.group("frontends"), *site.group("stores")]
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(SAMPLE_SECONDS, left))
+    due = time.monotonic()  # a kernel's timer shows what it was set to at the beginning alone
+    while due < until - LAST_SECONDS:
+        time.sleep(max(0.0, due - time.monotonic()))
         with contextlib.suppress(Invalid):
             samples.append(
                 {
@@ -101,6 +104,8 @@ def _watch(prober: Prober, site: Site, until: float) -> list[dict[str, Any]]:
                     "timers": {host.name: prober.ask(host.name, "keepalives", ports=[143]) for host in inner},
                 }
             )
+        due += SAMPLE_SECONDS
+    time.sleep(max(0.0, until - time.monotonic()))
     return samples
 
 
