@@ -17,6 +17,8 @@ from lemonstand.phone.look import SPARE_SECONDS, Finding, Look, Value
 
 MAIL_PORTS = [143, 587]
 LOSS_PERCENT = 20
+LOSS_STALL = 100
+"""Seconds: what is lost six times is sent again after 63 s (RFC 6298), and one login in some hundred meets that."""
 BUSY_EVERY = 5.0
 NARROW_MTU = 1280
 """The least an IPv6 link may have (RFC 8200 section 5)."""
@@ -259,7 +261,7 @@ def loss(look: Look, seconds: int) -> Finding:
 
     def ask(job: tuple[int, str]) -> Any:
         return look.ask(
-            "logins", seconds=110, door=look.doors(job[0]), accounts=look.accounts, count=3, parallel=1, stall=60, service=job[1]
+            "logins", seconds=200, door=look.doors(job[0]), accounts=look.accounts, count=3, parallel=1, stall=LOSS_STALL, service=job[1]
         )
 
     jobs = [(family, service) for family in look.families for service in ("imap", "submission")]
