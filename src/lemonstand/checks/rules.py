@@ -175,9 +175,9 @@ class Ruleset:
                 elif kind in {"limit", "quota", "ct count"}:
                     limits.append(f"{kind} in {name}")
                 elif kind in {"accept", "drop", "reject", "queue", "synproxy", "tproxy", "redirect"}:
+                    walk.limits += limits
                     if limits and kind != "accept":
                         break  # drops what is over the limit at most; an accept behind it decides
-                    walk.limits += limits
                     return kind, name, None
                 elif kind in {"jump", "goto"}:
                     word, inner, target = self._chain((key[0], key[1], str(value["target"])), packet, walk)
