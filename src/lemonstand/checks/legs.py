@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from lemonstand.checks import NotApplicable
-from lemonstand.checks.vantage import FAMILIES, Prober, ca_of_clients, door_to
+from lemonstand.checks.vantage import Prober, ca_of_clients, door_to, families_of
 from lemonstand.probes.transport import Leg, leg_of
 from lemonstand.site import Site
 
@@ -54,20 +53,15 @@ def client_ports(site: Site) -> tuple[int, ...]:
 def outer_positions(site: Site) -> list[Position]:
     """What handsets and foreign mail hosts see, by both IP versions; empty without a host that stands there."""
     ca, found = ca_of_clients(site), []
-    for family in FAMILIES:
-        try:
-            for vantage in site.group("handsets")[:1]:
-                for frontend in site.group("frontends")[:1]:
-                    door = door_to(site, ca, "frontends", family)
-                    found += [
-                        Position(leg_of(door, port), vantage.name, frontend.name, "public", inner=False) for port in client_ports(site)
-                    ]
-            for outsider in site.group("peers")[:1]:
-                for relay in site.group("relays")[:1]:
-                    door = door_to(site, _private_ca(site, "public"), "relays", family)
-                    found.append(Position(leg_of(door, 25), outsider.name, relay.name, "public", inner=False))
-        except NotApplicable:
-            continue  # no public address of that IP version
+    for family in families_of(site):
+        for vantage in site.group("handsets")[:1]:
+            for frontend in site.group("frontends")[:1]:
+                door = door_to(site, ca, "frontends", family)
+                found += [Position(leg_of(door, port), vantage.name, frontend.name, "public", inner=False) for port in client_ports(site)]
+        for outsider in site.group("peers")[:1]:
+            for relay in site.group("relays")[:1]:
+                door = door_to(site, _private_ca(site, "public"), "relays", family)
+                found.append(Position(leg_of(door, 25), outsider.name, relay.name, "public", inner=False))
     return found
 
 

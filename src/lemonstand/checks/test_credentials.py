@@ -13,7 +13,7 @@ import pytest
 from lemonstand.admin import Hosts, Users, generate_password
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, FAMILIES, Doors, Prober, families_of
+from lemonstand.checks.vantage import ARRIVAL_SECONDS, FAMILIES, Doors, Prober, families_of, results
 from lemonstand.phone import Look
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site
@@ -178,14 +178,13 @@ def test_typed_passwords_are_found_nowhere(
     wrong = Account(user=f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}", password=generate_password())
     orders: dict[str, Any] = {"accounts": [wrong, accounts[0]], "rounds": CANARY_ROUNDS, "parallel": CANARY_PARALLEL}
     typing = {family: prober.start(vantage, "canary-type", seconds=300, door=doors(family), **orders) for family in families_of(site)}
-    for family, running in typing.items():
-        typed = running.result()
+    for family, typed in results(typing).items():
         measure(f"answers by IPv{family}", json.dumps(typed))
         if not typed["imap"].get("OK") or not typed["submission"].get("235"):
             invalid(f"nobody got in: {typed}")
     needles = [wrong["password"], accounts[0]["password"]]
     searching = {name: prober.start(name, "canary-search", seconds=300, needles=needles, since=began) for name in nodes}
-    found: dict[str, Any] = {name: running.result() for name, running in searching.items()}
+    found = results(searching)
     for name, answer in found.items():
         lacking = {"disk", "deleted", "journal", "argument", "environment", "memory"} - set(answer["proved"])
         if lacking:

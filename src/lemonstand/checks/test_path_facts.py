@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks import NotMeasured, expect, invalid, not_measurable
+from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Prober
+from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Prober, outsider_of
 from lemonstand.phone import Look
 from lemonstand.site import Site
 
@@ -43,9 +43,7 @@ def _translated(look: Look) -> tuple[int, set[tuple[str, int]], str]:
     edges, public = look.site.group("edges"), look.site.settings.public_ipv4
     if not edges or public is None:
         not_measurable("the border is not ours, or translates nothing: its owner knows how it does")
-    if not look.site.group("peers"):
-        raise NotMeasured("the inventory names no mail host outside the site (group 'peers')")
-    relay, outsider = look.site.group("relays")[0], look.site.group("peers")[0]
+    relay, outsider = look.site.group("relays")[0], look.site.hosts[outsider_of(look.site)]
     outside, source = outsider.interfaces["internet"].ipv4, relay.interfaces["dmz"].ipv4
     if outside is None or source is None:
         not_measurable(f"{outsider.name} has no IPv4 address: IPv6 is never translated")

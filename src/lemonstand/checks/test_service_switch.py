@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from lemonstand.checks import NotApplicable, expect, invalid
+from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
 from lemonstand.checks.connections import Connection
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Doors, Prober
+from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Doors, Prober, families_of
 from lemonstand.probes.wire import Account
 from lemonstand.site import Host, Site
 
@@ -105,7 +105,7 @@ def test_clients_are_shut_out_alone(
     measure: Measure,
 ) -> None:
     """Closed: no client gets in by either IP version, those who are in stay, the MX and SSH go on, also after a boot. Cut: nobody stays."""
-    versions = [version for version in (4, 6) if _has(doors, version)]
+    versions = families_of(site)
     targets = [(doors(version)["address"], port) for version in versions for port in switch.ports]
     others = [(exchangers(version)["address"], 25) for version in versions]
 
@@ -151,11 +151,3 @@ def _through(found: dict[str, str]) -> dict[str, str]:
 
 def _names(site: Site, group: str) -> list[str]:
     return [host.name for host in site.group(group)]
-
-
-def _has(doors: Doors, version: int) -> bool:
-    try:
-        doors(version)
-    except NotApplicable:
-        return False
-    return True

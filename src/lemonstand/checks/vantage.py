@@ -15,12 +15,12 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -52,6 +52,7 @@ _BOOT = (_FOLDER / "boot.py").read_text(encoding="utf-8")
 _MODULES = {f"lemonstand.probes.{path.stem}": path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("[!_]*.py"))}
 _MODULES |= {"lemonstand": "", "lemonstand.probes": ""}
 
+K = TypeVar("K", bound=Hashable)
 InBoth = Callable[[str, int, Callable[[int], Any]], Any]
 
 
@@ -207,6 +208,18 @@ class Prober:
         return self.start(host, probe, seconds=seconds, **args).result()
 
 
+def results(running: Mapping[K, Running]) -> dict[K, Any]:
+    """What probes found that were started side by side; if one fails, all are stopped.
+
+    Raises:
+        Invalid: one could not.
+    """
+    with contextlib.ExitStack() as stack:
+        for each in running.values():
+            stack.enter_context(each)
+        return {key: each.result() for key, each in running.items()}
+
+
 @pytest.fixture(scope="session")
 def prober(connections: dict[str, Connection]) -> Prober:
     """Starts probes."""
@@ -331,7 +344,12 @@ def vantage(site: Site) -> str:
 
 @pytest.fixture(scope="session")
 def outsider(site: Site) -> str:
-    """A mail host outside the site.
+    """A mail host outside the site."""
+    return outsider_of(site)
+
+
+def outsider_of(site: Site) -> str:
+    """See `outsider`.
 
     Raises:
         NotMeasured: the inventory has none.

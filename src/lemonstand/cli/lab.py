@@ -127,9 +127,9 @@ def lab_down(name: str, every: bool) -> None:
     for each in labs.names() if every else [name]:
         labs.down(each)
     if every:
-        from lemonstand.mutants.table import table_path  # noqa: PLC0415
+        from lemonstand.mutants import table  # noqa: PLC0415
 
-        table_path().unlink(missing_ok=True)
+        table.forget()
 
 
 @lab_group.command("lock")

@@ -17,6 +17,7 @@ from lemonstand.errors import LemonstandError
 from lemonstand.evidence.chain import chain
 from lemonstand.evidence.picture import Picture, draw
 from lemonstand.evidence.plot import plots, tallies
+from lemonstand.mutants.table import UNTRIED, came_of
 from lemonstand.paths import data_dir
 from lemonstand.policy.change_request import span
 from lemonstand.policy.controls import Control, Controls
@@ -313,7 +314,7 @@ VERDICTS = {
     "missed": ("✕", "missed", "fail"),
     "not mended": ("✕", "not mended", "fail"),
     "not asked": ("!", "could not be tried", "invalid"),
-    "not tried": ("○", "not tried", "not-measured"),
+    UNTRIED: ("○", "not tried", "not-measured"),
 }
 """What came of a mutant: mark, words, and the outcome whose colour it has."""
 
@@ -322,15 +323,12 @@ def _mutants(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Of each mutant its verdict, and in words where and when it was made."""
     found = {}
     for mutant in evidence["mutants"]:
-        tried = mutant.get("tried")
-        word = tried["verdict"] if tried else "not tried"
+        word, tried = came_of(mutant), mutant.get("tried")
         mark, words, tone = VERDICTS["quiet" if word == "noticed" and mutant.get("placebo") else word]
-        where = (
-            f"in lab {tried['lab']}, {tried['at'][:10]}" + ("" if tried["same_code"] else ", by an earlier state of lemonstand")
-            if tried
-            else ""
-        )
-        found[mutant["name"]] = {"mark": mark, "words": words, "tone": tone, "where": where, "others": tried["others"] if tried else []}
+        found[mutant["name"]] = {"mark": mark, "words": words, "tone": tone, "where": "", "others": []}
+        if tried:
+            age = "" if tried["same_code"] else ", by an earlier state of lemonstand"
+            found[mutant["name"]] |= {"where": f"in lab {tried['lab']}, {tried['at'][:10]}{age}", "others": tried["others"]}
     return found
 
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lemonstand.evidence.model import AWAITED, AWAITS_WORDS, NO_CHECK
+from lemonstand.mutants.table import came_of
 from lemonstand.policy.controls import Controls
 
 COLUMNS = ("live", "scaled", "configuration", "waived", "not-applicable", "not-measurable", "not-measured", "invalid", "failed")
@@ -63,12 +64,6 @@ def own_results(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [result for result in evidence["results"] if result["time"] >= evidence["runs"][0]["started"]]
 
 
-def _verdicts(control: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What came of the mutants that break a control."""
-    tried = {mutant["name"]: mutant.get("tried") for mutant in evidence["mutants"]}
-    return [(name, tried[name]["verdict"] if tried.get(name) else "not tried") for name in control["mutants"]]
-
-
 def print_control(console: Console, control: Mapping[str, Any], evidence: Mapping[str, Any]) -> None:
     """Prints all there is about one control: what it asks, its status, each check with what was asked and seen."""
     console.print(f"[bold]{control['id']}[/]  {control['level']}  {escape(control['statement'])}", soft_wrap=True)
@@ -80,7 +75,7 @@ def print_control(console: Console, control: Mapping[str, Any], evidence: Mappin
         ("status", f"{control['status']} {control['class'] or ''}".rstrip()),
         ("reason", control["reason"]),
         ("waiver", control["waiver"] or ""),
-        ("mutants", ", ".join(f"{name} ({verdict})" for name, verdict in _verdicts(control, evidence))),
+        ("mutants", ", ".join(f"{each['name']} ({came_of(each)})" for each in evidence["mutants"] if each["name"] in control["mutants"])),
     ]
     for name, text in rows:
         if text:

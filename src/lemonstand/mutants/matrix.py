@@ -15,7 +15,7 @@ from lemonstand.evidence.write import write_text
 from lemonstand.mutants.asked import shipped
 from lemonstand.mutants.catalogue import Mutant, load_mutants, load_without
 from lemonstand.mutants.run import Verdict, named
-from lemonstand.mutants.table import SCHEMA_VERSION, check_form, read_table
+from lemonstand.mutants.table import SCHEMA_VERSION, check_form, lock_path, read_table
 from lemonstand.policy.controls import Control, load_controls
 
 
@@ -38,7 +38,7 @@ def record(path: Path, lab: str, verdicts: Iterable[Verdict], *, seed: int | Non
         LemonstandError: it breaks its schema; nothing is written then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w", encoding="ascii") as lock:
+    with lock_path(path).open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # labs side by side write to one table
         catalogue = {mutant.name: mutant for mutant in load_mutants()}
         known = {name: entry for name, entry in read_table(path).items() if name in catalogue and entry["digest"] == catalogue[name].digest}

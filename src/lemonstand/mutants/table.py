@@ -14,8 +14,8 @@ from lemonstand.paths import state_dir
 
 SCHEMA_VERSION = 2
 SCHEMA = Path(__file__).with_name("mutants.schema.json")
-UNTRIED = "untried"
-"""The verdict on a mutant that no lab of this user had in its present form."""
+UNTRIED = "not tried"
+"""What came of a mutant that no lab of this user had in its present form."""
 
 
 def table_path() -> Path:
@@ -40,3 +40,20 @@ def read_table(path: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError, LemonstandError):
         return {}
     return {entry["name"]: entry for entry in data["mutants"]}
+
+
+def came_of(mutant: Mapping[str, Any]) -> str:
+    """What came of a mutant, from its entry in evidence: a verdict or `UNTRIED`."""
+    tried = mutant.get("tried")
+    return str(tried["verdict"]) if tried else UNTRIED
+
+
+def forget() -> None:
+    """Removes the table: what labs showed that are gone."""
+    for path in (table_path(), lock_path(table_path())):
+        path.unlink(missing_ok=True)
+
+
+def lock_path(table: Path) -> Path:
+    """What is locked while a table is written."""
+    return table.with_suffix(".lock")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lemonstand.checks import Invalid, NotMeasurable
+from lemonstand.checks.vantage import results
 from lemonstand.phone.look import SPARE_SECONDS, Finding, Look, Value
 
 MAIL_PORTS = [143, 587]
@@ -419,20 +420,17 @@ def _address(text: str) -> str:
     return text.rpartition(":")[0].strip("[]").removeprefix("::ffff:").partition("%")[0]
 
 
-def _port(*ends: str) -> int:
-    local, peer = (int(end.rpartition(":")[2]) for end in ends)
-    return local if local in MAIL_PORTS else peer
+def _port(local: str, peer: str) -> int:
+    near, far = (int(end.rpartition(":")[2]) for end in (local, peer))
+    return near if near in MAIL_PORTS else far
 
 
 def _kept_alive(look: Look) -> dict[tuple[str, str, str], float | None]:
     """The mail connections of frontends, stores and relays: group, this end and the other, to the kernel's timer."""
     ports = {"frontends": MAIL_PORTS, "stores": MAIL_PORTS, "relays": [587]}
     hosts = [(group, host.name) for group in ports for host in look.site.group(group)]
-    asked = [(group, look.prober.start(name, "keepalives", ports=ports[group])) for group, name in hosts]
-    found = {}
-    for group, running in asked:
-        found.update({(group, entry["local"], entry["peer"]): entry["timer"] for entry in running.result()})
-    return found
+    asked = {(group, name): look.prober.start(name, "keepalives", ports=ports[group]) for group, name in hosts}
+    return {(group, each["local"], each["peer"]): each["timer"] for (group, _), entries in results(asked).items() for each in entries}
 
 
 def _leg(look: Look, group: str, local: str, peer: str) -> str:

@@ -18,7 +18,6 @@ from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import Site
 
-FAMILIES = (4, 6)
 ISSUER_PORT = 8443
 TICKET_SECONDS = 15
 """How long a ticket is used for attempts before a fresh one is asked for: none may be refused for its age alone."""

@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 
 from lemonstand.probes.frames import Way
-from lemonstand.redteam.ground import FAMILIES, ISSUER_PORT, Ground, Seen, need
+from lemonstand.redteam.ground import ISSUER_PORT, Ground, Seen, need
 from lemonstand.redteam.moves import move
 
 NEAR = [*range(1, 1025), 1080, 1194, 2049, 2222, 3128, 3268, 3269, 3306, 4190, 5000, 5432, 5601, 5666, 6379, 6443, 8000, 8080, 8081, 8443,
@@ -373,8 +373,8 @@ def _spoofed_inner(ground: Ground, position: str, leg: str) -> Seen:
     for victim, zone in ((auth, "auth"), (store, "store")):
         other = (store, "store") if victim == auth else (auth, "auth")
         ways = []
-        for family, address in zip(FAMILIES, ground.addresses(victim, zone), strict=False):
-            loopback = "127.0.0.1" if family == 4 else "::1"
+        for address in ground.addresses(victim, zone):
+            loopback = "::1" if ":" in address else "127.0.0.1"
             sources = [ground.own(*other, address), ground.own(edge, zone, address), ground.own(victim, zone, address), loopback]
             sources += [str(each) for each in ground.site.settings.controllers if (":" in str(each)) == (":" in address)]
             sources.append(
