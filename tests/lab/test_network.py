@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from lemonstand import lab as labs
+from lemonstand.mutants.ask import Asker
+from lemonstand.mutants.run import named
+from lemonstand.paths import data_dir
+from lemonstand.policy import expected_matrix
+from lemonstand.site import load_site
 
 from .conftest import Command
 
@@ -60,3 +68,32 @@ def test_the_service_closes_alone_and_opens_again(
     finally:
         lemonstand("service", "open", "--lab", deployed)
     lemonstand("verify", "--lab", deployed, "-k", "the_service_is_open or reaches_both_services or what_is_offered")
+
+
+@pytest.mark.long
+def test_each_flow_that_is_taken_out_of_force_is_named_and_no_other(
+    deployed: str, on: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rules leave every filter, one flow after the other; without the controller's own nobody could ask."""
+    for key, value in labs.environment(deployed).items():
+        monkeypatch.setenv(key, value)
+    inventory = data_dir("inventories") / "lab"
+    asker, site = Asker(inventory), load_site(inventory)
+    (check,) = named("test_every_flow_gets_through")
+    kinds = {flow.name: flow.destination for flow in site.active_flows}
+    dialled = {flow for flow in expected_matrix(site).values() if flow and (kinds[flow].endswith("s") or kinds[flow] == "internet")}
+    # A store that asks itself does so over its loopback device, which no cell of two hosts shows.
+    flows = sorted(dialled - {"management-ssh", "submission-to-imap"})
+    hosts = [node.name for group in ("edges", "frontends", "auths", "stores", "relays") for node in site.group(group)]
+    assert len(flows) > 10
+    for flow in flows:
+        try:
+            for host in hosts:
+                on(host, f"sed '/comment \"{flow}\"/d' /etc/lemonstand/nftables.nft | nft -f -")
+            (answer,) = asker.ask([check])
+        finally:
+            for host in hosts:
+                on(host, "nft -f /etc/lemonstand/nftables.nft")
+        assert (answer.outcome, set(re.findall(r" \(([a-z0-9-]+)\): ", answer.message))) == ("fail", {flow}), flow
+    (answer,) = asker.ask([check])
+    assert answer.outcome == "pass", answer.message

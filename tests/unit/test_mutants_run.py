@@ -31,6 +31,10 @@ def answer(function: str, outcome: str = "fail", case: str = "", host: str | Non
     return Answer(topic, function, case, outcome, host, "" if outcome == "pass" else "seen")
 
 
+def place(function: str) -> str:
+    return next(f"{check.topic}/{check.function}" for check in shipped() if check.function == function)
+
+
 class House:
     """A lab that is made up: which checks fail while which mutant is there, and for good after it."""
 
@@ -103,6 +107,34 @@ def test_a_check_that_fails_anyway_is_not_asked() -> None:
     assert found["one"].word == "not asked" or not found["one"].good
     assert "fails without any mutant" in found["one"].fault
     assert "spoil one" not in house.log
+
+
+def test_a_slow_check_is_asked_without_the_mutant_only_after_it() -> None:
+    slow = next(check.function for check in shipped() if check.disruptive)
+    house = House({"one": {slow}})
+    assert over(house, mutant("one", slow))["one"].good
+    assert house.log == ["spoil one", "ask 1 with one", "mend one", "ask 1"]
+    house = House({"one": set()}, always={slow})
+    found = over(house, mutant("one", slow))
+    assert not found["one"].good
+    assert f"fails without any mutant: {place(slow)}" in found["one"].fault
+
+
+def test_a_check_that_fails_once_more_is_asked_again_before_the_lab_is_brought_back() -> None:
+    class Slow(House):
+        def mend(self, mutant: Mutant) -> None:
+            super().mend(mutant)
+            self.broken |= self.fails[mutant.name]
+
+        def ask(self, checks: Iterable[Check]) -> list[Answer]:
+            said = super().ask(checks)
+            if not self.there:
+                self.broken.clear()
+            return said
+
+    house = Slow({"one": {LOSS}})
+    assert over(house, mutant("one", LOSS))["one"].good
+    assert "rescue" not in house.log
 
 
 def test_what_is_not_mended_is_told_and_the_lab_brought_back() -> None:

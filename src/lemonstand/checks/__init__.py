@@ -7,6 +7,28 @@ it calls `invalid` or `not_measurable`.
 
 from __future__ import annotations
 
-from lemonstand.evidence.signals import Invalid, NotApplicable, NotMeasurable, NotMeasured, Unmet, expect, invalid, not_measurable, shown
+from lemonstand.evidence.signals import (
+    Invalid,
+    NotApplicable,
+    NotMeasurable,
+    NotMeasured,
+    Unanswered,
+    Unmet,
+    expect,
+    invalid,
+    not_measurable,
+    shown,
+)
 
-__all__ = ["Invalid", "NotApplicable", "NotMeasurable", "NotMeasured", "Unmet", "expect", "invalid", "not_measurable", "shown"]
+__all__ = [
+    "Invalid",
+    "NotApplicable",
+    "NotMeasurable",
+    "NotMeasured",
+    "Unanswered",
+    "Unmet",
+    "expect",
+    "invalid",
+    "not_measurable",
+    "shown",
+]

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lemonstand import probes
-from lemonstand.checks import Invalid, NotApplicable, NotMeasurable, NotMeasured, Unmet
+from lemonstand.checks import Invalid, NotApplicable, NotMeasured, Unanswered, Unmet
 from lemonstand.checks.connections import Connection
 from lemonstand.evidence import notes
 from lemonstand.policy import CONTROLLER, Cell, expected_matrix
@@ -268,11 +268,11 @@ def once(request: pytest.FixtureRequest) -> Once:
     wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
     for name in LONG & wanted:
         # A check that can't be measured here says so itself.
-        with contextlib.suppress(NotMeasurable, NotApplicable, Invalid):
+        with contextlib.suppress(Unanswered):
             kept.begin(name, request.getfixturevalue(f"ask_{name}"))
     asks: dict[str, Callable[[], Any]] = {}
     for mark in filter(None, (item.get_closest_marker("ahead") for item in request.session.items)):
-        with contextlib.suppress(NotMeasurable, NotApplicable, Invalid):
+        with contextlib.suppress(Unanswered):
             asks |= _asks(mark, request.getfixturevalue("look"))
     kept.begin_after(LONG, asks)  # they load the machine, and what dials the matrix counts the seconds
     return kept

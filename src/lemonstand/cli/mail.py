@@ -58,7 +58,7 @@ def mail_watch(chosen: Chosen, *, user: str, seconds: int, ipv6: bool) -> None:
 
     In a lab from the handset; on a real site from its host in the group `handsets`. The password comes as with `mail send`.
     """
-    from lemonstand.checks import Invalid, NotApplicable, NotMeasurable, Unmet  # noqa: PLC0415 - pytest and testinfra are slow to import
+    from lemonstand.checks import Invalid, Unanswered, Unmet  # noqa: PLC0415 - pytest and testinfra are slow to import
     from lemonstand.phone import watching  # noqa: PLC0415
 
     site = chosen.load()
@@ -69,10 +69,10 @@ def mail_watch(chosen: Chosen, *, user: str, seconds: int, ipv6: bool) -> None:
     try:
         for line in watching(site, user, password, seconds, 6 if ipv6 else 4):
             click.echo(line)
-    except (NotApplicable, NotMeasurable) as reason:
-        raise LemonstandError(f"nobody can watch from outside: {reason}", "handsets", "name a host outside the site") from None
     except Invalid as reason:
         raise LemonstandError(str(reason), user, "see `lemonstand verify -k reach`") from None
+    except Unanswered as reason:
+        raise LemonstandError(f"nobody can watch from outside: {reason}", "handsets", "name a host outside the site") from None
     except Unmet as fault:
         raise LemonstandError(fault.seen, user, "check the name and the password") from None
 

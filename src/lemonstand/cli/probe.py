@@ -25,7 +25,7 @@ def probe(chosen: Chosen, *, name: str | None, listing: bool, seconds: int | Non
 
     Needs a host outside in the group `handsets` and two accounts in `lemonstand_probe_users`. 1 if it could not be measured.
     """
-    from lemonstand.checks import Invalid, NotApplicable, NotMeasurable, Unmet  # noqa: PLC0415 - pytest and testinfra are slow to import
+    from lemonstand.checks import Invalid, Unanswered, Unmet  # noqa: PLC0415 - pytest and testinfra are slow to import
     from lemonstand.phone import QUESTIONS, looking  # noqa: PLC0415
 
     if listing or name is None:
@@ -46,10 +46,10 @@ def probe(chosen: Chosen, *, name: str | None, listing: bool, seconds: int | Non
     try:
         with looking(site) as look:
             finding = question.ask(look, seconds or question.seconds)
-    except (NotApplicable, NotMeasurable) as reason:
-        raise LemonstandError(f"not measurable here: {reason}", name, "see `lemonstand probe --list` for what else there is") from None
     except Invalid as reason:
         raise LemonstandError(f"INVALID, nothing was measured: {reason}", name, "mend that and ask again") from None
+    except Unanswered as reason:
+        raise LemonstandError(f"not measurable here: {reason}", name, "see `lemonstand probe --list` for what else there is") from None
     except Unmet as fault:
         raise LemonstandError(f"{fault.what}: {fault.seen}", name, "see the service's journal") from None
     if as_json:

@@ -20,7 +20,7 @@ from lemonstand.evidence.document import Session, document, stamp
 from lemonstand.evidence.merge import earlier
 from lemonstand.evidence.model import CLASSES, OUTCOMES, Awaited, Kind, Measurement, Outcome, Result, topic
 from lemonstand.evidence.secrets import Gate
-from lemonstand.evidence.signals import Invalid, NotApplicable, NotMeasurable, NotMeasured, Unmet
+from lemonstand.evidence.signals import Invalid, NotApplicable, NotMeasurable, NotMeasured, Unanswered, Unmet
 from lemonstand.evidence.write import read_evidence, write_evidence, write_junit
 from lemonstand.policy.controls import Controls, load_controls
 
@@ -381,7 +381,7 @@ def _outcome(call: pytest.CallInfo[None], report: pytest.TestReport) -> tuple[Ou
 
 
 def _message(problem: BaseException | None, report: pytest.TestReport) -> str:
-    if isinstance(problem, Invalid | NotMeasurable | NotApplicable | Unmet):
+    if isinstance(problem, Unanswered | Unmet):
         return str(problem)
     if report.skipped or hasattr(report, "wasxfail"):
         return f"a check must not skip: {problem or getattr(report, 'wasxfail', '')}"

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import NoReturn
 
 
-class Invalid(Exception):
+class Unanswered(Exception):
+    """A question has no answer: neither a pass nor a failure. Which of the three kinds it is says why."""
+
+
+class Invalid(Unanswered):
     """The question could not be asked, so there is no answer: never a pass."""
 
 
-class NotMeasurable(Exception):
+class NotMeasurable(Unanswered):
     """This place can't show it (a kernel setting of the machine below a container): neither a pass nor a failure."""
 
 
@@ -17,7 +21,7 @@ class NotMeasured(NotMeasurable):
     """Nobody gave what is needed to look: a host outside, accounts for checks."""
 
 
-class NotApplicable(Exception):
+class NotApplicable(Unanswered):
     """The site has nothing that the check could look at."""
 
 

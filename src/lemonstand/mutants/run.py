@@ -1,7 +1,8 @@
-"""Makes mutants one after the other, asks the checks that must notice, mends, and proves that each check passes before and after.
+"""Makes mutants one after the other, asks the checks that must notice, mends, and proves that each check passes without the mutant.
 
-A check that failed is *red* until it was seen to pass again; all are red at the start. No mutant is made while one of its own checks is
-red: then all red checks are asked first. So each failure stands between two passes, and one question proves many restorations at once.
+A check that failed is *red* until it was seen to pass again. No mutant is made while one of its own checks is red: then all red checks are
+asked first. One question thus proves many restorations at once. At the start all are red that disturb nobody; those that do are slow, and a
+failure with a mutant that is a pass without it says as much when the pass comes after it.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Run:
             LemonstandError: a check is named that does not exist, or the lab can't be brought back.
         """
         left = list(mutants)
-        self._red = {_place(check) for mutant in left for check in self._asked(mutant)}
+        self._red = {_place(check) for mutant in left for check in self._asked(mutant) if not check.disruptive}
         while left:
             mutant = next((each for each in left if not self._places(each) & self._red), None)
             if mutant is None:
@@ -158,20 +159,28 @@ class Run:
         if self._red:
             self._say(f"asking {len(self._red)} checks without any mutant")
             self._ask_red()
+        if self._red:
+            self._say("once more, what did not pass")
+            self._ask_red()
         if self._red and self._pending:
-            self._say(f"still failing: {', '.join(sorted(self._red))}; the lab is brought back to before the first mutant")
+            self._say("the lab is brought back to before the first mutant")
             lost = set(self._red)
             self._hands.rescue()
             self._ask_red()
         for verdict, failed in self._pending:
-            unmended = sorted(failed & lost)
-            fault = verdict.fault or (f"still fails after it was mended: {', '.join(unmended)}" if unmended else "")
-            yield replace(verdict, mended=not unmended and not verdict.fault, fault=fault)
+            unmended, anyway = sorted(failed & lost - self._red), sorted(failed & self._red)
+            faults = [verdict.fault] if verdict.fault else []
+            faults += [f"still fails after it was mended: {', '.join(unmended)}"] if unmended else []
+            faults += [f"fails without any mutant: {', '.join(anyway)}"] if anyway else []
+            yield replace(verdict, mended=not faults, fault="; ".join(faults))
         self._pending = []
 
     def _ask_red(self) -> None:
         answers = self._asker.ask(check for check in shipped() if _place(check) in self._red)
         self._red = _bad(answers)
+        for answer in answers:
+            if answer.outcome in BAD:
+                self._say(f"  {_told(answer)}")
 
 
 def judged(mutant: Mutant, answers: Sequence[Answer]) -> Verdict:

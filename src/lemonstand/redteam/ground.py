@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lemonstand.checks import Invalid, NotApplicable, NotMeasurable
+from lemonstand.checks import Unanswered
 from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, ca_of_exchangers, door_to, inward_of
 from lemonstand.policy import expected_matrix
 from lemonstand.probes.frames import Way
@@ -93,7 +93,7 @@ class Ground:
         """
         try:
             return self.prober.ask(host, probe, seconds=seconds, **args)
-        except (Invalid, NotApplicable, NotMeasurable, AssertionError) as fault:
+        except (Unanswered, AssertionError) as fault:
             raise CouldNotTry(str(fault)) from fault
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lemonstand.checks import Invalid, NotApplicable, NotMeasurable
+from lemonstand.checks import Unanswered
 from lemonstand.checks.connections import read_connections, sockets_directory
 from lemonstand.checks.vantage import Prober
 from lemonstand.errors import InputError, LemonstandError
@@ -164,7 +164,7 @@ def _made(attempt: Attempt, move: Move, ground: Ground, catalogue: Catalogue) ->
         if over:
             return result("BREACH", f"{seen.got}; {deviation.name} covers it no longer: {over}", seen.control, deviation.name)
         return result("known deviation", seen.got, seen.control, deviation.name)
-    except (CouldNotTry, Invalid, NotApplicable, NotMeasurable, LemonstandError) as fault:
+    except (CouldNotTry, Unanswered, LemonstandError) as fault:
         return result("could not try", str(fault)[:300])
     except Exception as fault:  # an attempt that breaks was not made, whatever the reason
         return result("could not try", f"{type(fault).__name__}: {fault}"[:300])
