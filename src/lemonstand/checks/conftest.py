@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lemonstand.checks.facts import Facts
 from lemonstand.checks.hosts import described, noting, reach, take_snapshots
 from lemonstand.checks.vantage import Doors, Once, Prober
 from lemonstand.errors import LemonstandError
-from lemonstand.phone import questions
+from lemonstand.phone import QUESTIONS, Finding, questions
 from lemonstand.phone.look import Look
 from lemonstand.policy import load_flows, load_timers
 from lemonstand.policy.deviations import waivers_of
@@ -166,6 +167,19 @@ def look(prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[
 def ask_client_keepalive(look: Look) -> Callable[[], Any]:
     """What becomes of a client's own keep-alive probes."""
     return functools.partial(questions.answers, look, 0)
+
+
+@pytest.fixture(scope="session")
+def ask_quiet(look: Look) -> Callable[[], tuple[Finding, Finding]]:
+    """Sleeping and busy sessions, and submission sessions that wait, side by side."""
+
+    def ask() -> tuple[Finding, Finding]:
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            sleeping = pool.submit(questions.sleep, look, QUESTIONS["sleep"].seconds)
+            waiting = pool.submit(questions.wait, look, QUESTIONS["wait"].seconds)
+            return sleeping.result(), waiting.result()
+
+    return ask
 
 
 @pytest.fixture(scope="session")

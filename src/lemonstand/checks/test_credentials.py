@@ -65,6 +65,23 @@ def _forged(look: Look, version: int) -> tuple[str, Any]:
 
 
 @pytest.mark.answer("live")
+@pytest.mark.control("LEM-8-08")
+def test_every_refusal_costs_one_hash(prober: Prober, site: Site, accounts: list[Account], measure: Measure) -> None:
+    """For a wrong password the directory hashes it once; for a name nobody has it hashes it for the entry that is there for that alone."""
+    for host in site.group("auths"):
+        asked = prober.ask(host.name, "refusal-hashes", known=accounts[0]["user"])
+        kinds = {case: ["nobody" if name.startswith("cn=nobody,") else "the name" for name in names] for case, names in asked.items()}
+        measure(f"{host.name}: tried for a wrong password", ", ".join(kinds["wrong"]))
+        measure(f"{host.name}: tried for an unknown name", ", ".join(kinds["unknown"]))
+        expect(
+            kinds == {"wrong": ["the name"], "unknown": ["the name", "nobody"]},
+            "what a refusal costs tells whether a name exists",
+            seen=kinds,
+            expected="one hash: for the name where it exists, for cn=nobody where it does not",
+        )
+
+
+@pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-24")
 @pytest.mark.supports("LEM-8-08")
 @pytest.mark.ahead(_forged, *FAMILIES)
@@ -168,6 +185,7 @@ def test_a_locked_user_is_out_at_once(
 
 
 @pytest.mark.disruptive
+@pytest.mark.beside
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-08")
 def test_typed_passwords_are_found_nowhere(

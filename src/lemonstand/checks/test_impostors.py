@@ -192,6 +192,7 @@ def _tells_a_liar_nothing(stage: Stage, name: str, kind: str) -> None:
     with stage.prober.start(server, "rogue", kind=kind, port=way.port, within=LYING_SECONDS, seconds=int(LYING_SECONDS) + 30) as liar:
         liar.wait("lying")
         seen = user.works(way)
+        liar.enough()
         told = liar.result()
     user.clear()
     said = sorted(set(told["commands"]))

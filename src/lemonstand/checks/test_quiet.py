@@ -5,7 +5,7 @@ Nothing is broken for it, but it takes minutes and nobody else may disturb: it r
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,23 +19,15 @@ from lemonstand.site import Site
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
 
 SLEEP_SECONDS = QUESTIONS["sleep"].seconds
-WAIT_SECONDS = QUESTIONS["wait"].seconds
 TOLD_SECONDS = 2.0
 TRIES = 3
 """A host that is busy with something else is late for a moment: the best of these counts."""
 
 
 @pytest.fixture(scope="session")
-def quiet(once: Once, look: Look) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sleeping and busy sessions, and submission sessions that wait, side by side."""
-
-    def ask() -> tuple[Finding, Finding]:
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            sleeping = pool.submit(questions.sleep, look, SLEEP_SECONDS)
-            waiting = pool.submit(questions.wait, look, WAIT_SECONDS)
-            return sleeping.result(), waiting.result()
-
-    slept, waited = once("quiet", ask)
+def quiet(once: Once, ask_quiet: Callable[[], tuple[Finding, Finding]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sleeping and busy sessions, and submission sessions that wait."""
+    slept, waited = once("quiet", ask_quiet)
     return slept.data, waited.data
 
 

@@ -11,7 +11,7 @@ from lemonstand.redteam.catalogue import POSITIONS, Position, load_catalogue
 from lemonstand.redteam.run import Report, attack
 from lemonstand.site import Site
 
-pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
+pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive, pytest.mark.beside]
 
 
 @pytest.fixture(scope="session")

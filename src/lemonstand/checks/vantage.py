@@ -47,6 +47,9 @@ ELSEWHERE = "somebody@peer.test"
 """An address an open relay would take mail for: its domain exists, and is not the site's."""
 LONG = {"attempts", "client_keepalive", "matrix"}
 """Fixtures whose question takes seconds and disturbs nobody; `ask_NAME` returns the function that asks."""
+QUIET = {"quiet"}
+"""Fixtures whose question holds sessions for minutes and needs others to leave them alone. It is asked when the first check comes that does
+(its mark is `beside`), after all that break connections; `ask_NAME` as above."""
 _FOLDER = Path(probes.__file__).parent
 _BOOT = (_FOLDER / "boot.py").read_text(encoding="utf-8")
 _MODULES = {f"lemonstand.probes.{path.stem}": path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("[!_]*.py"))}
@@ -141,6 +144,13 @@ class Running:
             yield event
             if event.name == "result":
                 return
+
+    def enough(self) -> None:
+        """Tells the probe that the asker has seen what it wanted: one that only waits ends, and `result` has what it found."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write("enough\n")
+            self._process.stdin.flush()
 
     def result(self) -> Any:
         """What it found."""
@@ -279,9 +289,27 @@ def once(request: pytest.FixtureRequest) -> Once:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What disturbs waits until all is answered that was asked beside; topics with checks that ask ahead come late."""
+    """What disturbs waits until all is answered that was asked beside; topics with checks that ask ahead come late.
+
+    Of what disturbs, what breaks connections comes first, then what leaves them alone, then what needed that.
+    """
     patient = {item.path for item in items if item.get_closest_marker("ahead")}
-    items.sort(key=lambda item: (bool(item.get_closest_marker("soak")), bool(item.get_closest_marker("disruptive")), item.path in patient))
+
+    def turn(item: pytest.Item) -> tuple[bool, bool, bool, bool, bool]:
+        soak, disruptive, beside = (bool(item.get_closest_marker(name)) for name in ("soak", "disruptive", "beside"))
+        quiet = bool(QUIET.intersection(getattr(item, "fixturenames", ())))
+        return soak, disruptive, quiet, beside, item.path in patient
+
+    items.sort(key=turn)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_meanwhile(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("beside"):
+        wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+        for name in QUIET & wanted:
+            with contextlib.suppress(Unanswered):
+                request.getfixturevalue("once").begin(name, request.getfixturevalue(f"ask_{name}"))
 
 
 @pytest.fixture

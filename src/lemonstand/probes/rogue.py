@@ -11,11 +11,10 @@ import contextlib
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
-from lemonstand.probes.say import emit
+from lemonstand.probes.say import ENOUGH, emit
 
 TABLE = "lemonstand_probe"
 SAFETY = "lemonstand-rogue-end"
@@ -129,14 +128,14 @@ def rogue(kind: str, port: int, within: float) -> dict[str, Any]:
     Args:
         kind: see `GREETINGS`.
         port: the service's.
-        within: seconds.
+        within: seconds, if the asker has not seen enough before.
 
     Returns:
         `connections`, `commands`: first words of what it was told.
     """
     with Rogue(kind) as liar, _in_front(port, liar.port, within):
         emit("lying")
-        time.sleep(within)
+        ENOUGH.wait(within)
     return {"connections": liar.connections, "commands": liar.commands[:200]}
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lemonstand.probes.raids import RAIDS
-from lemonstand.probes.say import emit
+from lemonstand.probes.say import ENOUGH, emit
 from lemonstand.probes.wire import Refused
 
 PROBES: dict[str, str] = {
@@ -56,6 +56,7 @@ PROBES: dict[str, str] = {
     "push": "push.push",
     "reach": "reach.reach",
     "refusal-times": "tickets.refusal_times",
+    "refusal-hashes": "tickets.refusal_hashes",
     "refuse-openings": "path.refuse_openings",
     "rogue": "rogue.rogue",
     "script-chunks": "script.chunks",
@@ -88,8 +89,10 @@ PROBES: dict[str, str] = {
 
 
 def _end_with_the_asker() -> None:
-    """Whoever gave the order keeps standard input open as long as the answer is wanted."""
-    sys.stdin.read()
+    """Whoever gave the order keeps standard input open as long as the answer is wanted, and may say that he has seen enough."""
+    for line in sys.stdin:
+        if line.strip() == "enough":
+            ENOUGH.set()
     os._exit(3)
 
 

@@ -1,10 +1,14 @@
-"""What a running probe tells before its result: one line of JSON each, at once."""
+"""What a running probe tells before its result: one line of JSON each, at once; and the word it is told."""
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 from typing import Any
+
+ENOUGH = threading.Event()
+"""Set when the asker has seen what it wanted; a probe that only waits then ends."""
 
 
 def emit(event: str, **values: Any) -> None:

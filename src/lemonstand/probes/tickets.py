@@ -1,17 +1,21 @@
 """The way inward, tried from the position of a frontend: what a mail store takes, and what it must not.
 
-Runs on a frontend with the frontend's own certificates, and on an auth host to make a ticket that has ended.
+Runs on a frontend with the frontend's own certificates, and on an auth host to make a ticket that has ended or to look at refusals.
 """
 
 from __future__ import annotations
 
 import base64
 import http.client
+import importlib
 import json
+import os
+import pwd
 import secrets
 import ssl
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +31,8 @@ from lemonstand.probes.wire import Account, Refused, Wire, context
 PKI = Path("/etc/lemonstand/pki")
 SETTINGS = Path("/etc/lemonstand/ticket/issuer.json")
 ACTIVE = Path("/etc/lemonstand/ticket/private/active.pem")
+PROGRAMS, ISSUER = Path("/usr/local/lib/lemonstand"), "ticket-issuer"
+"""Where an auth host keeps the issuer's program, and as whom it runs."""
 
 
 class Inward(TypedDict):
@@ -233,6 +239,44 @@ def refusal_times(inward: Inward, account: Account, count: int) -> dict[str, flo
         if number % 4 == 3:
             _ask(inward, account["user"], account["password"])
     return {case: statistics.median(each) for case, each in seen.items()}
+
+
+def refusal_hashes(known: str) -> dict[str, list[str]]:
+    """Whom the directory is asked for, with a password, until a wrong password and a name nobody has are refused.
+
+    Runs on the auth host, as the issuer: its own program and its own rights. slapd hashes a password for an entry that is there and not for
+    one that is not.
+
+    Args:
+        known: a login name that exists.
+
+    Returns:
+        by case (`wrong`, `unknown`) the distinguished names, in order.
+    """
+    sys.path.insert(0, str(PROGRAMS))
+    program: Any = importlib.import_module("ticket_issuer")
+    settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
+    url, local, base = (settings[f"directory_{name}"] for name in ("url", "socket", "base_dn"))
+    asked: list[str] = []
+
+    class Noting(program.LdapDirectory):  # type: ignore[misc]
+        def _connection(self, where: str, **options: Any) -> Any:
+            if where == url:
+                asked.append(options["user"])
+            return super()._connection(where, **options)
+
+    issuer = pwd.getpwnam(ISSUER)
+    os.setgroups([])
+    os.setgid(issuer.pw_gid)
+    os.setuid(issuer.pw_uid)
+    directory = Noting(url, local, base, timeout=10)
+    found = {}
+    for case, name in {"wrong": known, "unknown": f"nobody-{secrets.token_hex(6)}@{known.partition('@')[2]}"}.items():
+        asked.clear()
+        if directory.check(name, secrets.token_urlsafe(24)) is not None:
+            raise RuntimeError(f"a password made up by chance is right for {name}")
+        found[case] = list(asked)
+    return found
 
 
 def imap_by_ticket(inward: Inward, account: Account) -> Imap:
