@@ -30,6 +30,7 @@ class Mutant(BaseModel):
         program: a file of this package that is put on the host first; the commands find it as `$PROGRAM`.
         noticed_by: the checks that must fail: `function`, `function[case]`, or either behind `topic/` where two topics share a name.
         disruptive: whether those checks disturb the site.
+        seconds: how long they take to answer, roughly; labs that work side by side share mutants by it.
         placebo: nothing is broken, though all is done that breaking would do: these checks must pass.
     """
 
@@ -45,12 +46,13 @@ class Mutant(BaseModel):
     program: str = ""
     noticed_by: tuple[str, ...] = Field(min_length=1)
     disruptive: bool = False
+    seconds: int = Field(default=10, ge=1)
     placebo: bool = False
 
     @property
     def digest(self) -> str:
         """Tells whether a verdict is about this form of the mutant."""
-        return hashlib.sha256((self.model_dump_json() + self.text).encode()).hexdigest()[:16]
+        return hashlib.sha256((self.model_dump_json(exclude={"seconds"}) + self.text).encode()).hexdigest()[:16]
 
     @property
     def text(self) -> str:
@@ -133,25 +135,15 @@ def sample(mutants: Sequence[Mutant], count: int, seed: int) -> tuple[Mutant, ..
     return tuple((calm + calm)[first : first + count])
 
 
-CALM_SECONDS, DISRUPTIVE_SECONDS = 15, 90
-"""What a mutant takes, roughly; those of one check take turns, since each failure has to stand between two passes of it."""
-
-
 def shares(mutants: Sequence[Mutant], count: int) -> tuple[tuple[Mutant, ...], ...]:
     """Splits mutants into shares that take about equally long, for labs that work side by side.
 
-    Mutants of the same check stay together: a check is asked before the first and after the last of them, and in between.
-
     Args:
         mutants: in the catalogue's order, which each share keeps.
-        count: how many shares; some are empty if there are fewer checks.
+        count: how many shares; some are empty if there are fewer mutants.
     """
-    together: dict[str, list[Mutant]] = {}
-    for mutant in mutants:
-        together.setdefault(mutant.noticed_by[0].partition("[")[0].rpartition("/")[2], []).append(mutant)
-    took = {name: sum(DISRUPTIVE_SECONDS if each.disruptive else CALM_SECONDS for each in group) for name, group in together.items()}
     filled: list[tuple[int, set[str]]] = [(0, set()) for _ in range(count)]
-    for name in sorted(together, key=lambda each: (-took[each], each)):
+    for mutant in sorted(mutants, key=lambda each: -each.seconds):
         least = min(range(count), key=lambda index: filled[index][0])
-        filled[least] = (filled[least][0] + took[name], filled[least][1] | {mutant.name for mutant in together[name]})
+        filled[least] = (filled[least][0] + mutant.seconds, filled[least][1] | {mutant.name})
     return tuple(tuple(mutant for mutant in mutants if mutant.name in names) for _, names in filled)
