@@ -110,7 +110,9 @@ def test_role_has_its_stages_and_a_short_page(role: str) -> None:
 def test_role_has_an_example_that_is_played(role: str) -> None:
     (play,) = yaml.safe_load((ROOT / "roles" / role / "examples" / "play.yml").read_text(encoding="utf-8"))
     assert [entry["role"] for entry in play["roles"]] == [role]
-    assert set(play["roles"][0].get("vars", {})) <= set(options_of(role))
+    options, given = options_of(role), set(play["roles"][0].get("vars", {}))
+    assert given <= set(options)
+    assert {name for name, option in options.items() if option.get("required")} <= given, "it would not run"
     scenario = ROOT / "molecule" / role
     assert yaml.safe_load((scenario / "molecule.yml").read_text(encoding="utf-8"))["provisioner"]["ansible_args"][:1] == ["--limit"]
     assert (scenario / "verify.yml").is_file()

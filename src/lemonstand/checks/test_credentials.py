@@ -185,11 +185,10 @@ def test_a_locked_user_is_out_at_once(
 
 
 @pytest.mark.disruptive
-@pytest.mark.beside
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-08")
 def test_typed_passwords_are_found_nowhere(
-    prober: Prober, site: Site, vantage: str, doors: Doors, nodes: list[str], accounts: list[Account], measure: Measure
+    beside: None, prober: Prober, site: Site, vantage: str, *, doors: Doors, nodes: list[str], accounts: list[Account], measure: Measure
 ) -> None:
     """Passwords typed at both services, right and wrong ones, stand in no file, journal, argument, environment or core file of any host."""
     began = time.time() - 5

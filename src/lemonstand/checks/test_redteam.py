@@ -11,11 +11,11 @@ from lemonstand.redteam.catalogue import POSITIONS, Position, load_catalogue
 from lemonstand.redteam.run import Report, attack
 from lemonstand.site import Site
 
-pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive, pytest.mark.beside]
+pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
 
 
 @pytest.fixture(scope="session")
-def report(site: Site) -> Report:
+def report(beside: None, site: Site) -> Report:
     """What the red team got.
 
     Raises:

@@ -49,7 +49,7 @@ LONG = {"attempts", "client_keepalive", "matrix"}
 """Fixtures whose question takes seconds and disturbs nobody; `ask_NAME` returns the function that asks."""
 QUIET = {"quiet"}
 """Fixtures whose question holds sessions for minutes and needs others to leave them alone. It is asked when the first check comes that does
-(its mark is `beside`), after all that break connections; `ask_NAME` as above."""
+(it names the fixture `beside`), after all that break connections; `ask_NAME` as above."""
 _FOLDER = Path(probes.__file__).parent
 _BOOT = (_FOLDER / "boot.py").read_text(encoding="utf-8")
 _MODULES = {f"lemonstand.probes.{path.stem}": path.read_text(encoding="utf-8") for path in sorted(_FOLDER.glob("[!_]*.py"))}
@@ -296,20 +296,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     patient = {item.path for item in items if item.get_closest_marker("ahead")}
 
     def turn(item: pytest.Item) -> tuple[bool, bool, bool, bool, bool]:
-        soak, disruptive, beside = (bool(item.get_closest_marker(name)) for name in ("soak", "disruptive", "beside"))
-        quiet = bool(QUIET.intersection(getattr(item, "fixturenames", ())))
-        return soak, disruptive, quiet, beside, item.path in patient
+        soak, disruptive = (bool(item.get_closest_marker(name)) for name in ("soak", "disruptive"))
+        fixtures = set(getattr(item, "fixturenames", ()))
+        return soak, disruptive, bool(QUIET & fixtures), "beside" in fixtures, item.path in patient
 
     items.sort(key=turn)
 
 
-@pytest.fixture(autouse=True)
-def _quiet_meanwhile(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("beside"):
-        wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-        for name in QUIET & wanted:
-            with contextlib.suppress(Unanswered):
-                request.getfixturevalue("once").begin(name, request.getfixturevalue(f"ask_{name}"))
+@pytest.fixture(scope="session")
+def beside(request: pytest.FixtureRequest, once: Once) -> None:
+    """For what takes long and disturbs no session that is held: what needs quiet, if any check wants it, is asked meanwhile."""
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    for name in QUIET & wanted:
+        with contextlib.suppress(Unanswered):
+            once.begin(name, request.getfixturevalue(f"ask_{name}"))
 
 
 @pytest.fixture

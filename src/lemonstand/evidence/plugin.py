@@ -34,7 +34,6 @@ MARKS = {
     "disruptive": "disturbs the site while it runs: only if asked for",
     "soak": "holds connections for two hours and ten minutes: only if asked for",
     "ahead(ask, *versions)": "asked beside other checks, for each IP version named: it takes seconds and disturbs nobody",
-    "beside": "disturbs no session that is held: what needs quiet is asked meanwhile",
     "absent(reason)": "set by lemonstand: the site has no such host",
 }
 HOST_FIXTURES = ("edge", "frontend", "auth", "store", "relay", "node")
