@@ -43,7 +43,7 @@ class Box:
     def __init__(self, options: argparse.Namespace) -> None:
         self.hidden = options.hide.split(",") if options.hide else []
         words = b"|".join(re.escape(word.encode()) for word in self.hidden) or b"(?!)"
-        self.words = re.compile(rb"(?<![A-Z0-9=+-])(?:" + words + rb")(?![A-Z0-9=+-])")
+        self.words = re.compile(rb"(?:(?<=^250-)|(?<![A-Z0-9=+-]))(?:" + words + rb")(?![A-Z0-9=+-])")
         pairs = [rule.partition("=>") for rule in options.rewrite]
         self.rewrites = [(re.compile(old.encode()), new.encode()) for old, _, new in pairs]
         self.refused = options.refuse.upper().encode() if options.refuse else b""
@@ -195,8 +195,10 @@ def main() -> int:
             notify.send(b"READY=1")
         signal.pause()
     finally:
-        subprocess.run(["nft", "delete", "table", "inet", "middlebox"], check=False)
-        subprocess.run(["nft", "-f", "/etc/lemonstand/nftables.nft"], check=False)
+        for command in (["nft", "delete", "table", "inet", "middlebox"], ["nft", "-f", "/etc/lemonstand/nftables.nft"]):
+            # systemd tells a service's processes one after the other to end: one that was started in between is hit as well.
+            while subprocess.run(command, check=False).returncode == -signal.SIGTERM:
+                pass
     return 0
 
 

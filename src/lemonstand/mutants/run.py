@@ -152,6 +152,9 @@ class Run:
         verdict = replace(judged(mutant, answers), fault=fault, seconds=time.monotonic() - began)
         self._pending.append((verdict, failed))
         self._say(f"{mutant.name}: {fault or f'{len(verdict.noticed)} of {len(mutant.noticed_by)} noticed'}")
+        for answer in answers:
+            if any(_is(name, answer) for name in verdict.missed):
+                self._say(f"  {_told(answer)}")
 
     def _settle(self) -> Iterator[Verdict]:
         """Asks everything red; what passes is green, and mutants whose checks all are have been mended."""
