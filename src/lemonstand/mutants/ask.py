@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -52,8 +53,14 @@ class Asker:
             os.close(reading)
             _answer(writing, self._inventory, self._site, wanted)
         os.close(writing)
-        with os.fdopen(reading, encoding="utf-8") as stream:
-            text = stream.read()
+        try:
+            with os.fdopen(reading, encoding="utf-8") as stream:
+                text = stream.read()
+        except BaseException:
+            # Whoever is interrupted takes the checks along: one that disturbs would go on for minutes.
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
+            raise
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED} or not text:
             where = ", ".join(wanted)[:300]
@@ -94,6 +101,7 @@ def _answer(writing: int, inventory: Path, site: Any, wanted: Sequence[str]) -> 
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
             os.environ.pop(name, None)
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
