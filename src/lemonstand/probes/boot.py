@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Sequence
 
+sys.dont_write_bytecode = True  # a probe leaves nothing behind, whatever it imports
 ORDER = json.loads(sys.stdin.readline())
 PACKAGES = {"lemonstand", "lemonstand.probes"}
 
