@@ -146,7 +146,7 @@ def sleep(look: Look, seconds: int) -> Finding:
     within = float(seconds + SETTLE_SECONDS)
     one, two = look.accounts[:2]
     with (
-        look.in_both("idle", "idling", within=within, account=one, settle=float(SETTLE_SECONDS)) as idle,
+        look.in_both("idle", "idling", within=within, account=one, settle=float(SETTLE_SECONDS), apart=True) as idle,
         look.in_both("talk", "talking", within=within, account=two, every=BUSY_EVERY) as busy,
     ):
         slept = {family: running.result() for family, running in idle.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import time
 from typing import Any
@@ -18,7 +19,7 @@ BESIDE = 1.0
 KEPT = 200
 
 
-def idle(door: Door, account: Account, within: float, notify: bool = False, settle: float = 0.0) -> dict[str, Any]:
+def idle(door: Door, account: Account, within: float, *, notify: bool = False, settle: float = 0.0, apart: bool = False) -> dict[str, Any]:
     """Idles in INBOX without a word until the number of messages grows, and notes each segment of the connection meanwhile.
 
     Tells `idling` when it does, `settled` when it begins to count, `exists` when it learns of a message. Needs root: it captures.
@@ -27,6 +28,7 @@ def idle(door: Door, account: Account, within: float, notify: bool = False, sett
         within: seconds it waits.
         notify: ask for events of all mailboxes as well.
         settle: seconds before it counts, so that a store that hibernates sessions has done so.
+        apart: idle in a mailbox made for it, where nobody's mail arrives, in place of INBOX.
 
     Returns:
         `arrived`, `answered` (the client's own next word was), `ended` (what ended it; empty: nothing did), `held`: seconds since IDLE,
@@ -35,7 +37,10 @@ def idle(door: Door, account: Account, within: float, notify: bool = False, sett
         `wake_ups`.
     """
     session = Imap.open(door, account)
-    _must(session.command("SELECT INBOX").ok, "SELECT INBOX")
+    box = f"probe-idle-{secrets.token_hex(4)}" if apart else "INBOX"
+    if apart:
+        _must(session.command("CREATE", box).ok, f"CREATE {box}")
+    _must(session.command(f"SELECT {box}").ok, f"SELECT {box}")
     if notify:
         answer = session.command(NOTIFY)
         _must(answer.ok, f"NOTIFY: {answer.status} {answer.text}")
@@ -74,6 +79,9 @@ def idle(door: Door, account: Account, within: float, notify: bool = False, sett
     if not ended:
         session.wire.send(b"DONE\r\n")
         answered = session.finish(tag).ok
+        if apart:
+            session.command("CLOSE")
+            session.command("DELETE", box)
     session.quit()
     counted = [entry for entry in capture.seen if max(counted_from, began + BESIDE) <= entry[0] <= stop]
     return {
