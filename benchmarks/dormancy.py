@@ -117,7 +117,7 @@ def _standing(look: Look, count: int) -> tuple[str, ...]:
     before = {host: _used(look, host) for host in (frontend, store)}
     with look.prober.start(
         look.vantage,
-        "crowd",
+        "sleepers",
         seconds=1800,
         doors=[look.doors(4), look.doors(6)],
         accounts=users,

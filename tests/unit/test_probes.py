@@ -246,3 +246,15 @@ def test_each_probe_has_a_name_of_its_own_and_a_function() -> None:
     own = re.findall(r'^    "([a-z0-9-]+)": "', text, re.MULTILINE)
     assert len(own) + len(RAIDS) == len(run.PROBES), "a name stands for two"
     assert all(callable(run.found(name)) for name in run.PROBES)
+
+
+def test_probes_that_are_asked_for_exist_and_all_are_asked_for() -> None:
+    root = Path(__file__).parents[2]
+    sources = [*(root / "src").rglob("*.py"), *(root / "benchmarks").glob("*.py"), *(root / "tests" / "lab").glob("*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path.name != "run.py" or path.parent.name != "probes")
+    # The name follows the host, or comes first where a `look` knows the host.
+    asked = re.findall(r'\bprober\.(?:ask|start)[(,]\s*[^,"]+,\s*"([a-z0-9-]+)"|\blook\.(?:ask|in_both)[(,]\s*"([a-z0-9-]+)"', text)
+    names = {one or other for one, other in asked}
+    assert len(names) > 50
+    assert names <= set(run.PROBES)
+    assert [name for name in run.PROBES if name not in RAIDS and f'"{name}"' not in text] == []
