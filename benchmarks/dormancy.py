@@ -129,8 +129,10 @@ def _standing(look: Look, count: int) -> tuple[str, ...]:
         time.sleep(SETTLE_SECONDS)
         after = {host: _used(look, host) for host in (frontend, store)}
         result = crowd.wait("result").values["data"]
+    if result["failed"]:
+        print(f"{count - opened} of {count} sessions could not be opened: {'; '.join(result['failed'])}", file=sys.stderr, flush=True)
     if not opened:
-        sys.exit(f"no session could be opened: {result['failed']}")
+        sys.exit("no session could be opened")
     each = [f"{(after[host] - before[host]) / opened / 1024:.0f} KiB" for host in (frontend, store)]
     return (*each, f"{result['alive']} of {count}")
 
