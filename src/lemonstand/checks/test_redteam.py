@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
 
 
 @pytest.fixture(scope="session")
-def report(beside: None, site: Site) -> Report:
+def report(site: Site) -> Report:
     """What the red team got.
 
     Raises:
