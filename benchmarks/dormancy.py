@@ -112,29 +112,30 @@ def memory(lab: str, folder: Path, counts: list[int]) -> Rows:
 
 def _standing(look: Look, count: int) -> tuple[str, ...]:
     frontend, store = (look.site.group(group)[0].name for group in ("frontends", "stores"))
-    users = [Account(user=user.name, password=look.site.password_of(user.name) or "") for user in look.site.settings.users]
+    passwords = {user.name: look.site.password_of(user.name) for user in look.site.settings.users}
+    accounts = [Account(user=name, password=password) for name, password in passwords.items() if password]
+    doors = [look.doors(4), look.doors(6)]
     time.sleep(SETTLE_SECONDS)
     before = {host: _used(look, host) for host in (frontend, store)}
     with look.prober.start(
         look.vantage,
-        "sleepers",
+        "idle-crowd",
         seconds=1800,
-        doors=[look.doors(4), look.doors(6)],
-        accounts=users,
-        count=count,
-        parallel=4,
+        doors=doors,
+        accounts=accounts,
+        count=count // len(doors),
         within=SETTLE_SECONDS * 2,
     ) as crowd:
-        opened = int(crowd.wait("standing").values["opened"])
+        opened = int(crowd.wait("idling").values["opened"])
         time.sleep(SETTLE_SECONDS)
         after = {host: _used(look, host) for host in (frontend, store)}
         result = crowd.wait("result").values["data"]
-    if result["failed"]:
-        print(f"{count - opened} of {count} sessions could not be opened: {'; '.join(result['failed'])}", file=sys.stderr, flush=True)
+    if result["refused"]:
+        print(f"{count - opened} of {count} sessions could not be opened: {'; '.join(result['refused'][:3])}", file=sys.stderr, flush=True)
     if not opened:
         sys.exit("no session could be opened")
     each = [f"{(after[host] - before[host]) / opened / 1024:.0f} KiB" for host in (frontend, store)]
-    return (*each, f"{result['alive']} of {count}")
+    return (*each, f"{result['answered']} of {count}")
 
 
 def _used(look: Look, host: str) -> int:

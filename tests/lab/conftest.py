@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from lemonstand import lab as labs
-from lemonstand.paths import lab_dir
+from lemonstand.paths import data_dir, lab_dir
+from lemonstand.site import Site, load_site
 
 NAME = os.environ.get("LEMONSTAND_TEST_LAB", "test")
 PREFIX = os.environ.get("LEMONSTAND_TEST_PREFIX", "10.84")
 """Two suites may run side by side: give the second one another name and prefix."""
+INVENTORY = data_dir("inventories") / "lab"
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -88,3 +90,11 @@ def deployed(new_lab: str, planned: str, lemonstand: Command) -> str:
     """The lab's name, after the first apply."""
     lemonstand("apply", "--lab", new_lab)
     return new_lab
+
+
+@pytest.fixture
+def lab_site(deployed: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """The deployed lab as a site; the environment is the lab's, for what reads the inventory by itself."""
+    for key, value in labs.environment(deployed).items():
+        monkeypatch.setenv(key, value)
+    return load_site(INVENTORY, labs.environment(deployed))

@@ -16,12 +16,10 @@ import pytest
 from lemonstand import lab as labs
 from lemonstand.checks.connections import read_connections, sockets_directory
 from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, door_to
-from lemonstand.paths import data_dir, lab_dir
+from lemonstand.paths import lab_dir
 from lemonstand.site import Site, load_site
 
-from .conftest import Command
-
-INVENTORY = data_dir("inventories") / "lab"
+from .conftest import INVENTORY, Command
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,12 @@ from typing import Any
 
 import pytest
 
-from lemonstand import lab as labs
 from lemonstand.mutants.ask import Asker
 from lemonstand.mutants.run import named
-from lemonstand.paths import data_dir
 from lemonstand.policy import expected_matrix
-from lemonstand.site import load_site
+from lemonstand.site import Site
 
-from .conftest import Command
+from .conftest import INVENTORY, Command
 
 FILTER = "/usr/local/lib/lemonstand/packet-filter"
 ROLLBACK_SECONDS = 8
@@ -73,21 +71,16 @@ def test_the_service_closes_alone_and_opens_again(
 
 
 @pytest.mark.long
-def test_each_flow_that_is_taken_out_of_force_is_named_and_no_other(
-    deployed: str, on: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_flow_that_is_taken_out_of_force_is_named_and_no_other(lab_site: Site, on: Callable[..., str]) -> None:
     """Its rules leave every filter, one flow after the other; without the controller's own nobody could ask."""
-    for key, value in labs.environment(deployed).items():
-        monkeypatch.setenv(key, value)
-    inventory = data_dir("inventories") / "lab"
-    asker, site = Asker(inventory), load_site(inventory)
+    asker = Asker(INVENTORY)
     (check,) = named("test_every_flow_gets_through")
-    kinds = {flow.name: flow.destination for flow in site.active_flows}
-    named_by_cells = {flow for cell, flow in expected_matrix(site).items() if flow is not None and cell.protocol == "tcp"}
+    kinds = {flow.name: flow.destination for flow in lab_site.active_flows}
+    named_by_cells = {flow for cell, flow in expected_matrix(lab_site).items() if flow is not None and cell.protocol == "tcp"}
     dialled = {flow for flow in named_by_cells if kinds[flow].endswith("s") or kinds[flow] == "internet"}
     # A store that asks itself does so over its loopback device, which no cell of two hosts shows.
     flows = sorted(dialled - {"management-ssh", "submission-to-imap"})
-    hosts = [node.name for group in ("edges", "frontends", "auths", "stores", "relays") for node in site.group(group)]
+    hosts = [host.name for host in lab_site.hosts.values() if host.role_groups]
     assert len(flows) > 10
     for flow in flows:
         try:

@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lemonstand import lab as labs
-from lemonstand.paths import data_dir
 from lemonstand.redteam import POSITIONS, load_catalogue
 from lemonstand.redteam.breaks import Break, load_breaks, prove
-from lemonstand.site import Site, load_site
+from lemonstand.site import Site
 
 from .conftest import Command
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def lab_site(deployed: str) -> Site:
-    return load_site(data_dir("inventories") / "lab", labs.environment(deployed))
 
 
 def test_nobody_gets_more_than_the_known_deviations(deployed: str, lemonstand: Command, tmp_path: Path) -> None:
@@ -37,9 +30,7 @@ def test_nobody_gets_more_than_the_known_deviations(deployed: str, lemonstand: C
 
 
 @pytest.mark.parametrize("made", load_breaks(), ids=lambda made: made.name)
-def test_a_broken_lab_shows_exactly_its_hole(made: Break, deployed: str, lab_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, value in labs.environment(deployed).items():
-        monkeypatch.setenv(key, value)
+def test_a_broken_lab_shows_exactly_its_hole(made: Break, deployed: str, lab_site: Site) -> None:
     proof = prove(made, deployed, lab_site)
     assert proof.wrong == ()
     assert proof.mended

@@ -58,12 +58,6 @@ def test_no_crash_writes_memory_to_disk(site: Site, snapshots: Snapshots, measur
     expect(bool(limits) and not loose, "a crash may write memory to a disk", seen=loose, expected="LimitCORE 0")
 
 
-def _forged(look: Look, version: int) -> tuple[str, Any]:
-    """Two refused logins of a made-up name, and what they were told."""
-    nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{look.site.settings.mail_domains[0]}", password=generate_password())
-    return nobody["user"], look.ask("forged-address", door=look.doors(version), account=nobody, forged=FORGED[version])
-
-
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-08")
 def test_every_refusal_costs_one_hash(prober: Prober, site: Site, accounts: list[Account], measure: Measure) -> None:
@@ -79,6 +73,12 @@ def test_every_refusal_costs_one_hash(prober: Prober, site: Site, accounts: list
             seen=kinds,
             expected="one hash: for the name where it exists, for cn=nobody where it does not",
         )
+
+
+def _forged(look: Look, version: int) -> tuple[str, Any]:
+    """Two refused logins of a made-up name, and what they were told."""
+    nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{look.site.settings.mail_domains[0]}", password=generate_password())
+    return nobody["user"], look.ask("forged-address", door=look.doors(version), account=nobody, forged=FORGED[version])
 
 
 @pytest.mark.answer("live")

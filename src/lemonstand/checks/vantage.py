@@ -275,17 +275,22 @@ class Once:
 def once(request: pytest.FixtureRequest) -> Once:
     """Answers that are shared; the long ones are asked for at once if any check wants them."""
     kept = Once()
-    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    for name in LONG & wanted:
-        # A check that can't be measured here says so itself.
-        with contextlib.suppress(Unanswered):
-            kept.begin(name, request.getfixturevalue(f"ask_{name}"))
+    _begin_wanted(request, kept, LONG)
     asks: dict[str, Callable[[], Any]] = {}
     for mark in filter(None, (item.get_closest_marker("ahead") for item in request.session.items)):
         with contextlib.suppress(Unanswered):
             asks |= _asks(mark, request.getfixturevalue("look"))
     kept.begin_after(LONG, asks)  # they load the machine, and what dials the matrix counts the seconds
     return kept
+
+
+def _begin_wanted(request: pytest.FixtureRequest, kept: Once, names: set[str]) -> None:
+    """Asks the questions of fixtures that any check of this run names."""
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    for name in names & wanted:
+        # A check that can't be measured here says so itself.
+        with contextlib.suppress(Unanswered):
+            kept.begin(name, request.getfixturevalue(f"ask_{name}"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -306,10 +311,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def beside(request: pytest.FixtureRequest, once: Once) -> None:
     """For what takes long and disturbs no session that is held: what needs quiet, if any check wants it, is asked meanwhile."""
-    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    for name in QUIET & wanted:
-        with contextlib.suppress(Unanswered):
-            once.begin(name, request.getfixturevalue(f"ask_{name}"))
+    _begin_wanted(request, once, QUIET)
 
 
 @pytest.fixture
