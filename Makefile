@@ -37,7 +37,7 @@ pages: ## the report in a browser without a network: links, filters, keyboard, p
 test: setup lint pages ## all of it, with a lab of its own
 	.venv/bin/pytest -q tests/unit tests/contract tests/render tests/lab -m "not long"
 
-long: setup ## what takes too long for every change: ACME, the red team and its breaks, rotation, failures, each flow taken out, a sample of mutants
+long: setup ## what takes too long for every change: ACME, the red team and its breaks, rotation, failures, each flow taken out
 	.venv/bin/pytest -q tests/lab -m long
 
 docs: setup ## the documents that are made from data

@@ -12,9 +12,8 @@ from lemonstand.mutants.table import check_form, table_path
 
 from .conftest import Command
 
-PROVEN = "edge-forgets-by-the-clock"
 SAMPLE = 5
-"""Mutants a run of the long suite tries; another five tomorrow."""
+"""Mutants a run of the suite tries; another five tomorrow."""
 
 On = Callable[..., str]
 
@@ -61,13 +60,6 @@ def test_snapshots_are_listed_and_unknown_ones_named(deployed: str, snapshot: st
     assert labs.kept(deployed) == []
 
 
-def test_a_mutant_is_noticed_and_mended(deployed: str, lemonstand: Command) -> None:
-    done = lemonstand("mutate", "--lab", deployed, PROVEN)
-    assert "1 of 1 mutants noticed and mended" in done.stdout
-    assert labs.kept(deployed) == []
-
-
-@pytest.mark.long
 def test_a_sample_of_mutants_is_noticed(deployed: str, lemonstand: Command) -> None:
     done = lemonstand("mutate", "--lab", deployed, "--sample", str(SAMPLE), timeout=1800)
     assert "--seed" in done.stdout

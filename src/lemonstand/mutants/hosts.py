@@ -100,6 +100,5 @@ def _sending(mutant: Mutant) -> str:
 
 def _saving(mutant: Mutant) -> str:
     """Packs the files that are there; their directories stay as they are."""
-    if not mutant.files:
-        return f"tar -cPf {SAVED} -T /dev/null"
-    return f"ls -d {shlex.join(mutant.files)} 2>/dev/null | tar -cPf {SAVED} -T -"
+    pack = f"{labs.PACK} {SAVED} -T"
+    return f"ls -d {shlex.join(mutant.files)} 2>/dev/null | {pack} -" if mutant.files else f"{pack} /dev/null"

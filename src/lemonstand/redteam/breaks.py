@@ -109,7 +109,7 @@ def prove(made: Break, lab: str, site: Site) -> Proof:
 def _broken(made: Break, lab: str) -> Iterator[None]:
     """The lab with a break in it, for the length of a block."""
     names = " ".join(map(shlex.quote, made.files)) or "-T /dev/null"
-    found = labs.run_on(lab, made.host, f"set -e\numask 077\nif test -e {SAVED}; then echo left; else tar -cPf {SAVED} {names}; fi\n")
+    found = labs.run_on(lab, made.host, f"set -e\numask 077\nif test -e {SAVED}; then echo left; else {labs.PACK} {SAVED} {names}; fi\n")
     if found.strip() == "left":
         labs.run_on(lab, made.host, f"tar -xPf {SAVED} && rm -f {SAVED}\n")
         raise LemonstandError(
