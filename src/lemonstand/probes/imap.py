@@ -7,7 +7,7 @@ import contextlib
 import re
 from dataclasses import dataclass, field
 
-from lemonstand.probes.wire import Account, Closed, Door, Refused, Wire, context
+from lemonstand.probes.wire import TIMEOUT, Account, Closed, Door, Refused, Wire, context
 
 LITERAL = re.compile(rb"~?\{(\d+)\+?\}$")
 
@@ -68,13 +68,20 @@ class Imap:
         self.greeting = self.response().decode("utf-8", "replace")
 
     @classmethod
-    def open(cls, door: Door, account: Account | None = None, port: int = 143) -> Imap:
+    def open(cls, door: Door, account: Account | None = None, port: int = 143, timeout: float = TIMEOUT) -> Imap:
         """A session over STARTTLS, logged in if an account is named.
+
+        Args:
+            door: the server.
+            account: who logs in.
+            port: TCP port.
+            timeout: seconds each step may take, the connection's opening and those after this one too.
 
         Raises:
             Refused: the server refused.
+            TimeoutError: a step took longer.
         """
-        session = cls(Wire(door["address"] or door["name"], port))
+        session = cls(Wire(door["address"] or door["name"], port, timeout))
         if not session.greeting.upper().startswith("* OK"):
             # PREAUTH too: a session that is logged in before TLS can't be protected any more (RFC 9051 section 11.1).
             raise Refused(f"greeting: {session.greeting[:200]}")

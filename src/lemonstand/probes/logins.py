@@ -54,9 +54,8 @@ def _one(door: Door, account: Account, stall: float, service: str) -> tuple[floa
 
 
 def _imap(door: Door, account: Account, stall: float) -> Iterator[str]:
-    session = Imap.open(door, account)
+    session = Imap.open(door, account, timeout=stall)
     try:
-        session.wire.socket.settimeout(stall)
         answer = session.command("STATUS INBOX (MESSAGES)")
         yield "" if answer.ok and answer.lines("STATUS") else f"STATUS: {answer.status} {answer.text}"
     finally:
@@ -64,9 +63,8 @@ def _imap(door: Door, account: Account, stall: float) -> Iterator[str]:
 
 
 def _submission(door: Door, account: Account, stall: float) -> Iterator[str]:
-    session = Smtp.open(door, account)
+    session = Smtp.open(door, account, timeout=stall)
     try:
-        session.wire.socket.settimeout(stall)
         reply = session.envelope(account["user"], [account["user"]])
         yield "" if reply.ok else f"RCPT: {reply.code} {reply.text}"
     finally:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+import secrets
 from typing import Any
 
 from lemonstand.probes.wire import TIMEOUT, Account, Closed, Door, Wire, context
 
 PORT = 4190
 SCRIPT = 'require ["fileinto"];\r\nkeep;\r\n'
-NAME = "probe"
 ENDINGS = (b"OK", b"NO", b"BYE")
 
 
@@ -18,8 +18,9 @@ def sieve_session(door: Door, account: Account) -> dict[str, Any]:
 
     Returns:
         `before_tls` and `after_tls`: capabilities by name; `early`, `wrong`, `right`, `put`, `listed`, `deleted`: `[OK or NO, text]`;
-        `scripts`: their names; `tls`.
+        `script`: the name of the one stored, which no other session has; `scripts`: the names listed; `tls`.
     """
+    script = f"probe-{secrets.token_hex(4)}"
     wire = Wire(door["address"], PORT, TIMEOUT)
     try:
         before = _capabilities(_answer(wire))
@@ -30,17 +31,17 @@ def sieve_session(door: Door, account: Account) -> dict[str, Any]:
         after = _capabilities(_answer(wire))
         wrong = _authenticate(wire, {"user": account["user"], "password": account["password"] + "x"})
         right = _authenticate(wire, account)
-        wire.send(f'PUTSCRIPT "{NAME}" {{{len(SCRIPT)}+}}\r\n{SCRIPT}\r\n'.encode())
+        wire.send(f'PUTSCRIPT "{script}" {{{len(SCRIPT)}+}}\r\n{SCRIPT}\r\n'.encode())
         put = _answer(wire)
         wire.send(b"LISTSCRIPTS\r\n")
         listed = _answer(wire)
-        wire.send(f'DELETESCRIPT "{NAME}"\r\n'.encode())
+        wire.send(f'DELETESCRIPT "{script}"\r\n'.encode())
         deleted = _answer(wire)
         wire.send(b"LOGOUT\r\n")
         return {
             "before_tls": before, "early": _brief(early), "starttls": _brief(starttls), "tls": wire.tls(), "after_tls": after,
             "wrong": _brief(wrong), "right": _brief(right), "put": _brief(put), "listed": _brief(listed), "deleted": _brief(deleted),
-            "scripts": [line.split('"')[1] for line in listed[:-1] if '"' in line],
+            "script": script, "scripts": [line.split('"')[1] for line in listed[:-1] if '"' in line],
         }  # fmt: skip
     finally:
         wire.close()

@@ -6,7 +6,7 @@ import base64
 import contextlib
 from dataclasses import dataclass
 
-from lemonstand.probes.wire import Account, Closed, Door, Refused, Wire, context
+from lemonstand.probes.wire import TIMEOUT, Account, Closed, Door, Refused, Wire, context
 
 CLIENT = "handset.invalid"
 """What the probes call themselves: no name that anybody could hold (RFC 2606)."""
@@ -47,13 +47,20 @@ class Smtp:
         self.keywords: dict[str, str] = {}
 
     @classmethod
-    def open(cls, door: Door, account: Account | None = None, port: int = 587) -> Smtp:
+    def open(cls, door: Door, account: Account | None = None, port: int = 587, timeout: float = TIMEOUT) -> Smtp:
         """A session over STARTTLS, logged in if an account is named.
+
+        Args:
+            door: the server.
+            account: who logs in.
+            port: TCP port.
+            timeout: seconds each step may take, the connection's opening and those after this one too.
 
         Raises:
             Refused: the server refused.
+            TimeoutError: a step took longer.
         """
-        session = cls(Wire(door["address"] or door["name"], port))
+        session = cls(Wire(door["address"] or door["name"], port, timeout))
         session.ehlo()
         begun = session.command("STARTTLS")
         if begun.code != 220:
