@@ -4,6 +4,8 @@
 
 LEMONSTAND := .venv/bin/lemonstand
 LAB ?= lab
+# Tests of one module stay together: they share what takes long to make.
+PARALLEL = -n auto --maxprocesses 4 --dist loadscope
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -25,7 +27,7 @@ lint: setup ## ruff, mypy, yamllint, ansible-lint, syntax
 	.venv/bin/ansible-playbook -i inventories/lab --syntax-check playbooks/site.yml playbooks/close-service.yml playbooks/open-service.yml
 
 unit: setup ## tests that need no host
-	.venv/bin/pytest -q tests/unit tests/contract
+	.venv/bin/pytest -q $(PARALLEL) tests/unit tests/contract
 
 render: setup ## every template, judged by the programs that read it, in a container
 	.venv/bin/pytest -q tests/render
@@ -35,7 +37,8 @@ pages: ## the report in a browser without a network: links, filters, keyboard, p
 	.venv/bin/pytest -q tests/pages
 
 test: setup lint pages ## all of it, with a lab of its own
-	.venv/bin/pytest -q tests/unit tests/contract tests/render tests/lab -m "not long"
+	.venv/bin/pytest -q $(PARALLEL) tests/unit tests/contract tests/render
+	.venv/bin/pytest -q tests/lab -m "not long"
 
 long: setup ## what takes too long for every change: ACME, the red team and its breaks, rotation, failures, each flow taken out
 	.venv/bin/pytest -q tests/lab -m long

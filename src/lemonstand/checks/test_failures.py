@@ -17,7 +17,7 @@ from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site
 
-pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
+pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive, pytest.mark.usefixtures("beside")]
 
 TRIES = 12
 """Logins at each service while the issuer gives no answer: more than one auth worker could take."""

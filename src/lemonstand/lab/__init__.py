@@ -28,8 +28,6 @@ from lemonstand.paths import data_dir, lab_dir, state_dir
 Say = Callable[[str], None]
 DEFAULT_NAME = "lab"
 SCRIPT_SECONDS = 90
-PACK = "tar --format=posix -cPf"
-"""How scripts keep files that are put back. tar's own format has whole seconds alone, and a file of another time counts as written anew."""
 DEFAULT_PREFIX = "10.83"
 LIMIT = 32768
 

@@ -12,21 +12,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lemonstand.errors import LemonstandError
+from lemonstand.lab.tampering import Tampering
 
 DATA = Path(__file__).parent
 
 
-class Mutant(BaseModel):
+class Mutant(Tampering):
     """One deliberate break.
 
     Args:
-        name: unique, kebab-case.
         controls: those it breaks.
-        host: a lab's host it is made on.
-        files: what it changes there; saved before, put back after. One that isn't there is taken away again.
-        change: shell commands that change them, or the running host.
-        apply: shell commands that bring the host to the files, used for breaking and for mending.
-        mend: shell commands that mend what is not in files.
         program: a file of this package that is put on the host first; the commands find it as `$PROGRAM`.
         noticed_by: the checks that must fail: `function`, `function[case]`, or either behind `topic/` where two topics share a name.
         disruptive: whether those checks disturb the site.
@@ -34,15 +29,7 @@ class Mutant(BaseModel):
         placebo: nothing is broken, though all is done that breaking would do: these checks must pass.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     controls: tuple[str, ...] = Field(min_length=1)
-    host: str
-    files: tuple[str, ...] = ()
-    change: str = Field(min_length=1)
-    apply: str = ""
-    mend: str = ""
     program: str = ""
     noticed_by: tuple[str, ...] = Field(min_length=1)
     disruptive: bool = False

@@ -5,16 +5,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import fcntl
-import shlex
 
 from lemonstand import lab as labs
 from lemonstand.errors import LemonstandError
+from lemonstand.lab import tampering
 from lemonstand.lab.topology import MACHINES
 from lemonstand.mutants.catalogue import Mutant
 from lemonstand.paths import lab_dir
 
-SAVED = "/run/lemonstand-mutant.tar"
-"""Where a host keeps the files a mutant changes, until they are put back. Its presence tells that a run died."""
 SNAPSHOT = "before-mutants"
 """The lab as it was before the first mutant, for the case that one can't be mended."""
 PROGRAM = "/run/lemonstand-mutant-program"
@@ -41,13 +39,13 @@ class LabHands:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LemonstandError(f"another run is breaking the lab '{self._lab}'", self._held.name, "wait for it, or stop it") from None
-        left = [machine.name for machine in MACHINES if self.run_on(machine.name, f"test ! -e {SAVED} || echo yes").strip()]
+        left = [machine.name for machine in MACHINES if tampering.was_left(self._lab, machine.name)]
         kept = {snapshot.name for snapshot in labs.kept(self._lab)}
         if left and SNAPSHOT in kept:
             self.rescue()
         elif left:
             raise LemonstandError(
-                f"a mutant was left on {', '.join(left)} by a run that died", f"{left[0]}:{SAVED}",
+                f"a mutant was left on {', '.join(left)} by a run that died", f"{left[0]}:{tampering.SAVED}",
                 f"lemonstand lab down --name {self._lab}, then up and apply: nothing tells what it changed",
             )  # fmt: skip
         labs.snapshot(self._lab, SNAPSHOT, replace=True)
@@ -64,8 +62,7 @@ class LabHands:
         Raises:
             LemonstandError: the host can't be reached, or the commands failed; it is to be mended all the same.
         """
-        self.run_on(mutant.host, f"set -e\numask 077\n{_saving(mutant)}\n")
-        self.run_on(mutant.host, f"set -e\n{_sending(mutant)}{mutant.change}\n{mutant.apply}\n")
+        tampering.tamper(self._lab, mutant, _sending(mutant))
 
     def mend(self, mutant: Mutant) -> None:
         """Puts a host's files back and brings the host to them.
@@ -73,21 +70,11 @@ class LabHands:
         Raises:
             LemonstandError: it could not.
         """
-        # A file that was not there is not in the archive: it goes.
-        gone = f"rm -f {shlex.join(mutant.files)}" if mutant.files else ""
-        self.run_on(mutant.host, f"set -e\n{mutant.mend}\n{gone}\ntar -xPf {SAVED}\n{mutant.apply}\nrm -f {SAVED}\n")
+        tampering.mend(self._lab, mutant)
 
     def rescue(self) -> None:
         """Brings the whole lab back to what it was before the first mutant."""
         labs.restore(self._lab, SNAPSHOT, lambda _: None)
-
-    def run_on(self, host: str, script: str) -> str:
-        """Runs a shell script on a host and returns what it printed.
-
-        Raises:
-            LemonstandError: it failed.
-        """
-        return labs.run_on(self._lab, host, script)
 
 
 def _sending(mutant: Mutant) -> str:
@@ -96,9 +83,3 @@ def _sending(mutant: Mutant) -> str:
         return ""
     text = base64.encodebytes(mutant.text.encode()).decode()
     return f"PROGRAM={PROGRAM}\nbase64 -d >$PROGRAM <<'END'\n{text}END\n"
-
-
-def _saving(mutant: Mutant) -> str:
-    """Packs the files that are there; their directories stay as they are."""
-    pack = f"{labs.PACK} {SAVED} -T"
-    return f"ls -d {shlex.join(mutant.files)} 2>/dev/null | {pack} -" if mutant.files else f"{pack} /dev/null"

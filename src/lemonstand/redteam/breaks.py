@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,40 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from lemonstand import lab as labs
 from lemonstand.errors import LemonstandError
+from lemonstand.lab import tampering
+from lemonstand.lab.tampering import Tampering
 from lemonstand.redteam.run import Result, attack
 from lemonstand.site import Site
 
 DATA = Path(__file__).with_name("breaks.yml")
-SAVED = "/run/lemonstand-break.tar"
-"""Where a host keeps the files of a break until they are put back. Its presence tells that a run died."""
 
 
-class Break(BaseModel):
+class Break(Tampering):
     """One break.
 
     Args:
-        name: unique, kebab-case.
-        host: a lab's host it is made on.
-        files: what it changes there; saved before, put back after.
-        change: shell commands that break.
-        apply: shell commands that bring the host to its files, used for breaking and for mending.
-        mend: shell commands that mend what is not in files.
         breaches: the attempts that must succeed.
         holds: attempts that must not, although they are close.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    host: str
-    files: tuple[str, ...] = ()
-    change: str = Field(min_length=1)
-    apply: str = ""
-    mend: str = ""
     breaches: tuple[str, ...] = Field(min_length=1)
     holds: tuple[str, ...] = Field(min_length=1)
 
@@ -108,16 +92,14 @@ def prove(made: Break, lab: str, site: Site) -> Proof:
 @contextmanager
 def _broken(made: Break, lab: str) -> Iterator[None]:
     """The lab with a break in it, for the length of a block."""
-    names = " ".join(map(shlex.quote, made.files)) or "-T /dev/null"
-    found = labs.run_on(lab, made.host, f"set -e\numask 077\nif test -e {SAVED}; then echo left; else {labs.PACK} {SAVED} {names}; fi\n")
-    if found.strip() == "left":
-        labs.run_on(lab, made.host, f"tar -xPf {SAVED} && rm -f {SAVED}\n")
+    if tampering.was_left(lab, made.host):
+        tampering.put_back(lab, made.host)
         raise LemonstandError(
-            f"a break was left on {made.host} by a run that died; its files are put back", f"{made.host}:{SAVED}",
+            f"a change was left on {made.host} by a run that died; its files are put back", f"{made.host}:{tampering.SAVED}",
             f"lemonstand apply --lab {lab}, then try again",
         )  # fmt: skip
     try:
-        labs.run_on(lab, made.host, f"set -e\n{made.change}\n{made.apply}\n")
+        tampering.tamper(lab, made)
         yield
     finally:
-        labs.run_on(lab, made.host, f"set -e\n{made.mend}\ntar -xPf {SAVED}\n{made.apply}\nrm -f {SAVED}\n")
+        tampering.mend(lab, made)
