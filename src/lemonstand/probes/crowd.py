@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from lemonstand.probes.wire import Account, Door
 
 OPENERS = 6
 """Logins side by side: enough to be quick, too few to be an attack."""
+OTHER_FILES = 64
+"""Descriptors beside the sessions'."""
 TRIES, PAUSE = 3, 2.0
 """A client that is told to come later comes later: times, and seconds between. How many logins need that is no question here."""
 
@@ -43,7 +46,11 @@ def crowd(doors: list[Door], accounts: list[Account], count: int, within: float)
     Returns:
         `opened`, `pushed` (learnt of a message), `answered` (DONE and NOOP were answered on the same connection), `ended`: what ended the
         others, `refused`: why sessions could not be opened, `seconds` it took to open them.
+
+    Raises:
+        ValueError: this host lets no process have that many descriptors.
     """
+    _make_room(count * len(doors))
     started = time.monotonic()
     jobs = [(door, accounts[number % len(accounts)]) for number in range(count) for door in doors]
     with ThreadPoolExecutor(max_workers=OPENERS) as pool:
@@ -65,6 +72,15 @@ def crowd(doors: list[Door], accounts: list[Account], count: int, within: float)
         "refused": refused[:20],
         "seconds": took,
     }
+
+
+def _make_room(sessions: int) -> None:
+    """Raises the limit of descriptors as far as the sessions need it: a login shell has 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = sessions + OTHER_FILES
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise ValueError(f"{sessions} sessions need {needed} descriptors, this host gives a process {hard} (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
 
 
 def _open(door: Door, account: Account) -> _Client | str:
