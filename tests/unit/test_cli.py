@@ -252,6 +252,19 @@ def test_verify_copies_evidence_and_passes_its_exit_code_on(site: Path, monkeypa
     assert (tmp_path / "deep" / "copy.json").read_text(encoding="utf-8") == "{}"
 
 
+@pytest.mark.parametrize("command", ["probe", "mutate", "redteam"])
+def test_what_there_is_can_be_listed_without_a_lab(command: str) -> None:
+    assert call(command, "--list", "--lab", "nowhere").exit_code == 0
+
+
+def test_a_lab_that_is_not_up_is_wrong_input_not_a_failed_check() -> None:
+    refused = call("verify", "--lab", "nowhere")
+    assert refused.exit_code == 2
+    assert "no lab 'nowhere' is up" in refused.stderr
+    assert "--lab" in refused.stderr
+    assert "lemonstand lab up --name nowhere" in refused.stderr
+
+
 def test_questions_are_listed_and_wrong_ones_refused(site: Path) -> None:
     listed = call(*["probe", "--list", "--site", str(site)])
     assert listed.exit_code == 0

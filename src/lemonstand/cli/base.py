@@ -63,6 +63,10 @@ class Chosen:
         return lab_dir(self.lab) if self.lab else site_dir(site.settings.site_name)
 
 
+NOWHERE = Chosen(Path(), {}, None, ())
+"""For a command that was asked for a list only: it needs no site, and no lab that is up."""
+
+
 def choose(site: str, lab: str) -> Chosen:
     """Finds the inventory: as a path, else among those that ship with lemonstand; prepares a lab's environment.
 
@@ -84,7 +88,9 @@ def choose(site: str, lab: str) -> Chosen:
     from lemonstand import lab as labs  # noqa: PLC0415 - podman's side of things is needed for labs only
 
     if not (lab_dir(lab, create=False) / "secrets" / "passwords.yml").is_file():
-        raise LemonstandError(f"no lab '{lab}' is up", str(path), f"lemonstand lab up --name {lab}")
+        running = labs.names()
+        there = f", or name one that is: {', '.join(running)}" if running else ""
+        raise InputError(f"no lab '{lab}' is up", "--lab", f"lemonstand lab up --name {lab}{there}")
     env = labs.environment(lab)
     # testinfra and our own probes read the inventory in this process.
     os.environ.update(env)
@@ -92,11 +98,11 @@ def choose(site: str, lab: str) -> Chosen:
 
 
 def site_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds `--site` and `--lab` to a command, which gets the `Chosen` they lead to as its first argument."""
+    """Adds `--site` and `--lab` to a command, which gets the `Chosen` they lead to first; `NOWHERE` with its option `listing`."""
 
     @functools.wraps(command)
     def wrapper(site: str, lab: str, **others: Any) -> None:
-        command(choose(site, lab), **others)
+        command(NOWHERE if others.get("listing") else choose(site, lab), **others)
 
     lab = click.option("--lab", default=DEFAULT_LAB, show_default=True, metavar="NAME", help="The lab, if the site is a lab's inventory.")
     site = click.option(

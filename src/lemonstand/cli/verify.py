@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from lemonstand.cli.base import Chosen, main, site_options
-from lemonstand.errors import InputError
+from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site.fields import suggest
+
+NOT_MEASURED = 2
 
 
 @main.command()
@@ -63,7 +65,11 @@ def verify(
     held = (soak_seconds or SOAK_SECONDS) if soak else None
     folder = chosen.state(loaded) / "evidence"
     selection = Selection(controls, sections, hosts, keyword or "", disruptive=disruptive, soak=held)
-    code = run_verify(chosen.path, folder, selection, merge=True)
+    try:
+        code = run_verify(chosen.path, folder, selection, merge=True)
+    except LemonstandError as error:
+        error.exit_code = NOT_MEASURED  # 1 would say that a control failed
+        raise
     for wanted, file in ((json_path, "evidence.json"), (junit_path, "junit.xml")):
         if wanted is not None and (folder / file).is_file():
             wanted.parent.mkdir(parents=True, exist_ok=True)

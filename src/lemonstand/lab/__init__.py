@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from lemonstand.errors import LemonstandError
+from lemonstand.errors import InputError, LemonstandError
 from lemonstand.lab import images, machine, network, snapshots
 from lemonstand.lab.containers import await_boot, inspect
 from lemonstand.lab.shell import run
@@ -207,7 +207,7 @@ def names() -> list[str]:
 
 def _require(name: str) -> None:
     if not _read(name).get("up"):
-        raise LemonstandError(f"no lab '{name}' is up", str(lab_dir(name)), f"lemonstand lab up --name {name}")
+        raise InputError(f"no lab '{name}' is up", str(lab_dir(name)), f"lemonstand lab up --name {name}")
 
 
 def _labs() -> dict[str, dict[str, Any]]:
