@@ -19,7 +19,8 @@ from typing import Any
 
 from lemonstand import lab as labs
 from lemonstand.checks.connections import read_connections
-from lemonstand.checks.vantage import ELSEWHERE, FAMILIES, PEER_SENDER, Prober, accounts_of, ca_of_clients, door_to
+from lemonstand.checks.doors import ELSEWHERE, FAMILIES, PEER_SENDER, accounts_of, ca_of_clients, door_to
+from lemonstand.checks.prober import Prober
 from lemonstand.evidence.model import topic
 from lemonstand.paths import data_dir, lab_dir
 from lemonstand.probes.wire import Account, Door

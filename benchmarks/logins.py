@@ -17,7 +17,8 @@ from typing import Any
 
 from lemonstand import lab as labs
 from lemonstand.checks.connections import read_connections
-from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, door_to, inward_of
+from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to, inward_of
+from lemonstand.checks.prober import Prober
 from lemonstand.paths import data_dir
 from lemonstand.site import load_site
 

@@ -15,7 +15,8 @@ import pytest
 
 from lemonstand import lab as labs
 from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, door_to
+from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to
+from lemonstand.checks.prober import Prober
 from lemonstand.paths import lab_dir
 from lemonstand.site import Site, load_site
 

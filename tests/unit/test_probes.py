@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from lemonstand.checks import Invalid, Unmet
-from lemonstand.checks.vantage import _BOOT, _MODULES, Running
+from lemonstand.checks.prober import _BOOT, _MODULES, Running
 from lemonstand.probes import dns, run, tickets
 from lemonstand.probes.imap import Imap, Literal, announced
 from lemonstand.probes.messages import large, message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,11 @@ import pytest
 
 from lemonstand.checks import Invalid
 from lemonstand.checks.connections import Connection, read_connections, sockets_directory
+from lemonstand.checks.doors import Doors
 from lemonstand.checks.facts import Facts
 from lemonstand.checks.hosts import described, noting, reach, take_snapshots
-from lemonstand.checks.vantage import Doors, Once, Prober
+from lemonstand.checks.once import Once
+from lemonstand.checks.prober import Prober
 from lemonstand.errors import LemonstandError
 from lemonstand.phone import QUESTIONS, Finding, questions
 from lemonstand.phone.look import Look
@@ -35,13 +36,13 @@ SINGLE = {"edge": "edges", "frontend": "frontends", "auth": "auths", "store": "s
 """Fixtures that make a check run once for each host of a group; `node` is every host of the site."""
 ALL = tuple(SINGLE.values())
 SITE = pytest.StashKey[Site]()
-VANTAGE = "lemonstand.checks.vantage"
+LIVE = ("lemonstand.checks.once", "lemonstand.checks.vantage")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Brings in the fixtures of live checks."""
-    if importlib.util.find_spec(VANTAGE) is not None:
-        config.pluginmanager.import_plugin(VANTAGE)
+    for plugin in LIVE:
+        config.pluginmanager.import_plugin(plugin)
 
 
 def _site(config: pytest.Config) -> Site:

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from lemonstand.checks.vantage import Prober, ca_of_clients, door_to, families_of
+from lemonstand.checks.doors import ca_of_clients, door_to, families_of
+from lemonstand.checks.prober import Prober
 from lemonstand.probes.transport import Leg, leg_of
 from lemonstand.site import Site
 

@@ -13,7 +13,8 @@ import pytest
 from lemonstand.admin import Hosts, Users, generate_password
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, FAMILIES, Doors, Prober, families_of, results
+from lemonstand.checks.doors import ARRIVAL_SECONDS, FAMILIES, Doors, families_of
+from lemonstand.checks.prober import Prober, results
 from lemonstand.phone import Look
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site

@@ -9,7 +9,7 @@ import pytest
 
 from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.vantage import Once
+from lemonstand.checks.once import Once
 from lemonstand.phone import QUESTIONS, Finding, Look, questions
 from lemonstand.site import Site
 

@@ -12,7 +12,8 @@ import pytest
 
 from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.vantage import Doors, Prober, families_of
+from lemonstand.checks.doors import Doors, families_of
+from lemonstand.checks.prober import Prober
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site

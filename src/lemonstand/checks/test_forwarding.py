@@ -8,7 +8,7 @@ import pytest
 
 from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import FAMILIES
+from lemonstand.checks.doors import FAMILIES
 from lemonstand.phone import Look
 
 pytestmark = pytest.mark.answer("live")

@@ -8,7 +8,9 @@ import pytest
 
 from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import Doors, InBoth, Prober
+from lemonstand.checks.doors import Doors
+from lemonstand.checks.once import InBoth
+from lemonstand.checks.prober import Prober
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import Site

@@ -17,8 +17,9 @@ import pytest
 
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure
+from lemonstand.checks.doors import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Doors
 from lemonstand.checks.impostor import counterfeit
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Doors, Prober
+from lemonstand.checks.prober import Prober
 from lemonstand.probes.rogue import HARMLESS
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site

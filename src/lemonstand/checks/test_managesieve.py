@@ -8,7 +8,10 @@ import pytest
 
 from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.checks.vantage import KNOCK_SECONDS, Doors, InBoth, Prober
+from lemonstand.checks.doors import Doors
+from lemonstand.checks.once import InBoth
+from lemonstand.checks.prober import Prober
+from lemonstand.checks.vantage import KNOCK_SECONDS
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site
 

@@ -8,7 +8,9 @@ import pytest
 
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import ELSEWHERE, Once, Prober, timer
+from lemonstand.checks.doors import ELSEWHERE, timer
+from lemonstand.checks.once import Once
+from lemonstand.checks.prober import Prober
 from lemonstand.phone import Finding, Look, questions
 from lemonstand.probes.delivery import EIGHT_BIT
 from lemonstand.probes.script import COMMANDS

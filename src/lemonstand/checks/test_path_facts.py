@@ -6,7 +6,9 @@ import pytest
 
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Prober, outsider_of
+from lemonstand.checks.doors import outsider_of
+from lemonstand.checks.prober import Prober
+from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH
 from lemonstand.phone import Look
 from lemonstand.site import Site
 

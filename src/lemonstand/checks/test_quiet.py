@@ -12,7 +12,8 @@ import pytest
 
 from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import Once, timer
+from lemonstand.checks.doors import timer
+from lemonstand.checks.once import Once
 from lemonstand.phone import QUESTIONS, Finding, Look, questions
 from lemonstand.site import Site
 

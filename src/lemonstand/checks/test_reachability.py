@@ -8,7 +8,9 @@ import pytest
 
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure, Table
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Doors, Prober, Seen, keep_matrix
+from lemonstand.checks.doors import Doors
+from lemonstand.checks.prober import Prober
+from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Seen, keep_matrix
 from lemonstand.policy import Cell, expected_matrix
 from lemonstand.policy.dns import records
 from lemonstand.site import Site

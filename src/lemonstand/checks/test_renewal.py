@@ -8,8 +8,9 @@ import pytest
 
 from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import Measure
+from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors, families_of
 from lemonstand.checks.facts import Certificate
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, Doors, Prober, families_of
+from lemonstand.checks.prober import Prober
 from lemonstand.deploy import run_playbook
 from lemonstand.paths import data_dir
 from lemonstand.probes.wire import Account

@@ -12,7 +12,9 @@ import pytest
 from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
 from lemonstand.checks.connections import Connection
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Doors, Prober, families_of
+from lemonstand.checks.doors import Doors, families_of
+from lemonstand.checks.prober import Prober
+from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH
 from lemonstand.probes.wire import Account
 from lemonstand.site import Host, Site
 

@@ -6,7 +6,7 @@ import pytest
 
 from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.checks.vantage import timer
+from lemonstand.checks.doors import timer
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")

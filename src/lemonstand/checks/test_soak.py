@@ -15,7 +15,9 @@ import pytest
 
 from lemonstand.checks import Invalid, expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, Doors, Once, Prober, Running, families_of, timer
+from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors, families_of, timer
+from lemonstand.checks.once import Once
+from lemonstand.checks.prober import Prober, Running
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site
 

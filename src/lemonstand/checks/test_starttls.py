@@ -12,7 +12,8 @@ from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure
 from lemonstand.checks.facts import Certificate
 from lemonstand.checks.legs import Position, client_ports, inner_positions, look, outer_positions
-from lemonstand.checks.vantage import Once, Prober
+from lemonstand.checks.once import Once
+from lemonstand.checks.prober import Prober
 from lemonstand.probes.transport import UNABLE, WEAK, leg_of
 from lemonstand.probes.wire import Door
 from lemonstand.site import Site

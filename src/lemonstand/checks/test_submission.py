@@ -9,7 +9,9 @@ import pytest
 
 from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.vantage import ARRIVAL_SECONDS, Doors, InBoth, Prober
+from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors
+from lemonstand.checks.once import InBoth
+from lemonstand.checks.prober import Prober
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import Site
 

@@ -9,7 +9,7 @@ import pytest
 
 from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.vantage import Prober
+from lemonstand.checks.prober import Prober
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import Site

@@ -67,7 +67,7 @@ def _rows(chosen: Chosen) -> list[dict[str, Any]]:
 
     from lemonstand.checks.connections import read_connections, sockets_directory  # noqa: PLC0415 - pytest comes with the checks
     from lemonstand.checks.facts import Certificate  # noqa: PLC0415
-    from lemonstand.checks.vantage import Prober  # noqa: PLC0415
+    from lemonstand.checks.prober import Prober  # noqa: PLC0415
 
     site = chosen.load()
     source = site.settings.public_certificate.source

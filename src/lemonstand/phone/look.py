@@ -12,7 +12,8 @@ from typing import Any
 
 from lemonstand.checks import Invalid, NotMeasurable
 from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.vantage import Prober, Running, accounts_of, ca_of_clients, door_to, families_of, inward_of
+from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to, families_of, inward_of
+from lemonstand.checks.prober import Prober, Running
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import Site

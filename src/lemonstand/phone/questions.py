@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lemonstand.checks import Invalid, NotMeasurable
-from lemonstand.checks.vantage import results
+from lemonstand.checks.prober import results
 from lemonstand.phone.look import SPARE_SECONDS, Finding, Look, Value
 
 MAIL_PORTS = [143, 587]

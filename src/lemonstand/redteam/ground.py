@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import Any
 
 from lemonstand.checks import Unanswered
-from lemonstand.checks.vantage import Prober, accounts_of, ca_of_clients, ca_of_exchangers, door_to, inward_of
+from lemonstand.checks.doors import accounts_of, ca_of_clients, ca_of_exchangers, door_to, inward_of
+from lemonstand.checks.prober import Prober
 from lemonstand.policy import expected_matrix
 from lemonstand.probes.frames import Way
 from lemonstand.probes.tickets import Inward

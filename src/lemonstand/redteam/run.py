@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from lemonstand.checks import Unanswered
 from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.vantage import Prober
+from lemonstand.checks.prober import Prober
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.redteam.catalogue import Attempt, Catalogue, Deviation, load_catalogue
 from lemonstand.redteam.ground import CouldNotTry, Ground

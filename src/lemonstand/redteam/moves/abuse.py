@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lemonstand.checks.vantage import families_of
+from lemonstand.checks.doors import families_of
 from lemonstand.redteam.catalogue import load_catalogue
 from lemonstand.redteam.ground import Ground, Seen, need, told
 from lemonstand.redteam.moves import move

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lemonstand.checks.vantage import families_of
+from lemonstand.checks.doors import families_of
 from lemonstand.probes.transport import leg_of
 from lemonstand.redteam.ground import Ground, Seen, need, told
 from lemonstand.redteam.moves import move
