@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from lemonstand import lab as labs
 from lemonstand.mutants.table import check_form, table_path
+from lemonstand.paths import lab_dir
 
 from .conftest import Command
 
@@ -48,6 +50,19 @@ def test_a_restore_brings_back_what_was_there(deployed: str, snapshot: str, lemo
 def test_a_second_apply_after_a_restore_changes_nothing(deployed: str, snapshot: str, lemonstand: Command) -> None:
     lemonstand("lab", "restore", snapshot, "--name", deployed)
     assert "nothing would change" in lemonstand("plan", "--lab", deployed).stdout
+
+
+def test_a_refused_restore_ends_no_connection(deployed: str, lemonstand: Command) -> None:
+    command = ["ssh", "-F", str(lab_dir(deployed) / "ssh" / "config"), "store", "echo there; sleep 60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as held:
+        try:
+            assert held.stdout is not None
+            assert held.stdout.readline() == "there\n"
+            lemonstand("lab", "restore", "nothing-of-this-name", "--name", deployed, code=2)
+            with pytest.raises(subprocess.TimeoutExpired):
+                held.wait(2)
+        finally:
+            held.kill()
 
 
 def test_snapshots_are_listed_and_unknown_ones_named(deployed: str, snapshot: str, lemonstand: Command) -> None:

@@ -143,8 +143,11 @@ def restore(name: str, snapshot_name: str, progress: Say = print) -> snapshots.S
     """
     _require(name)
     with _lock(name):
-        _close_connections(name)
-        return snapshots.restore(Topology(name, _read(name)["prefix"]), lab_dir(name), snapshot_name, _read(name)["key"], progress)
+        state = _read(name)
+        snapshot = snapshots.fitting(lab_dir(name), snapshot_name, state["key"])
+        _close_connections(name)  # not before it is sure that the hosts go: whoever measures over them loses what he has
+        snapshots.restore(Topology(name, state["prefix"]), lab_dir(name), snapshot, progress)
+        return snapshot
 
 
 def kept(name: str) -> list[snapshots.Snapshot]:

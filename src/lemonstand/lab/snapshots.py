@@ -93,25 +93,19 @@ def take(topology: Topology, folder: Path, name: str, key: str, *, replace: bool
     return snapshot
 
 
-def restore(topology: Topology, folder: Path, name: str, key: str, say: Callable[[str], None]) -> Snapshot:
+def restore(topology: Topology, folder: Path, snapshot: Snapshot, say: Callable[[str], None]) -> None:
     """Brings a lab back to a kept state. What came after it is lost, on every host.
 
     Args:
         topology: the lab.
         folder: its directory.
-        name: the snapshot's name.
-        key: content of the lab's image now.
+        snapshot: what `fitting` found.
         say: told what is going on, a line at a time.
 
     Raises:
-        LemonstandError: there is no such snapshot, it belongs to other containers, or a service does not come back.
+        LemonstandError: a service does not come back.
     """
-    snapshot = find(folder, name)
-    if snapshot.key != key:
-        raise LemonstandError(
-            f"the snapshot '{name}' belongs to another base image than the lab runs on", str(_place(folder) / name), "take a new one"
-        )
-    kept = _place(folder) / name
+    kept = _place(folder) / snapshot.name
     hosts = [machine.name for machine in MACHINES]
     containers = [topology.container(host) for host in hosts]
     began = time.monotonic()
@@ -126,6 +120,24 @@ def restore(topology: Topology, folder: Path, name: str, key: str, say: Callable
         for _ in pool.map(lambda host: _start(topology, host, kept / host, snapshot.services[host]), hosts):
             pass
     say(f"services are back after {time.monotonic() - began:.1f} s")
+
+
+def fitting(folder: Path, name: str, key: str) -> Snapshot:
+    """The snapshot of that name, which the lab can be brought back to.
+
+    Args:
+        folder: the lab's directory.
+        name: the snapshot's name.
+        key: content of the lab's image now.
+
+    Raises:
+        LemonstandError: there is none, or it belongs to other containers.
+    """
+    snapshot = find(folder, name)
+    if snapshot.key != key:
+        raise LemonstandError(
+            f"the snapshot '{name}' belongs to another base image than the lab runs on", str(_place(folder) / name), "take a new one"
+        )
     return snapshot
 
 
