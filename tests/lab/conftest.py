@@ -92,9 +92,10 @@ def deployed(new_lab: str, planned: str, lemonstand: Command) -> str:
     return new_lab
 
 
-@pytest.fixture
-def lab_site(deployed: str, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """The deployed lab as a site; the environment is the lab's, for what reads the inventory by itself."""
-    for key, value in labs.environment(deployed).items():
-        monkeypatch.setenv(key, value)
-    return load_site(INVENTORY, labs.environment(deployed))
+@pytest.fixture(scope="module")
+def lab_site(deployed: str) -> Iterator[Site]:
+    """The deployed lab as a site; the module's environment is the lab's, for what reads the inventory by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in labs.environment(deployed).items():
+            patch.setenv(key, value)
+        yield load_site(INVENTORY, labs.environment(deployed))

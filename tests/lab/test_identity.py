@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -13,24 +12,17 @@ from typing import Any
 
 import pytest
 
-from lemonstand import lab as labs
 from lemonstand.checks.connections import read_connections, sockets_directory
 from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to
 from lemonstand.checks.prober import Prober
 from lemonstand.paths import lab_dir
-from lemonstand.site import Site, load_site
+from lemonstand.site import Site
 
 from .conftest import INVENTORY, Command
 
 
 @pytest.fixture(scope="module")
-def site(deployed: str) -> Site:
-    os.environ.update(labs.environment(deployed))
-    return load_site(INVENTORY, labs.environment(deployed))
-
-
-@pytest.fixture(scope="module")
-def prober(site: Site) -> Prober:
+def prober(lab_site: Site) -> Prober:
     return Prober(read_connections(INVENTORY, sockets_directory()))
 
 
@@ -48,26 +40,26 @@ def _login(prober: Prober, site: Site, user: str, password: str) -> dict[str, An
     return dict(answers["imap"][0])
 
 
-def test_an_operator_sets_a_password_and_an_apply_leaves_it(deployed: str, lemonstand: Command, prober: Prober, site: Site) -> None:
-    user = accounts_of(site)[1]
+def test_an_operator_sets_a_password_and_an_apply_leaves_it(deployed: str, lemonstand: Command, prober: Prober, lab_site: Site) -> None:
+    user = accounts_of(lab_site)[1]
     new = secrets.token_urlsafe(18)
     done = _typed("user", "passwd", "--lab", deployed, user["user"], given=new + "\n")
     assert done.returncode == 0, done.stderr
     assert new not in done.stdout + done.stderr
     try:
-        assert _login(prober, site, user["user"], new)["status"] == "OK"
-        assert _login(prober, site, user["user"], user["password"])["code"] == "AUTHENTICATIONFAILED"
+        assert _login(prober, lab_site, user["user"], new)["status"] == "OK"
+        assert _login(prober, lab_site, user["user"], user["password"])["code"] == "AUTHENTICATIONFAILED"
         lemonstand("apply", "--lab", deployed, "--limit", "auth")
-        assert _login(prober, site, user["user"], new)["status"] == "OK"
+        assert _login(prober, lab_site, user["user"], new)["status"] == "OK"
         logs = [path for path in (lab_dir(deployed) / "runs").rglob("*") if path.is_file() and new.encode() in path.read_bytes()]
         assert logs == []
     finally:
         assert _typed("user", "passwd", "--lab", deployed, user["user"], given=user["password"] + "\n").returncode == 0
-    assert _login(prober, site, user["user"], user["password"])["status"] == "OK"
+    assert _login(prober, lab_site, user["user"], user["password"])["status"] == "OK"
 
 
-def test_what_can_not_be_a_password_or_a_user_is_refused(deployed: str, site: Site) -> None:
-    name = accounts_of(site)[1]["user"]
+def test_what_can_not_be_a_password_or_a_user_is_refused(deployed: str, lab_site: Site) -> None:
+    name = accounts_of(lab_site)[1]["user"]
     short = _typed("user", "passwd", "--lab", deployed, name, given="short\n")
     assert short.returncode == 1
     assert "the policy asks for 12" in short.stderr
@@ -80,15 +72,15 @@ def test_what_can_not_be_a_password_or_a_user_is_refused(deployed: str, site: Si
     assert "the next apply would add" in still_there.stderr
 
 
-def test_everybody_is_listed_and_no_hash(deployed: str, lemonstand: Command, site: Site) -> None:
+def test_everybody_is_listed_and_no_hash(deployed: str, lemonstand: Command, lab_site: Site) -> None:
     shown = lemonstand("user", "list", "--lab", deployed).stdout
-    assert all(user.name.split("@")[0] in shown for user in site.settings.users)
+    assert all(user.name.split("@")[0] in shown for user in lab_site.settings.users)
     assert "ARGON2" not in shown
 
 
 @pytest.mark.long
-def test_a_new_signing_key_refuses_no_login(deployed: str, lemonstand: Command, prober: Prober, site: Site) -> None:
-    door, accounts = door_to(site, ca_of_clients(site), "frontends", 4), accounts_of(site)
+def test_a_new_signing_key_refuses_no_login(deployed: str, lemonstand: Command, prober: Prober, lab_site: Site) -> None:
+    door, accounts = door_to(lab_site, ca_of_clients(lab_site), "frontends", 4), accounts_of(lab_site)
     before = lemonstand("keys", "list", "--lab", deployed).stdout
     rounds: list[dict[str, Any]] = []
     over = threading.Event()

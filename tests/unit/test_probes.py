@@ -229,8 +229,7 @@ def test_a_service_that_refuses_fails_and_a_kernel_that_refuses_is_invalid(serve
     address, port = server(_says(b"220 ready\r\n", b"250 x\r\n", b"454 no TLS today\r\n"))
     code = (
         "import lemonstand.probes.smtp as s, lemonstand.probes.run as r\n"
-        f"from lemonstand.probes.wire import Wire\ns.Wire = lambda *_: Wire({address!r}, {port})\n"
-        "s.x = lambda: s.Smtp.open({'name': 'x', 'address': 'x', 'ca': ''}) and None\nr.PROBES['x'] = 'smtp.x'\n"
+        f"s.x = lambda: s.Smtp.open({{'name': 'x', 'address': {address!r}, 'ca': ''}}, port={port}) and None\nr.PROBES['x'] = 'smtp.x'\n"
         "def kernel(): raise PermissionError('kernel')\ns.y = kernel\nr.PROBES['y'] = 'smtp.y'\n"
     )
     boot = _BOOT.replace('importlib.import_module("lemonstand.probes.run").main(ORDER)', f"exec({code!r})\nr.main(ORDER)")

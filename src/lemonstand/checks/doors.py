@@ -29,9 +29,22 @@ def outsider_of(site: Site) -> str:
     Raises:
         NotMeasured: the inventory has none.
     """
-    hosts = site.group("peers")
+    return _first(site, "peers", "mail host")
+
+
+def vantage_of(site: Site) -> str:
+    """The host outside that live checks look from.
+
+    Raises:
+        NotMeasured: the inventory has none.
+    """
+    return _first(site, "handsets", "host")
+
+
+def _first(site: Site, group: str, what: str) -> str:
+    hosts = site.group(group)
     if not hosts:
-        raise NotMeasured("the inventory names no mail host outside the site (group 'peers')")
+        raise NotMeasured(f"the inventory names no {what} outside the site (group '{group}')")
     return hosts[0].name
 
 

@@ -26,6 +26,7 @@ from lemonstand.checks.doors import (
     families_of,
     inward_of,
     outsider_of,
+    vantage_of,
 )
 from lemonstand.checks.once import Once
 from lemonstand.checks.prober import Prober
@@ -46,15 +47,8 @@ def prober(connections: dict[str, Connection]) -> Prober:
 
 @pytest.fixture(scope="session")
 def vantage(site: Site) -> str:
-    """The host outside that live checks look from.
-
-    Raises:
-        NotMeasured: the inventory has none.
-    """
-    hosts = site.group("handsets")
-    if not hosts:
-        raise NotMeasured("the inventory names no host outside the site (group 'handsets')")
-    return hosts[0].name
+    """The host outside that live checks look from."""
+    return vantage_of(site)
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,6 @@ from lemonstand.cli.base import Chosen, main, site_options
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site.fields import suggest
 
-NOT_MEASURED = 2
-
 
 @main.command()
 @site_options
@@ -44,7 +42,7 @@ def verify(
     Results of earlier runs stand beside the new ones as long as inventory, lemonstand and hosts are the same.
     0 if every control has an answer, 1 if one failed, 2 if something could not be measured.
     """
-    from lemonstand.evidence import Selection  # noqa: PLC0415 - pytest and testinfra are slow to import
+    from lemonstand.evidence import UNMEASURED, Selection  # noqa: PLC0415 - pytest and testinfra are slow to import
     from lemonstand.evidence import verify as run_verify  # noqa: PLC0415
 
     loaded = chosen.load()
@@ -68,7 +66,7 @@ def verify(
     try:
         code = run_verify(chosen.path, folder, selection, merge=True)
     except LemonstandError as error:
-        error.exit_code = NOT_MEASURED  # 1 would say that a control failed
+        error.exit_code = UNMEASURED  # 1 would say that a control failed
         raise
     for wanted, file in ((json_path, "evidence.json"), (junit_path, "junit.xml")):
         if wanted is not None and (folder / file).is_file():

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lemonstand.errors import LemonstandError
-from lemonstand.lab.tampering import Tampering
+from lemonstand.tampering import Tampering
 
 DATA = Path(__file__).parent
 

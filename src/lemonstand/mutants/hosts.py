@@ -8,10 +8,10 @@ import fcntl
 
 from lemonstand import lab as labs
 from lemonstand.errors import LemonstandError
-from lemonstand.lab import tampering
 from lemonstand.lab.topology import MACHINES
 from lemonstand.mutants.catalogue import Mutant
 from lemonstand.paths import lab_dir
+from lemonstand.tampering import SAVED, WAS_LEFT
 
 SNAPSHOT = "before-mutants"
 """The lab as it was before the first mutant, for the case that one can't be mended."""
@@ -39,13 +39,13 @@ class LabHands:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LemonstandError(f"another run is breaking the lab '{self._lab}'", self._held.name, "wait for it, or stop it") from None
-        left = [machine.name for machine in MACHINES if tampering.was_left(self._lab, machine.name)]
+        left = [machine.name for machine in MACHINES if labs.run_on(self._lab, machine.name, WAS_LEFT).strip()]
         kept = {snapshot.name for snapshot in labs.kept(self._lab)}
         if left and SNAPSHOT in kept:
             self.rescue()
         elif left:
             raise LemonstandError(
-                f"a mutant was left on {', '.join(left)} by a run that died", f"{left[0]}:{tampering.SAVED}",
+                f"a mutant was left on {', '.join(left)} by a run that died", f"{left[0]}:{SAVED}",
                 f"lemonstand lab down --name {self._lab}, then up and apply: nothing tells what it changed",
             )  # fmt: skip
         labs.snapshot(self._lab, SNAPSHOT, replace=True)
@@ -62,7 +62,8 @@ class LabHands:
         Raises:
             LemonstandError: the host can't be reached, or the commands failed; it is to be mended all the same.
         """
-        tampering.tamper(self._lab, mutant, _sending(mutant))
+        labs.run_on(self._lab, mutant.host, mutant.saving())
+        labs.run_on(self._lab, mutant.host, mutant.changing(_sending(mutant)))
 
     def mend(self, mutant: Mutant) -> None:
         """Puts a host's files back and brings the host to them.
@@ -70,7 +71,7 @@ class LabHands:
         Raises:
             LemonstandError: it could not.
         """
-        tampering.mend(self._lab, mutant)
+        labs.run_on(self._lab, mutant.host, mutant.mending())
 
     def rescue(self) -> None:
         """Brings the whole lab back to what it was before the first mutant."""

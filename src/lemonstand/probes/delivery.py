@@ -53,7 +53,7 @@ def foreign_mx(door: Door, *, sender: str, recipient: str, elsewhere: str) -> di
         recipient: a mailbox of the site.
         elsewhere: an address the site is not responsible for.
     """
-    wire = Wire(door["address"] or door["name"], 25)
+    wire = Wire.to(door, 25)
     session = Smtp(wire)
     seen: dict[str, Any] = {"banner": session.greeting.text, "before_tls": session.ehlo()}
     seen["starttls"] = session.command("STARTTLS").plain()

@@ -81,7 +81,7 @@ class Imap:
             Refused: the server refused.
             TimeoutError: a step took longer.
         """
-        session = cls(Wire(door["address"] or door["name"], port, timeout))
+        session = cls(Wire.to(door, port, timeout))
         if not session.greeting.upper().startswith("* OK"):
             # PREAUTH too: a session that is logged in before TLS can't be protected any more (RFC 9051 section 11.1).
             raise Refused(f"greeting: {session.greeting[:200]}")

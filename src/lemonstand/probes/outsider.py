@@ -96,7 +96,7 @@ def guessing(doors: list[Door], victim: Account, guesses: int, source: str) -> d
     """
 
     def one(door: Door, password: str, come_from: str) -> str:
-        wire = Wire(door["address"] or door["name"], 143, source=come_from)
+        wire = Wire.to(door, 143, source=come_from)
         session = Imap(wire)
         session.command("STARTTLS")
         wire.starttls(context(door["ca"]), door["name"])
@@ -164,7 +164,7 @@ def trust(door: Door, account: Account, claimed: str) -> dict[str, Any]:
         "login": "OK" if after.ok else "NO",
     }
     smtp.quit()
-    wire = Wire(door["address"] or door["name"], 143)
+    wire = Wire.to(door, 143)
     wire.send(f"PROXY TCP4 {claimed} {claimed} 4711 143\r\n".encode())
     lines = []
     try:

@@ -69,7 +69,7 @@ def stages(door: Door, account: Account) -> dict[str, Any]:
     Returns:
         `imap` and `submission`, each with `greeting`, `before TLS`, `behind TLS` and `after login`: sorted words (with their parameters).
     """
-    imap = Imap(Wire(door["address"] or door["name"], 143))
+    imap = Imap(Wire.to(door, 143))
     seen: dict[str, Any] = {"greeting": imap.greeting, "before TLS": imap.capabilities()}
     seen["told in the greeting"] = announced(imap.greeting)
     imap.command("STARTTLS")
@@ -78,7 +78,7 @@ def stages(door: Door, account: Account) -> dict[str, Any]:
     login = imap.plain(account)
     seen["told after login"], seen["after login"] = announced(login.text), imap.capabilities() if login.ok else []
     imap.quit()
-    smtp = Smtp(Wire(door["address"] or door["name"], 587))
+    smtp = Smtp(Wire.to(door, 587))
     said: dict[str, Any] = {"greeting": smtp.greeting.text, "before TLS": _words(smtp)}
     smtp.command("STARTTLS")
     smtp.wire.starttls(context(door["ca"]), door["name"])

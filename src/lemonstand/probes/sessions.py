@@ -17,7 +17,7 @@ def imap_session(door: Door, account: Account) -> dict[str, Any]:
 
     The password that goes out before TLS is made up.
     """
-    wire = Wire(door["address"] or door["name"], 143)
+    wire = Wire.to(door, 143)
     session = Imap(wire)
     seen: dict[str, Any] = {"greeting": session.greeting, "greeting_capabilities": announced(session.greeting)}
     seen["before_tls"] = session.capabilities()
@@ -67,7 +67,7 @@ def submission_session(door: Door, account: Account, stranger: str, size_limit: 
         stranger: an address of the site that does not belong to the account.
         size_limit: bytes; what is one byte above must be refused.
     """
-    wire = Wire(door["address"] or door["name"], 587)
+    wire = Wire.to(door, 587)
     session = Smtp(wire)
     user = account["user"]
     made_up: Account = {"user": user, "password": secrets.token_hex(8)}

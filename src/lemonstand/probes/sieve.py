@@ -6,7 +6,7 @@ import base64
 import secrets
 from typing import Any
 
-from lemonstand.probes.wire import TIMEOUT, Account, Closed, Door, Wire, context
+from lemonstand.probes.wire import Account, Closed, Door, Wire, context
 
 PORT = 4190
 SCRIPT = 'require ["fileinto"];\r\nkeep;\r\n'
@@ -21,7 +21,7 @@ def sieve_session(door: Door, account: Account) -> dict[str, Any]:
         `script`: the name of the one stored, which no other session has; `scripts`: the names listed; `tls`.
     """
     script = f"probe-{secrets.token_hex(4)}"
-    wire = Wire(door["address"], PORT, TIMEOUT)
+    wire = Wire.to(door, PORT)
     try:
         before = _capabilities(_answer(wire))
         early = _authenticate(wire, account)

@@ -60,7 +60,7 @@ class Smtp:
             Refused: the server refused.
             TimeoutError: a step took longer.
         """
-        session = cls(Wire(door["address"] or door["name"], port, timeout))
+        session = cls(Wire.to(door, port, timeout))
         session.ehlo()
         begun = session.command("STARTTLS")
         if begun.code != 220:

@@ -61,6 +61,11 @@ class Wire:
         self._deflate: Any = None
         self._inflate: Any = None
 
+    @classmethod
+    def to(cls, door: Door, port: int, timeout: float = TIMEOUT, source: str = "") -> Wire:
+        """A connection to a door: to its address, or by its name where it has none; the rest as for `Wire`."""
+        return cls(door["address"] or door["name"], port, timeout, source)
+
     def starttls(self, context: ssl.SSLContext, name: str) -> None:
         """Goes over to TLS; drops nothing that came before it, so that an early answer is seen."""
         timeout = self.socket.gettimeout()

@@ -11,11 +11,11 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError
 
+from lemonstand import lab as labs
 from lemonstand.errors import LemonstandError
-from lemonstand.lab import tampering
-from lemonstand.lab.tampering import Tampering
 from lemonstand.redteam.run import Result, attack
 from lemonstand.site import Site
+from lemonstand.tampering import PUT_BACK, SAVED, WAS_LEFT, Tampering
 
 DATA = Path(__file__).with_name("breaks.yml")
 
@@ -92,14 +92,15 @@ def prove(made: Break, lab: str, site: Site) -> Proof:
 @contextmanager
 def _broken(made: Break, lab: str) -> Iterator[None]:
     """The lab with a break in it, for the length of a block."""
-    if tampering.was_left(lab, made.host):
-        tampering.put_back(lab, made.host)
+    if labs.run_on(lab, made.host, WAS_LEFT).strip():
+        labs.run_on(lab, made.host, PUT_BACK)
         raise LemonstandError(
-            f"a change was left on {made.host} by a run that died; its files are put back", f"{made.host}:{tampering.SAVED}",
+            f"a change was left on {made.host} by a run that died; its files are put back", f"{made.host}:{SAVED}",
             f"lemonstand apply --lab {lab}, then try again",
         )  # fmt: skip
+    labs.run_on(lab, made.host, made.saving())
     try:
-        tampering.tamper(lab, made)
+        labs.run_on(lab, made.host, made.changing())
         yield
     finally:
-        tampering.mend(lab, made)
+        labs.run_on(lab, made.host, made.mending())
