@@ -37,6 +37,7 @@ SYSCTLS = [
 ]  # fmt: skip
 UNITS = [
     "dovecot.service",
+    "mailbox-nudge.service",
     "postfix.service",
     "slapd.service",
     "ticket-issuer.service",
@@ -48,7 +49,7 @@ UNIT_PROPERTIES = [
     "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "RuntimeMaxUSec", "RestrictAddressFamilies", "IPAddressDeny",
     "IPAddressAllow", "NoNewPrivileges", "CapabilityBoundingSet", "ProtectHome", "RestrictNamespaces", "MemoryDenyWriteExecute",
     "LimitNOFILE", "TasksMax", "User", "NRestarts", "ActiveEnterTimestamp", "RootDirectory", "ProtectSystem", "PrivateDevices",
-    "LimitCORE", "StateDirectoryMode",
+    "LimitCORE", "StateDirectoryMode", "Restart",
 ]  # fmt: skip
 TEXTS = [
     "/etc/dovecot/ticket.lua", "/etc/lemonstand/ticket/issuer.json", "/etc/lemonstand/ticket/gunicorn.conf.py",
