@@ -255,6 +255,21 @@ def test_idle_lines_come_as_the_profile_says(rendered: dict[str, dict[str, dict[
     assert "imap_hibernate_timeout = 30 secs" in text
 
 
+@pytest.mark.parametrize("shape", ["plain", "nat-hostile", "dormant", "large", "several"])
+def test_who_falls_asleep_in_a_change_is_told_to_who_wakes_him(rendered: dict[str, dict[str, dict[str, str]]], shape: str) -> None:
+    """Dovecot's event, the socket it is said to, and a window of half the hibernation timeout: as much would never let sleep."""
+    files = rendered[shape]["store"]
+    dovecot, unit = files["/etc/dovecot/dovecot.conf"], files["/etc/systemd/system/mailbox-nudge.service"]
+    (path,) = re.findall(r"^ListenStream=(.*)$", files["/etc/systemd/system/mailbox-nudge.socket"], re.MULTILINE)
+    assert f"unix_path = {path}\n" in dovecot
+    assert "filter = event=imap_client_hibernated" in dovecot
+    assert "--window 15.0 " in unit
+    (mail,) = re.findall(r"^ReadWritePaths=(.*)$", unit, re.MULTILINE)
+    assert f"--mail {mail} " in unit
+    assert f"home = {mail}/%{{user | domain}}/%{{user | username}}" in dovecot
+    assert files["/usr/local/lib/lemonstand/mailbox_nudge.py"] == (ROOT / "roles" / "mail_store" / "files" / "mailbox_nudge.py").read_text()
+
+
 def test_tables_of_connections_grow_with_the_site(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
     """202 users with sixty devices: eight entries each and a thousand are 97,984, and the next power of two is 131,072."""
     for name in ("edge", "frontend", "store"):
