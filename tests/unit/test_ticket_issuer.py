@@ -20,6 +20,8 @@ def issuer() -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["ticket_issuer"] = module
+    if str(PATH.parent) not in sys.path:
+        sys.path.append(str(PATH.parent))  # as on its host, beside what it imports
     spec.loader.exec_module(module)
     return module
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from lemonstand import admin
-from lemonstand.admin.alarms import _alarm
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import load_site
 from sample_site import sound_site, write_site
@@ -140,9 +139,3 @@ def test_who_is_in_the_inventory_is_not_deleted(tmp_path: Path, said: list[str])
     with pytest.raises(InputError, match="the next apply would add"):
         users.delete(name)
     assert hosts.orders == []
-
-
-def test_an_alarm_says_when_where_and_what() -> None:
-    entry = {"MESSAGE": "alarm=guessing limit=user user=alice@lemon.test", "__REALTIME_TIMESTAMP": "1760000000000000"}
-    alarm = _alarm("auth", entry)
-    assert (alarm.kind, alarm.details, alarm.at.year) == ("guessing", "limit=user user=alice@lemon.test", 2025)
