@@ -215,7 +215,10 @@ def test_a_ticket_is_for_one_user_at_one_store_for_a_minute(issuer: ModuleType) 
     ("raw", "name"),
     [
         ("Alice@Lemon.Test ", "alice@lemon.test"),
-        ("a+b@lemon.test", "a+b@lemon.test"),
+        ("O'Brien@lemon.test", "o'brien@lemon.test"),
+        ("r&d@lemon.test", "r&d@lemon.test"),
+        ("a+b@lemon.test", None),
+        ("\u212aarl@lemon.test", None),
         ("alice", None),
         ("alice@lemon.test)(uid=*", None),
         ("alice@lemon.test\0", None),

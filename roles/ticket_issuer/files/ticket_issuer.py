@@ -41,8 +41,12 @@ LONGEST_LOGIN = 254
 LONGEST_PASSWORD = 512
 LONGEST_FORM = 8192
 
-_LOGIN = re.compile(r"[a-z0-9][a-z0-9._%+=-]*@[a-z0-9-]+(\.[a-z0-9-]+)*")
-_LOGGABLE = re.compile(r"[^A-Za-z0-9.:/@+_=-]")
+# What a login name looks like in lower case, unless the settings say otherwise.
+LOGIN = (
+    r"(?=[^@]{1,64}@)[a-z0-9_][a-z0-9_'&\-]*(\.[a-z0-9_'&\-]+)*"
+    r"@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?![0-9]+$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+)
+_LOGGABLE = re.compile(r"[^A-Za-z0-9.:/@+_='&-]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Settings:
     refusals_wait_seconds: int = 30
     refusals_longest_wait_seconds: int = 900
     refusals_file: str = ":memory:"
+    login_pattern: str = LOGIN
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
@@ -292,10 +297,13 @@ def warn(form: str, *values: object) -> None:
     log.warning("<4>" + form, *values)
 
 
-def normalise_login(raw: str) -> str | None:
-    """Return a login name in the one form it has here, or None if it can't be one."""
-    login = raw.strip().lower()
-    if len(login) > LONGEST_LOGIN or not _LOGIN.fullmatch(login):
+def normalise_login(raw: str, pattern: str = LOGIN) -> str | None:
+    """Return a login name in the one form it has here, or None if it can't be one.
+
+    Only ASCII is lowered: a Kelvin sign is no k, and Dovecot, which lowers names before the session begins, does not take it for one.
+    """
+    login = raw.strip().lower() if raw.isascii() else ""
+    if len(login) > LONGEST_LOGIN or not re.fullmatch(pattern, login):
         return None
     return login
 
@@ -552,7 +560,7 @@ def create_app(
         def authenticate_user(self, username: str, password: str) -> Person:
             if (self.request.payload.scope or conf.scope).split() != [conf.scope]:
                 raise InvalidScopeError()
-            login = normalise_login(username)
+            login = normalise_login(username, conf.login_pattern)
             # Somebody may have typed his password where his name belongs: what can't be a name is not logged.
             g.login = login or "-not-a-name-"
             if login is None or not password or len(password) > LONGEST_PASSWORD:

@@ -14,6 +14,7 @@ from lemonstand.policy import Flows, Timers
 from lemonstand.policy.controls import load_controls
 from lemonstand.policy.families import families_of
 from lemonstand.policy.flows import ENDPOINTS
+from lemonstand.policy.names import load_names
 from lemonstand.policy.waivers import load_waivers
 from lemonstand.site.fields import place_of, suggest
 from lemonstand.site.model import (
@@ -102,6 +103,39 @@ def one_role_a_host(draft: Draft) -> Iterator[InputError]:
             known = ", ".join((*ROLE_GROUPS, *OUTER_GROUPS))
             remedy = suggest(host.groups[0] if host.groups else "", (*ROLE_GROUPS, *OUTER_GROUPS), f"put it into one of {known}")
             yield InputError(f"host {name} has no role", f"{draft.raw.folder}/hosts.yml (host {name})", remedy)
+
+
+def hosts_have_names(draft: Draft) -> Iterator[InputError]:
+    """Each host's name makes an inner name that stands in certificates, tickets and host files, and that nothing else has."""
+    internal = draft.settings.get("internal_domain")
+    names = load_names()
+    members = {name: f"{name}.{internal}" for group in ROLE_GROUPS for name in draft.members(group)}
+    public = {draft.settings.get(key): f"{PREFIX}{key}" for key in ("public_name", "mx_name")}
+    for name, inner in members.items():
+        where = f"{draft.raw.folder}/hosts.yml (host {name})"
+        fault = names.host_fault(name, internal or "")
+        if fault:
+            what, _, remedy = fault.partition("; ")
+            yield InputError(f"host {name}: {what}", where, remedy)
+            continue
+        taken = next((public[text] for text in (name, inner) if text in public), None)
+        taken = taken or next((f"the inner name of host {other}" for other, text in members.items() if text == name), None)
+        if taken is not None and internal is not None:
+            yield InputError(f"host {name}: its name or its inner name {inner} is {taken} too", where, "give the host a name of its own")
+
+
+def domains_are_sound(draft: Draft) -> Iterator[InputError]:
+    """Each mail domain is there once, and none is the relay's own name, whose mail the relay keeps for itself."""
+    domains = draft.settings.get("mail_domains") or ()
+    for number, domain in enumerate(domains):
+        if domain in domains[:number]:
+            yield InputError(f"the mail domain {domain} is there twice", draft.at("mail_domains", number), "keep one of the two")
+        if domain == draft.settings.get("mx_name"):
+            yield InputError(
+                f"the mail domain {domain} is {PREFIX}mx_name too, so the relay would take its users for unknown ones",
+                draft.at("mail_domains", number),
+                "give the relay another name",
+            )
 
 
 def zones_are_declared(draft: Draft) -> Iterator[InputError]:
@@ -564,6 +598,7 @@ def acme_can_work(draft: Draft) -> Iterator[InputError]:
 RULES: tuple[Rule, ...] = (
     groups_are_filled,
     one_role_a_host,
+    hosts_have_names,
     zones_are_declared,
     hosts_stand_at_home,
     hosts_stay_in_one_zone,
@@ -571,6 +606,7 @@ RULES: tuple[Rule, ...] = (
     addresses_are_unique,
     public_address_is_on_the_edge,
     names_differ,
+    domains_are_sound,
     users_are_sound,
     users_have_a_password,
     probe_users_can_log_in,
