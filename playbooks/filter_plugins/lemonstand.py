@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib.util
 import ipaddress
 import re
 import string
@@ -384,6 +385,12 @@ def site_faults(
     ]
     if not members:
         return faults
+    auths = _members(groups, "auths")
+    if len(auths) > 1:
+        faults.append(
+            f"the group 'auths' has {len(auths)} hosts ({', '.join(auths)}), each with a directory of its own: a password set or a lock "
+            "put on one would not count on the other; leave the one with the accounts"
+        )
     shared = hosts[members[0]]
     for name in sorted({key for member in members for key in hosts[member] if str(key).startswith("lemonstand_")}):
         if name.removeprefix("lemonstand_") not in KNOWN and name not in (shared.get("lemonstand_foreign_variables") or []):
@@ -561,6 +568,25 @@ def _zone_faults(members: list[str], groups: Mapping[str, list[str]], hosts: Hos
     return faults
 
 
+@functools.cache
+def _seed_program() -> Any:
+    """The program that seeds the directory, for its rule of what slapd can compare."""
+    path = Path(__file__).parents[2] / "roles" / "directory" / "files" / "directory_seed.py"
+    spec = importlib.util.spec_from_file_location("lemonstand_directory_seed", path)
+    assert spec is not None and spec.loader is not None  # noqa: S101 - for the type checker
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _hash_fault(text: str) -> str | None:
+    try:
+        _seed_program().stored_hash(text)
+    except _seed_program().SeedError as problem:
+        return str(problem)
+    return None
+
+
 def _user_faults(shared: Host, groups: Mapping[str, list[str]]) -> list[str]:
     faults = []
     domains = shared["lemonstand_mail_domains"]
@@ -580,6 +606,12 @@ def _user_faults(shared: Host, groups: Mapping[str, list[str]]) -> list[str]:
         if not user.get("password_hash") and not passwords.get(name):
             faults.append(
                 f"lemonstand_users: {name} has neither password_hash nor an entry in lemonstand_user_passwords (put it into a vault)"
+            )
+        fault = _hash_fault(str(user["password_hash"])) if user.get("password_hash") else None
+        if fault:
+            faults.append(
+                f"lemonstand_users: password_hash of {name}: {fault}; make one with `lemonstand user hash`, "
+                "or give a first password in lemonstand_user_passwords"
             )
         stores = _members(groups, "stores")
         if user.get("store") and user["store"] not in stores:

@@ -308,6 +308,21 @@ def normalise_login(raw: str, pattern: str = LOGIN) -> str | None:
     return login
 
 
+def prepare(password: str) -> str:
+    """Return a password in the form its hash was made of: OpaqueString (RFC 8265 section 4.2), so that `ü` is `ü` however it was typed.
+
+    What has no such form is returned as it came. Nobody can set such a password, so it is refused, at the cost of every refusal; but it may
+    have been set before passwords were prepared.
+    """
+    from precis_i18n import get_profile
+
+    try:
+        prepared: str = get_profile("OpaqueString").enforce(password)
+    except UnicodeEncodeError:
+        return password
+    return prepared
+
+
 def person_dn(login: str, base_dn: str) -> str:
     """Return the distinguished name of a user's entry, the login name escaped as RFC 4514 section 2.4 has it."""
     escaped = re.sub(r'([\\",+;<>=])', r"\\\1", login)
@@ -386,14 +401,16 @@ class LdapDirectory:
         from ldap3.core.exceptions import LDAPException
 
         dn = person_dn(login, self._base_dn)
+        # Octets: ldap3 runs SASLprep over text, which is not what the hash was made of, and raises an error for some.
+        octets = password.encode("utf-8", "surrogateescape")
         try:
-            with self._connection(self._url, user=dn, password=password) as connection:
+            with self._connection(self._url, user=dn, password=octets) as connection:
                 if connection.bind():
                     return self._read(connection, dn, login)
                 if connection.result["result"] not in self.REFUSED:
                     raise DirectoryUnavailable(f"bind: {connection.result['description']}")
             if not self._was_hashed(dn):
-                with self._connection(self._url, user=f"cn=nobody,{self._base_dn}", password=password) as connection:
+                with self._connection(self._url, user=f"cn=nobody,{self._base_dn}", password=octets) as connection:
                     connection.bind()
         except (LDAPException, OSError) as problem:
             raise DirectoryUnavailable(f"{type(problem).__name__}") from problem
@@ -563,6 +580,7 @@ def create_app(
             login = normalise_login(username, conf.login_pattern)
             # Somebody may have typed his password where his name belongs: what can't be a name is not logged.
             g.login = login or "-not-a-name-"
+            password = prepare(password)
             if login is None or not password or len(password) > LONGEST_PASSWORD:
                 raise InvalidGrantError()
             address = request.headers.get("X-Client-IP", "")

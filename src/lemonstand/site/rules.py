@@ -29,6 +29,7 @@ from lemonstand.site.model import (
     Zone,
 )
 from lemonstand.site.raw import RawHost, RawSite
+from lemonstand.site.seeds import hash_fault, password_fault
 
 INNER_ZONES = ("dmz", "auth", "store", "management")
 """The zones every site declares."""
@@ -89,6 +90,18 @@ def groups_are_filled(draft: Draft) -> Iterator[InputError]:
                 f"{draft.raw.folder}/hosts.yml",
                 f"add a host to '{group}': a site needs one of each kind",
             )
+
+
+def one_directory(draft: Draft) -> Iterator[InputError]:
+    """There is one auth host: the directory has no replication, and two of them would not know each other's passwords and locks."""
+    auths = draft.members("auths")
+    if len(auths) > 1:
+        yield InputError(
+            f"there are {len(auths)} auth hosts ({', '.join(auths)}), each with a directory of its own: "
+            "a password set or a lock put on one would not count on the other",
+            f"{draft.raw.folder}/hosts.yml (group 'auths')",
+            f"leave the one with the accounts in 'auths' and remove {' and '.join(auths[1:])}, or whichever is new",
+        )
 
 
 def one_role_a_host(draft: Draft) -> Iterator[InputError]:
@@ -295,6 +308,30 @@ def users_have_a_password(draft: Draft) -> Iterator[InputError]:
                 draft.at("user_passwords", host=host),
                 suggest(name, names, "remove it"),
             )
+
+
+def seeds_open_something(draft: Draft) -> Iterator[InputError]:
+    """What the directory is seeded with can be compared and typed: else everything looks right and nobody gets in."""
+    for number, user in enumerate(draft.settings.get("users") or ()):
+        fault = hash_fault(user.password_hash) if user.password_hash is not None else None
+        if fault:
+            yield InputError(
+                f"{PREFIX}users[{number}].password_hash of {user.name}: {fault}",
+                draft.at("users", number, "password_hash"),
+                f"make one with `lemonstand user hash`, or give a first password in {PREFIX}user_passwords, from a vault",
+            )
+    judged: set[tuple[str, str]] = set()  # every host has them all
+    for host, values in draft.hosts.items():
+        for name, secret in values.get("user_passwords", {}).items():
+            password = secret.get_secret_value()
+            fault = password_fault(password) if (name, password) not in judged else None
+            judged.add((name, password))
+            if fault:
+                yield InputError(
+                    f"{PREFIX}user_passwords of {name}: {fault}",
+                    draft.at("user_passwords", name, host=host),
+                    "give another first password",
+                )
 
 
 def probe_users_can_log_in(draft: Draft) -> Iterator[InputError]:
@@ -599,6 +636,7 @@ RULES: tuple[Rule, ...] = (
     groups_are_filled,
     one_role_a_host,
     hosts_have_names,
+    one_directory,
     zones_are_declared,
     hosts_stand_at_home,
     hosts_stay_in_one_zone,
@@ -609,6 +647,7 @@ RULES: tuple[Rule, ...] = (
     domains_are_sound,
     users_are_sound,
     users_have_a_password,
+    seeds_open_something,
     probe_users_can_log_in,
     flows_are_known,
     waivers_are_known,
