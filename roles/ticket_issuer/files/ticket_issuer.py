@@ -64,7 +64,7 @@ class Settings:
     directory_timeout_seconds: int = 3
     parallel_passwords: int = 0
     queue_seconds: int = 30
-    queue_per_user: int = 32
+    queue_per_user: int = 100
     refusal_milliseconds: int = 500
     refusals_window_seconds: int = 3600
     refusals_per_client: int = 10

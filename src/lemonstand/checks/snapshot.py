@@ -50,6 +50,10 @@ UNIT_PROPERTIES = [
     "LimitNOFILE", "TasksMax", "User", "NRestarts", "ActiveEnterTimestamp", "RootDirectory", "ProtectSystem", "PrivateDevices",
     "LimitCORE", "StateDirectoryMode",
 ]  # fmt: skip
+AFTER_A_CRASH = [
+    "LoadState", "ActiveState", "Type", "Restart", "RestartUSec", "RestartSteps", "RestartMaxDelayUSec", "StartLimitIntervalUSec",
+    "StartLimitBurst", "OOMPolicy", "NeedDaemonReload", "MainPID",
+]  # fmt: skip
 TEXTS = [
     "/etc/dovecot/ticket.lua", "/etc/lemonstand/ticket/issuer.json", "/etc/lemonstand/ticket/gunicorn.conf.py",
     "/etc/ldap/lemonstand.conf", "/etc/default/slapd", "/etc/postfix/lmtp_tls", "/etc/sysctl.d/60-lemonstand.conf",
@@ -137,6 +141,14 @@ def units() -> dict[str, dict[str, str]]:
         if pairs.get("Id") and pairs.get("LoadState") == "loaded":
             result[pairs.pop("Id")] = pairs
     return result
+
+
+def services() -> dict[str, dict[str, str]]:
+    """What follows a crash of each service that has to run: those that were brought to their configuration here, and SSH."""
+    names = {os.path.basename(path)[: -len(".json")] for path in glob.glob("/var/lib/lemonstand/converge/*.service.json")} | {"ssh.service"}
+    text = run("systemctl", "show", *sorted(names), "-p", "Id," + ",".join(AFTER_A_CRASH)) or ""
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+    return {block.pop("Id"): block for block in blocks if block.get("LoadState") == "loaded" and block["Type"] != "oneshot"}
 
 
 def socket_units() -> list[dict[str, str]]:
@@ -377,6 +389,7 @@ def main() -> int:
         "nft": json.loads(rules)["nftables"] if rules else None,
         "listen": sockets(),
         "units": units(),
+        "services": services(),
         "socket_units": socket_units(),
         "scheduled": scheduled(),
         "packages": packages(),
