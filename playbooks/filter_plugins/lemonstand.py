@@ -280,20 +280,20 @@ def name_characters(names: Mapping[str, Any]) -> str:
 def address_fault(text: str, names: Mapping[str, Any]) -> str:
     """Why a text is no login name or alias; empty if it is one."""
     local, at, domain = text.rpartition("@")
-    refused = next((each for each in local if each in names["refused"]), None)
-    if not at or not local or not domain:
-        return "write it as name@domain"
-    if not text.isascii():
-        return "names are ASCII: there is no SMTPUTF8, and a domain is written as its A-label, which begins with xn--"
-    if text.lower() != text:
-        return f"write it in lower case: {text.lower()}"
-    if refused:
-        return f"'{refused}' {names['refused'][refused]}; choose a name without it"
-    if not re.fullmatch(name_pattern(names), local):
-        return f"before the @ stand a to z, 0 to 9, {' '.join(names['local_part']['marks'])} and single dots between them; correct it"
-    if len(local) > names["local_part"]["longest"] or len(text) > names["longest"]:
-        return f"it is too long ({names['local_part']['longest']} before the @, {names['longest']} in all); shorten it"
-    return domain_fault(domain, names)
+    refused = next((each for each in local if each in names["refused"]), "")
+    part, marks = names["local_part"], " ".join(names["local_part"]["marks"])
+    ascii_only = "names are ASCII: there is no SMTPUTF8, and a domain is written as its A-label, which begins with xn--"
+    sorts = f"before the @ stand a to z, 0 to 9, {marks} and single dots between them, first a letter or digit; correct it"
+    lengths = f"it is too long ({part['longest']} before the @, {names['longest']} in all); shorten it"
+    faults = {
+        "write it as name@domain": not (at and local and domain),
+        ascii_only: not text.isascii(),
+        f"write it in lower case: {text.lower()}": text.lower() != text,
+        f"'{refused}' {names['refused'].get(refused)}; choose a name without it": refused,
+        sorts: not re.fullmatch(name_pattern(names), local),
+        lengths: len(local) > part["longest"] or len(text) > names["longest"],
+    }
+    return next((fault for fault, found in faults.items() if found), "") or domain_fault(domain, names)
 
 
 def domain_fault(text: str, names: Mapping[str, Any]) -> str:

@@ -50,7 +50,7 @@ def _no_edge(tree: Tree) -> None:
 
 
 def _odd_names(tree: Tree) -> None:
-    tree["all"]["lemonstand_users"][0]["aliases"] = ["a+b_c.d-e@lemon.example", "0@lemon.example"]
+    tree["all"]["lemonstand_users"][0]["aliases"] = ["a&b_c.d-e@lemon.example", "0@lemon.example", "o'x@lemon.example"]
     tree["all"]["lemonstand_mail_domains"] = ["lemon.example", "xn--zitrne-9za.example"]
 
 

@@ -41,6 +41,7 @@ UNITS = [
     "slapd.service",
     "ticket-issuer.service",
     "submission-limits.service",
+    "urlauth-own.service",
     "chrony.service",
     "lemonstand-nftables.service",
 ]
@@ -48,7 +49,7 @@ UNIT_PROPERTIES = [
     "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "RuntimeMaxUSec", "RestrictAddressFamilies", "IPAddressDeny",
     "IPAddressAllow", "NoNewPrivileges", "CapabilityBoundingSet", "ProtectHome", "RestrictNamespaces", "MemoryDenyWriteExecute",
     "LimitNOFILE", "TasksMax", "User", "NRestarts", "ActiveEnterTimestamp", "RootDirectory", "ProtectSystem", "PrivateDevices",
-    "LimitCORE", "StateDirectoryMode",
+    "LimitCORE", "StateDirectoryMode", "ExecStart",
 ]  # fmt: skip
 AFTER_A_CRASH = [
     "LoadState", "ActiveState", "Type", "Restart", "RestartUSec", "RestartSteps", "RestartMaxDelayUSec", "StartLimitIntervalUSec",
