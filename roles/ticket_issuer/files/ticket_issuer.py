@@ -36,7 +36,7 @@ log = logging.getLogger("ticket_issuer")
 # Longer than any real name or password, shorter than what would keep a hash function busy.
 LONGEST_LOGIN = 254
 LONGEST_PASSWORD = 512
-LONGEST_FORM = 8192
+LONGEST_FORM = 16384
 
 _LOGIN = re.compile(r"[a-z0-9][a-z0-9._%+=-]*@[a-z0-9-]+(\.[a-z0-9-]+)*")
 _LOGGABLE = re.compile(r"[^A-Za-z0-9.:/@+_=-]")
