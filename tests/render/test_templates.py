@@ -211,6 +211,13 @@ def test_no_secret_is_in_a_file(rendered: dict[str, dict[str, dict[str, str]]]) 
                 assert "correct horse" not in text and "battery staple" not in text, path
 
 
+def test_the_directorys_suffix_follows_nothing(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    for shape, hosts in rendered.items():
+        files = hosts["auth" if "auth" in hosts else "auth1"]
+        assert 'suffix "o=lemonstand"' in files["/etc/ldap/lemonstand.conf"], shape
+        assert '"directory_base_dn": "o=lemonstand"' in files["/etc/lemonstand/ticket/issuer.json"], shape
+
+
 def test_a_user_is_sent_to_his_store(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
     transport = rendered["several"]["relay"]["/etc/postfix/transport"]
     assert "alice@lemon.example lmtp:[192.0.2.140]:24" in transport

@@ -309,9 +309,10 @@ def test_a_directory_of_before_the_record_is_kept_as_it_is(host: Path) -> None:
     assert f"uid={ALICE},ou=people,{old}" in directory.entries
     directory.modify(f"uid={ALICE},ou=people,{old}", {"userPassword": [("MODIFY_REPLACE", ["{ARGON2}set since"])]})
     SEED.RECORD.unlink()
-    lines = SEED.seed(_order(ALICE, BOB), directory)
+    assert not any("suffix" in line for line in SEED.seed(_order(ALICE, BOB), directory)), "nobody chose another"
+    lines = SEED.seed(_order(ALICE, BOB, base_dn="dc=acme,dc=example"), directory)
     assert directory.password(ALICE) == "{ARGON2}set since"
-    assert any("keeps its suffix" in line for line in lines)
+    assert lines == [f"notice: this host's directory keeps its suffix {old}; dc=acme,dc=example is for a new one"]
     assert not any("o=lemonstand" in dn for dn in directory.entries)
 
 

@@ -31,6 +31,8 @@ SOCKET = "ldapi:///run/slapd/ldapi"
 ROOT = "gidNumber=0+uidNumber=0,cn=peercred,cn=external,cn=auth"
 PERSON = ["inetOrgPerson", "inetLocalMailRecipient"]
 
+NEW_SUFFIX = "o=lemonstand"
+"""What a new directory gets if nobody chose another."""
 CONFIGURATION = Path("/etc/ldap/lemonstand.conf")
 DATABASE = Path("/var/lib/ldap/lemonstand/data.mdb")
 RECORD = Path("/var/lib/lemonstand/directory.json")
@@ -419,7 +421,7 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
     check: bool = order["check"]
     base = suffix_here(order["base_dn"])
     lines: list[str] = []
-    if base != order["base_dn"]:
+    if order["base_dn"] not in {base, NEW_SUFFIX}:
         lines.append(f"notice: this host's directory keeps its suffix {base}; {order['base_dn']} is for a new one")
     people: dict[str, dict[str, list[str]]] = {}
     classes, attributes = base_entry(base)

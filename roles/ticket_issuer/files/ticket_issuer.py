@@ -39,7 +39,7 @@ log = logging.getLogger("ticket_issuer")
 # Longer than any real name or password, shorter than what would keep a hash function busy.
 LONGEST_LOGIN = 254
 LONGEST_PASSWORD = 512
-LONGEST_FORM = 8192
+LONGEST_FORM = 16384
 
 # What a login name looks like in lower case, unless the settings say otherwise.
 LOGIN = (

@@ -364,6 +364,17 @@ def keys() -> dict[str, Any]:
     return found
 
 
+def directory() -> dict[str, Any] | None:
+    """What this host remembers of its directory: suffix, number of names, who may read it; None if nothing."""
+    path = "/var/lib/lemonstand/directory.json"
+    try:
+        state, record = os.stat(path), json.loads(read(path) or "")
+        return {"suffix": str(record["suffix"]), "names": len(record["names"]), "mode": stat.S_IMODE(state.st_mode),
+                "owner": pwd.getpwuid(state.st_uid).pw_name}  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def sieve() -> dict[str, Any]:
     """Whether a script that needs every extension of the profile compiles: None, or the compiler's complaint."""
     with tempfile.TemporaryDirectory() as folder:
@@ -401,6 +412,7 @@ def main() -> int:
         "postfix": postfix(),
         "pki": pki(),
         "ticket_keys": keys(),
+        "directory": directory(),
         "secrets": secrets(),
         "mailboxes": mailboxes(),
         "mounts": mounts(),
