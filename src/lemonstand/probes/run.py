@@ -21,6 +21,7 @@ from lemonstand.probes.say import ENOUGH, emit
 from lemonstand.probes.wire import Refused
 
 PROBES: dict[str, str] = {
+    "append-small": "mailboxes.append_small",
     "canary-search": "canary.search",
     "canary-type": "canary.type_credentials",
     "certificates": "certificates.files",
@@ -48,8 +49,13 @@ PROBES: dict[str, str] = {
     "login-answers": "failures.login_answers",
     "logins": "logins.logins",
     "lookup": "dns.lookup",
+    "mailbox-limit": "mailboxes.limit",
+    "mailbox-names": "mailboxes.names",
     "maildir": "delivery.maildir",
     "narrow": "path.narrow",
+    "octets-arrived": "octets.arrived",
+    "octets-from-outside": "octets.from_outside",
+    "octets-submit": "octets.submit",
     "old-host": "old_host.old_host",
     "one-source": "translation.one_source",
     "processes": "path.processes",
@@ -64,6 +70,7 @@ PROBES: dict[str, str] = {
     "script-outside": "script.outside",
     "script-remove": "script.remove",
     "script-store": "script.store",
+    "session-tickets": "transport.session_tickets",
     "sent-count": "sending.sent_count",
     "sent-out": "sending.sent_out",
     "sieve-session": "sieve.sieve_session",
