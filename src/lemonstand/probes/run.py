@@ -58,6 +58,7 @@ PROBES: dict[str, str] = {
     "octets-submit": "octets.submit",
     "old-host": "old_host.old_host",
     "one-source": "translation.one_source",
+    "past-the-end": "pipelined.past_the_end",
     "processes": "path.processes",
     "push": "push.push",
     "reach": "reach.reach",
