@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import re
 import time
@@ -173,10 +174,13 @@ def arrived(door: Door, account: Account, sender: str, seed: int, within: float)
         By name: `came`; `difference`: where what came differs from what was sent, empty if nowhere. Lines on top of a message are a relay's
         right (RFC 5321 4.4) and count for nothing.
     """
+    return _await(door, account, samples(sender, account["user"], seed), within)
+
+
+def _await(door: Door, account: Account, sent: dict[str, Message], within: float) -> dict[str, dict[str, Any]]:
     session = Imap.open(door, account)
     session.command("SELECT INBOX")
-    until, found = time.monotonic() + within, {}
-    waiting = dict(samples(sender, account["user"], seed))
+    until, found, waiting = time.monotonic() + within, {}, dict(sent)
     while waiting and time.monotonic() < until:
         for name, sample in list(waiting.items()):
             numbers = session.command(f'UID SEARCH HEADER Message-ID "{sample.ident}"').lines("SEARCH")[0].split()[1:]
@@ -189,6 +193,25 @@ def arrived(door: Door, account: Account, sender: str, seed: int, within: float)
         session.command("NOOP")
     session.quit()
     return found | {name: {"came": False, "difference": ""} for name in waiting}
+
+
+def carry(door: Door, account: Account, recipient: Account, ident: str, *, message: str, within: float) -> dict[str, Any]:
+    """Sends one message and compares what arrives.
+
+    Args:
+        ident: its Message-ID.
+        message: in base64.
+        within: seconds.
+
+    Returns:
+        `code` of the answer; `came` and `difference` as of `arrived`.
+    """
+    data = base64.b64decode(message)
+    session = Smtp.open(door, account)
+    reply = _send(session, account["user"], recipient["user"], data, "data")
+    session.quit()
+    found = _await(door, recipient, {"": Message(ident, data)}, within) if reply.ok else {"": {"came": False, "difference": ""}}
+    return {"code": reply.code, **found[""]}
 
 
 def _whole(session: Imap, number: str) -> bytes:

@@ -54,6 +54,7 @@ PROBES: dict[str, str] = {
     "maildir": "delivery.maildir",
     "narrow": "path.narrow",
     "octets-arrived": "octets.arrived",
+    "octets-carry": "octets.carry",
     "octets-from-outside": "octets.from_outside",
     "octets-submit": "octets.submit",
     "old-host": "old_host.old_host",
