@@ -100,10 +100,16 @@ def _use(session: Imap, name: str, other: str) -> str:
             pattern = quoted(name.replace("*", "%"))
             if not _listed(session.command(f'{word} ""', pattern), word, name):
                 return f"{word}: it is not among what matches it"
-        for step in (("APPEND", quoted(name), SAMPLE), ("SELECT", quoted(name)), ("UNSELECT",), ("RENAME", quoted(name), quoted(other))):
-            answer = session.command(*step)
+        steps: list[list[str | Literal]] = [
+            ["APPEND", quoted(name), SAMPLE],
+            ["SELECT", quoted(name)],
+            ["UNSELECT"],
+            ["RENAME", quoted(name), quoted(other)],
+        ]
+        for words in steps:
+            answer = session.command(*words)
             if not answer.ok:
-                return f"{step[0]}: {answer.status} {answer.text[:120]}"
+                return f"{words[0]!s}: {answer.status} {answer.text[:120]}"
         status = session.command("STATUS", quoted(other), "(MESSAGES)")
         if "(MESSAGES 1)" not in "".join(status.lines("STATUS")):
             return f"STATUS after RENAME: {status.status} {status.lines('STATUS')}"
