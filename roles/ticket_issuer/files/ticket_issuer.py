@@ -264,6 +264,10 @@ class Refusals:
     def _open(self, path: str) -> sqlite3.Connection:
         try:
             return self._connect(path)
+        except sqlite3.OperationalError as problem:
+            # A disk that is full or can only be read: the file may be sound, so it stays, and this process counts in memory.
+            warn("alarm=limits-file reason=%s", loggable(str(problem)))
+            return self._connect(":memory:")
         except sqlite3.DatabaseError as problem:
             # Not a database any more. What it held is lost, which is better than an issuer that does not start.
             warn("alarm=limits-file reason=%s", loggable(str(problem)))
