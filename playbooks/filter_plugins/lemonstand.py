@@ -46,6 +46,7 @@ KNOWN = [
     "flows_extra",
     "flows_disabled",
     "foreign_variables",
+    "waivers",
     "clock_is_ours",
     "kind",
 ]

@@ -117,14 +117,15 @@ def certificates_renew(chosen: Chosen, *, limit: str | None, new_keys: bool) -> 
     What lemonstand signs or gets by ACME needs no such run: it is renewed long before its end. This is for lost keys and changed CAs.
     """
     loaded = chosen.load()
+    hosts = chosen.limit(limit)
     console = Console()
     result = run_playbook(
         chosen.path,
         [data_dir("playbooks") / "renew-certificates.yml"],
         runs=chosen.state(loaded) / "runs",
-        limit=limit,
+        limit=",".join(hosts.hosts) if hosts else None,
         env=chosen.env,
         extra={"certificates_new_keys": True} if new_keys else {},
         observer=observer(console),
     )
-    finish(console, chosen, result, ["certificates", "renew"], limit)
+    finish(console, result)

@@ -78,8 +78,9 @@ def main() -> int:
 def _follow() -> None:
     """In the child: if the keeper is killed, so is Ansible, which passes the signal on to its workers."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    # pexpect had it ignored, and what is ignored stays so over exec.
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    # The terminal's end would kill it before it has told its workers.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import ansible_runner
 from ansible_runner.interface import init_runner
 
 from lemonstand import __version__, surroundings
@@ -45,10 +46,12 @@ SECRET_NAME = re.compile(r"pass|secret|token|key|vault|credential", re.IGNORECAS
 OWN_OF_RUNNER = frozenset(
     {
         "ANSIBLE_UNSAFE_WRITES", "AWX_ISOLATED_DATA_DIR", "ANSIBLE_CACHE_PLUGIN", "ANSIBLE_CACHE_PLUGIN_CONNECTION",
-        "ANSIBLE_CALLBACK_PLUGINS", "ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_RETRY_FILES_ENABLED",
+        "ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_RETRY_FILES_ENABLED",
     }
 )  # fmt: skip
 """What ansible-runner adds to an environment so that it hears of what happens."""
+CALLBACKS = Path(ansible_runner.__file__).parent / "display_callback" / "callback"
+"""Where its callback lies, by which it hears; it would add the caller's."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C (128 + SIGINT)."""
 
@@ -248,7 +251,8 @@ def _execute(
                 quiet=True,
             )
             # It would hand on all of this process's variables, and start Ansible so that it outlives us.
-            runner.config.env = {**settings, **{name: runner.config.env[name] for name in OWN_OF_RUNNER & set(runner.config.env)}}
+            added = {name: runner.config.env[name] for name in OWN_OF_RUNNER & set(runner.config.env)}
+            runner.config.env = {**settings, **added, "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS)}
             kept = [sys.executable, "-I", str(Path(keeper.__file__)), str(runs / ANSIBLES_LOCK), str(os.getpid())]
             runner.config.command = [*kept, *runner.config.command]
             runner.run()
