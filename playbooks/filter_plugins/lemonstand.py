@@ -44,6 +44,7 @@ KNOWN = [
     "flows_extra",
     "flows_disabled",
     "foreign_variables",
+    "foreign_tables",
     "clock_is_ours",
     "kind",
 ]
@@ -331,6 +332,7 @@ def site_faults(
         faults.append(f"lemonstand_tls_profile '{shared['lemonstand_tls_profile']}' is none of {', '.join(TLS_PROFILES)}")
     faults += _timer_faults(shared, members, hosts, timers, today)
     faults += _flow_faults(shared, list(flows))
+    faults += _port_faults(shared, members, hosts, list(flows))
     faults += _address_faults(members, groups, hosts)
     return faults + _user_faults(shared, groups)
 
@@ -413,6 +415,26 @@ def _flow_faults(shared: Host, flows: list[Mapping[str, Any]]) -> list[str]:
     left = [flow for flow in [*flows, *extra] if flow.get("name") not in disabled]
     if flows and not any(flow.get("from") == "controllers" and flow.get("to") == "management" for flow in left):
         faults.append("lemonstand_flows_disabled: no flow lets the controllers in; leave 'management-ssh', or add one in its place")
+    return faults
+
+
+def _port_faults(shared: Host, members: list[str], hosts: Hosts, flows: list[Mapping[str, Any]]) -> list[str]:
+    """Hosts whose SSH port no flow leaves open, as far as variables tell; what the connection really is, each host is asked."""
+    disabled = shared.get("lemonstand_flows_disabled") or []
+    left = [flow for flow in [*flows, *(shared.get("lemonstand_flows_extra") or [])] if flow.get("name") not in disabled]
+    let_in = [flow for flow in left if (flow.get("from"), flow.get("to"), flow.get("protocol")) == ("controllers", "management", "tcp")]
+    ports = {port for flow in let_in for port in flow.get("ports") or ()}
+    faults = []
+    for name in members if let_in else ():
+        for variable in ("ansible_ssh_port", "ansible_port"):
+            port = hosts[name].get(variable)
+            if port is not None:
+                if str(port) not in {str(each) for each in ports}:
+                    faults.append(
+                        f"{variable} {port} of {name}: no flow lets the controllers in on {port}; "
+                        f"add one from controllers to management with ports [{port}] to lemonstand_flows_extra"
+                    )
+                break
     return faults
 
 
