@@ -204,6 +204,22 @@ BAD_SITES: tuple[Bad, ...] = (
         "host_vars/store.yml:1",
         "group_vars/all",
     ),
+    Bad(
+        "a port no flow admits",
+        _file("host_vars/store.yml", {"ansible_port": 2222}),
+        "no flow lets the controllers in on 2222",
+        "host_vars/store.yml:1",
+        "lemonstand_flows_extra",
+        "ansible_port 2222",
+    ),
+    Bad(
+        "a password Jinja would eat",
+        lambda tree: tree["all"]["lemonstand_user_passwords"].update({"bob@lemon.example": "50%{% off} 2026 ok"}),
+        "lemonstand_user_passwords.bob@lemon.example is a secret with braces",
+        SITE_YML,
+        "!unsafe",
+        "lemonstand_user_passwords.bob@lemon.example",
+    ),
     # values
     Bad(
         "missing variable",

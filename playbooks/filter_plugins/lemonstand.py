@@ -47,6 +47,7 @@ KNOWN = [
     "flows_disabled",
     "foreign_variables",
     "waivers",
+    "foreign_tables",
     "clock_is_ours",
     "kind",
 ]
@@ -405,6 +406,7 @@ def site_faults(
     faults += _timer_faults(shared, members, hosts, timers, today)
     faults += _flow_faults(shared, list(flows))
     faults += _name_faults(members, shared)
+    faults += _port_faults(shared, members, hosts, list(flows))
     faults += _address_faults(members, groups, hosts)
     return faults + _user_faults(shared, groups)
 
@@ -511,6 +513,26 @@ def _name_faults(members: list[str], shared: Host) -> list[str]:
             faults.append(f"lemonstand_mail_domains: {domain} is there twice; keep one of the two")
         if domain == shared["lemonstand_mx_name"]:
             faults.append(f"lemonstand_mail_domains: {domain} is lemonstand_mx_name too; give the relay another name")
+    return faults
+
+
+def _port_faults(shared: Host, members: list[str], hosts: Hosts, flows: list[Mapping[str, Any]]) -> list[str]:
+    """Hosts whose SSH port no flow leaves open, as far as variables tell; what the connection really is, each host is asked."""
+    disabled = shared.get("lemonstand_flows_disabled") or []
+    left = [flow for flow in [*flows, *(shared.get("lemonstand_flows_extra") or [])] if flow.get("name") not in disabled]
+    let_in = [flow for flow in left if (flow.get("from"), flow.get("to"), flow.get("protocol")) == ("controllers", "management", "tcp")]
+    ports = {port for flow in let_in for port in flow.get("ports") or ()}
+    faults = []
+    for name in members if let_in else ():
+        for variable in ("ansible_ssh_port", "ansible_port"):
+            port = hosts[name].get(variable)
+            if port is not None:
+                if str(port) not in {str(each) for each in ports}:
+                    faults.append(
+                        f"{variable} {port} of {name}: no flow lets the controllers in on {port}; "
+                        f"add one from controllers to management with ports [{port}] to lemonstand_flows_extra"
+                    )
+                break
     return faults
 
 

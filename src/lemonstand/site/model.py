@@ -25,6 +25,9 @@ MIN_MESSAGE_SIZE = 64 * 1024
 MAX_DEVICES = 64
 """Devices per user a connection limit may be sized for; more would undo the limit."""
 
+FOREIGN_TABLE = r"^(ip|ip6|inet|arp|netdev|legacy-ip|legacy-ip6) [^\s]+$"
+"""A table as preflight names it: family and name; `legacy-` for those of xtables."""
+
 
 def is_host_name(text: str) -> bool:
     """Whether a text is a host name with a domain (RFC 1123 section 2.1, lower case)."""
@@ -210,6 +213,9 @@ class HostSettings(Strict):
     ntp_servers: tuple[IPv4Address | IPv6Address, ...] = Field((), description="addresses of time servers")
     dns_resolvers: tuple[IPv4Address | IPv6Address, ...] = Field((), description="addresses of resolvers")
     clock_is_ours: StrictBool = Field(True, description="false where the host may not set its clock, in a container")
+    foreign_tables: tuple[Annotated[str, Field(pattern=FOREIGN_TABLE)], ...] = Field(
+        (), description="nftables tables of others that may drop or translate: a list such as [inet f2b-table]; each is for you to judge"
+    )
     user_passwords: dict[str, SecretStr] = Field({}, description="{login name: password} to seed the directory with; from a vault")
 
 
