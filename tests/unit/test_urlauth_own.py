@@ -109,6 +109,13 @@ class Bench:
                 self.heard.append(line)
                 session.sendall(b"OK\n")
 
+    def access(self) -> None:
+        """Says who asks, and waits until the worker knows."""
+        said = b""
+        self.control.sendall(ACCESS)
+        while said.count(b"OK\n") < 2:
+            said += self.control.recv(4096)
+
     def close(self) -> None:
         for each in (self.control, self.session, self._listening):
             each.close()
@@ -135,7 +142,7 @@ def test_the_users_own_reaches_the_worker(bench: Bench) -> None:
 
 
 def test_anothers_does_not_and_the_session_goes_on(bench: Bench) -> None:
-    bench.control.sendall(ACCESS)
+    bench.access()
     bench.session.sendall(b"USER\tbob@lemon.test\n")
     assert bench.session.recv(4096) == b"OK\n"
     bench.session.sendall(b"URL\timap://x/\n")
@@ -149,10 +156,7 @@ def test_anothers_does_not_and_the_session_goes_on(bench: Bench) -> None:
 
 def test_a_line_without_end_ends_the_session(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "LONGEST_LINE", 1000)
-    said = b""
-    bench.control.sendall(ACCESS)
-    while said.count(b"OK\n") < 2:
-        said += bench.control.recv(4096)
+    bench.access()
     bench.session.sendall(b"URL\t" + b"x" * 2000)
     assert bench.session.recv(4096) == b""
 
