@@ -85,7 +85,8 @@ def test_what_sieve_sends_counts_apart(service: ModuleType) -> None:
     submitted = {"protocol_state": "RCPT", "sasl_username": ALICE, "sender": ALICE, "client_address": "192.0.2.1"}
     sent_on = {"protocol_state": "RCPT", "sasl_username": "", "sender": "Alice@lemon.test", "client_address": "10.0.0.4"}
     null = {**sent_on, "sender": ""}
-    for request, fits in ((submitted, 1), (sent_on, 1), ({**sent_on, "sender": BOB}, 1), (null, 3), ({**null, "client_address": "fd00::4"}, 3)):
+    counts = ((submitted, 1), (sent_on, 1), ({**sent_on, "sender": BOB}, 1), (null, 3), ({**null, "client_address": "fd00::4"}, 3))
+    for request, fits in counts:
         answers = [service.answer(limits, {**request, "instance": str(number)}, 3) for number in range(fits + 1)]
         assert answers[:-1] == ["DUNNO"] * fits
         assert answers[-1].startswith("450 4.7.1 "), request

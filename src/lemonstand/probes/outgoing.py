@@ -165,8 +165,6 @@ def script_for(offered: list[str], mailbox: str, inside: str, outside: str) -> s
         when("copy", f'redirect :copy "{inside}";')
     if "reject" in known:
         when("reject", 'reject "not wanted";')
-    if "ereject" in known:
-        when("ereject", 'ereject "not wanted";')
     if "vacation" in known:
         when("vacation", f'vacation :days 1 :handle "{secrets.token_hex(8)}" :subject "Away" "I am away until Monday.";')
     if "enotify" in known:
@@ -190,64 +188,19 @@ def sieve_actions(door: Door, account: Account, other: Account, outside: str, *,
     Returns:
         `offered`, `put`, `active`, `sent` (reply by message), and `seen`: by action, what was found where.
     """
-    user, box = account["user"], f"probe-{secrets.token_hex(6)}"
-    local, _, domain = user.partition("@")
+    box = f"probe-{secrets.token_hex(6)}"
     probing = Sieve.open(door, account)
     offered = probing.offered
     probing.quit()
-    text = script_for(offered, box, other["user"], outside)
-    seen: dict[str, Any] = {}
-    with _script(door, account, text) as said:
-        session = Smtp.open(door, other)
-        idents, sent = {}, {}
-
-        def send(case: str, subject: str, to: str, headers: str = "", sender: str | None = None) -> None:
-            sample = message(other["user"], to, subject=subject, headers=headers)
-            reply = session.envelope(other["user"] if sender is None else sender, [to])
-            sent[case] = (session.data(sample.data) if reply.ok else reply).plain()
-            idents[case] = sample.ident
-
-        for subject in (
-            "keep", "discard", "fileinto", "flag", "redirect", "redirect outside", "redirect nowhere", "copy", "reject", "ereject",
-            "notify", "editheader",
-        ):  # fmt: skip
-            send(subject, subject, user)
-        send("vacation to a list", "vacation", user, headers="List-Id: <list.example.invalid>\r\n")
-        send("vacation to a machine", "vacation", user, headers="Auto-Submitted: auto-generated\r\n")
-        send("vacation without sender", "vacation", user, sender="")
-        send("reject without sender", "reject", user, sender="")
-        send("vacation", "vacation", user)
-        session.quit()
-        mine, theirs = Imap.open(door, account), Imap.open(door, other)
-
-        def arrives(where: Imap, case: str, *, report: bool = False, seconds: float = within) -> dict[str, Any]:
-            return wait_in(where, idents[case], seconds, report=report)
-
-        seen["keep"] = arrives(mine, "keep")
-        seen["flag"] = _found(mine, f'HEADER Message-ID "{idents["flag"]}"', within)
-        seen["notify kept"], seen["editheader"] = arrives(mine, "notify"), arrives(mine, "editheader")
-        seen["copy"], seen["copy kept"] = arrives(theirs, "copy"), arrives(mine, "copy")
-        seen["redirect"] = arrives(theirs, "redirect")
-        seen["redirect nowhere"] = arrives(mine, "redirect nowhere")
-        seen["reject"], seen["ereject"] = (arrives(theirs, case, report=True) for case in ("reject", "ereject"))
-        seen["reject without sender"] = arrives(mine, "reject without sender", seconds=1)
-        seen["vacation"] = _found(theirs, f'HEADER In-Reply-To "{idents["vacation"]}"', within)
-        seen["vacation kept"] = arrives(mine, "vacation")
-        seen["notify"] = _found(theirs, f'BODY "lemonstand {box}"', within) or _found(theirs, f'SUBJECT "lemonstand {box}"', 0)
-        seen["fileinto"] = bool(_found(mine, f'HEADER Message-ID "{idents["fileinto"]}"', within, box))
-        for case in ("discard", "redirect"):
-            seen[f"{case} left in INBOX"] = bool(_found(mine, f'HEADER Message-ID "{idents[case]}"', 0))
-        for case in ("vacation to a list", "vacation to a machine", "vacation without sender"):
-            seen[f"{case} kept"] = arrives(mine, case)
-            seen[case] = bool(_found(theirs, f'HEADER In-Reply-To "{idents[case]}"', 0))
-        mine.command("SELECT INBOX")
-        mine.command("DELETE", box)
-        mine.quit()
-        theirs.quit()
+    with _script(door, account, script_for(offered, box, other["user"], outside)) as said:
+        sent, idents = _send(door, other, account["user"])
+        seen = _effects(door, account, other, idents, box=box, within=within)
+    local, _, domain = account["user"].partition("@")
     for number, to in enumerate([f"{local}+tag@{domain}", *aliases]):
+        # A vacation of its own each: one is not told twice.
         with _script(door, account, script_for(offered, box, other["user"], outside)):
-            session = Smtp.open(door, other)
             sample = message(other["user"], to, subject="vacation")
+            session = Smtp.open(door, other)
             reply = session.envelope(other["user"], [to])
             sent[f"vacation to {to}"] = (session.data(sample.data) if reply.ok else reply).plain()
             session.quit()
@@ -257,6 +210,58 @@ def sieve_actions(door: Door, account: Account, other: Account, outside: str, *,
             theirs.quit()
             mine.quit()
     return {"offered": offered, "put": said["put"], "active": said["active"], "sent": sent, "idents": idents, "seen": seen}
+
+
+def _send(door: Door, sender: Account, user: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """A message for each action of `script_for`: its reply and its Message-ID, by name."""
+    session = Smtp.open(door, sender)
+    sent: dict[str, Any] = {}
+    idents: dict[str, str] = {}
+    cases = {
+        name: (name, "", sender["user"])
+        for name in (
+            "keep", "discard", "fileinto", "flag", "redirect", "redirect outside", "redirect nowhere", "copy", "reject", "notify",
+            "editheader",
+        )
+    } | {
+        "vacation to a list": ("vacation", "List-Id: <list.example.invalid>\r\n", sender["user"]),
+        "vacation to a machine": ("vacation", "Auto-Submitted: auto-generated\r\n", sender["user"]),
+        "vacation without sender": ("vacation", "", ""),
+        "vacation": ("vacation", "", sender["user"]),
+    }  # fmt: skip
+    for name, (subject, headers, envelope) in cases.items():
+        sample = message(sender["user"], user, subject=subject, headers=headers)
+        reply = session.envelope(envelope, [user])
+        sent[name], idents[name] = (session.data(sample.data) if reply.ok else reply).plain(), sample.ident
+    session.quit()
+    return sent, idents
+
+
+def _effects(door: Door, account: Account, other: Account, idents: dict[str, str], *, box: str, within: float) -> dict[str, Any]:
+    """What came of the messages of `_send`, at the account and at the other."""
+    mine, theirs = Imap.open(door, account), Imap.open(door, other)
+    seen: dict[str, Any] = {}
+    for case, message_of, where in (
+        ("keep", "keep", mine), ("notify kept", "notify", mine), ("editheader", "editheader", mine), ("copy", "copy", theirs),
+        ("copy kept", "copy", mine), ("redirect", "redirect", theirs), ("redirect nowhere", "redirect nowhere", mine),
+        ("vacation kept", "vacation", mine),
+    ):  # fmt: skip
+        seen[case] = wait_in(where, idents[message_of], within)
+    seen["reject"] = wait_in(theirs, idents["reject"], within, report=True)
+    seen["flag"] = _found(mine, f'HEADER Message-ID "{idents["flag"]}"', within)
+    seen["vacation"] = _found(theirs, f'HEADER In-Reply-To "{idents["vacation"]}"', within)
+    seen["notify"] = _found(theirs, f'OR BODY "lemonstand {box}" SUBJECT "lemonstand {box}"', within)
+    seen["fileinto"] = _found(mine, f'HEADER Message-ID "{idents["fileinto"]}"', within, box)
+    for case in ("discard", "redirect"):
+        seen[f"{case} left in INBOX"] = _found(mine, f'HEADER Message-ID "{idents[case]}"', 0)
+    for case in ("vacation to a list", "vacation to a machine", "vacation without sender"):
+        seen[f"{case} kept"] = wait_in(mine, idents[case], within)
+        seen[case] = _found(theirs, f'HEADER In-Reply-To "{idents[case]}"', 0)
+    mine.command("SELECT INBOX")
+    mine.command("DELETE", box)
+    mine.quit()
+    theirs.quit()
+    return seen
 
 
 def _found(session: Imap, what: str, within: float, box: str = "INBOX") -> dict[str, Any] | None:
