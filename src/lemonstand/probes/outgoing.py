@@ -87,12 +87,12 @@ def bare(door: Door, account: Account, recipient: str, lacking: list[str], *, nu
 
 
 def receipts_to_many(door: Door, account: Account, recipients: list[str]) -> dict[str, Any]:
-    """The null sender with several recipients, which no receipt has (RFC 8098 section 3): the last reply. Nothing is sent."""
+    """The null sender with several recipients, which no receipt has (RFC 8098 section 3): the last reply, which should be a refusal."""
     session = Smtp.open(door, account)
     reply = session.envelope("", recipients)
     if reply.ok:
-        reply = session.command("DATA")
-    session.wire.close()
+        reply = session.data(message(account["user"], recipients[0]).data)
+    session.quit()
     return reply.plain()
 
 
