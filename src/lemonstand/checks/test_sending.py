@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lemonstand.checks import expect, not_measurable
-from lemonstand.checks.conftest import Measure
+from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors
 from lemonstand.checks.inner import inner_names
 from lemonstand.checks.once import Once
@@ -171,6 +171,52 @@ def test_many_tagged_addresses_arrive(prober: Prober, vantage: str, doors: Doors
     )
     measure("copies", got["copies"])
     expect(got["copies"] == TAGS, "some of a user's addresses wait", seen=got["copies"], expected=TAGS)
+
+
+@pytest.fixture(scope="session")
+def lab_only(site: Site) -> None:
+    """The relay is taken away from users in labs only.
+
+    Raises:
+        NotMeasurable: the site is real.
+    """
+    if not site.is_lab:
+        not_measurable("the relay is taken away from users in labs only")
+
+
+BROKEN = {
+    "the relay is away": ("systemctl stop postfix", "systemctl start postfix"),
+    "the relay has no TLS": (
+        "cp -p /etc/postfix/master.cf /run/master.cf.true; sed -i s/smtpd_tls_security_level=encrypt/smtpd_tls_security_level=none/ "
+        "/etc/postfix/master.cf; systemctl reload postfix",
+        "cp -p /run/master.cf.true /etc/postfix/master.cf; systemctl reload postfix",
+    ),
+}
+"""What keeps a store from its relay: how it is done and undone."""
+
+
+@pytest.mark.disruptive
+@pytest.mark.control("LEM-8-24")
+@pytest.mark.parametrize("how", sorted(BROKEN))
+def test_a_relay_in_trouble_is_told(
+    lab_only: None, site: Site, prober: Prober, host: HostFactory, vantage: str, *, doors: Doors, accounts: list[Account], how: str,
+    measure: Measure,
+) -> None:  # fmt: skip
+    """A client logs in, is told to try later and why, and keeps its message; once the relay is back the same message goes."""
+    relay = host(site.group("relays")[0].name)
+    break_it, mend = BROKEN[how]
+    order = {"door": doors(), "account": accounts[0], "recipient": accounts[1]["user"]}
+    try:
+        relay.run(f"{break_it}; sleep 1")
+        told = prober.ask(vantage, "deliver", **order)
+    finally:
+        relay.run(f"{mend}; sleep 1")
+    measure("told", f"{told['code']} {told['text']}")
+    expect(400 <= told["code"] < 500, "a relay in trouble is a hang-up, or mail is taken that can't leave", seen=told, expected="4xx")
+    sent = prober.ask(vantage, "deliver", **order)
+    expect(sent["code"] == 250, "mail does not leave once the relay is back", seen=sent, expected=250)
+    got = prober.ask(vantage, "wait-for", door=doors(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    expect(got["seconds"] is not None, "mail does not arrive once the relay is back", seen="nothing", expected="it does")
 
 
 def _names_nothing_inside(site: Site, header: str) -> None:

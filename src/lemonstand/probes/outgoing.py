@@ -111,7 +111,8 @@ def to_tags(door: Door, account: Account, recipient: str, count: int) -> dict[st
 def copies(door: Door, account: Account, name: str, count: int, within: float) -> dict[str, Any]:
     """Waits for several copies of one message in INBOX and removes them; `copies` that came within `within` seconds."""
     session = Imap.open(door, account)
-    until, numbers = time.monotonic() + within, []
+    until = time.monotonic() + within
+    numbers: list[str] = []
     try:
         session.command("SELECT INBOX")
         while time.monotonic() < until and len(numbers) < count:
