@@ -50,7 +50,7 @@ def _no_edge(tree: Tree) -> None:
 
 
 def _odd_names(tree: Tree) -> None:
-    tree["all"]["lemonstand_users"][0]["aliases"] = ["a+b_c.d-e@lemon.example", "0@lemon.example"]
+    tree["all"]["lemonstand_users"][0]["aliases"] = ["a&b_c.d-e@lemon.example", "0@lemon.example", "o'x@lemon.example"]
     tree["all"]["lemonstand_mail_domains"] = ["lemon.example", "xn--zitrne-9za.example"]
 
 
@@ -211,6 +211,13 @@ def test_no_secret_is_in_a_file(rendered: dict[str, dict[str, dict[str, str]]]) 
                 assert "correct horse" not in text and "battery staple" not in text, path
 
 
+def test_the_directorys_suffix_follows_nothing(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    for shape, hosts in rendered.items():
+        files = hosts["auth" if "auth" in hosts else "auth1"]
+        assert 'suffix "o=lemonstand"' in files["/etc/ldap/lemonstand.conf"], shape
+        assert '"directory_base_dn": "o=lemonstand"' in files["/etc/lemonstand/ticket/issuer.json"], shape
+
+
 def test_a_user_is_sent_to_his_store(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
     transport = rendered["several"]["relay"]["/etc/postfix/transport"]
     assert "alice@lemon.example lmtp:[192.0.2.140]:24" in transport
@@ -260,3 +267,28 @@ def test_tables_of_connections_grow_with_the_site(rendered: dict[str, dict[str, 
     for name in ("edge", "frontend", "store"):
         assert "nf_conntrack_max = 131072" in rendered["large"][name]["/etc/sysctl.d/60-lemonstand.conf"]
         assert "nf_conntrack_max = 65536" in rendered["plain"][name]["/etc/sysctl.d/60-lemonstand.conf"]
+
+
+LISTENERS = {
+    "frontend": ("/etc/dovecot/dovecot.conf", r"^listen = (.*)$"),
+    "store": ("/etc/dovecot/dovecot.conf", r"^listen = (.*)$"),
+    "relay": ("/etc/postfix/main.cf", r"^inet_protocols = (.*)$"),
+    "auth": ("/etc/lemonstand/ticket/gunicorn.conf.py", r"^bind = (.*)$"),
+}
+EXPECTED = {
+    "ipv4-only": {"frontend": "*", "store": "*", "relay": "ipv4", "auth": '["0.0.0.0:8443"]'},
+    "ipv6-only": {"frontend": "::", "store": "::", "relay": "all", "auth": '["[::]:8443"]'},
+    "plain": {"frontend": "*, ::", "store": "*, ::", "relay": "all", "auth": '["[::]:8443"]'},
+    "mixed": {"frontend": "*, ::", "store": "::", "relay": "all", "auth": '["[::]:8443"]'},
+}
+
+
+@pytest.mark.parametrize("shape", EXPECTED)
+def test_listeners_follow_the_ip_versions_of_a_hosts_legs(rendered: dict[str, dict[str, dict[str, str]]], shape: str) -> None:
+    """A kernel without IPv6 refuses the whole service where one listener asks for it."""
+    for name, (path, form) in LISTENERS.items():
+        assert re.findall(form, rendered[shape][name][path], re.MULTILINE) == [EXPECTED[shape][name]], name
+    services = re.findall(r"^SLAPD_SERVICES=.*$", rendered[shape]["auth"]["/etc/default/slapd"], re.MULTILINE)[0]
+    assert ("[::1]" in services) == (shape != "ipv4-only")
+    networks = re.findall(r"^mynetworks = (.*)$", rendered[shape]["relay"]["/etc/postfix/main.cf"], re.MULTILINE)[0]
+    assert ("[::1]" in networks) == (shape != "ipv4-only")

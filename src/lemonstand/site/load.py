@@ -135,11 +135,13 @@ def _check_names(raw: RawSite) -> Iterator[InputError]:
     known = variables()
     for host in raw.hosts.values():
         foreign = host.values.get(PREFIX + "foreign_variables")
-        allowed = set(foreign) if isinstance(foreign, list) else set()
+        allowed = {str(each) for each in foreign} if isinstance(foreign, list) else set()
         for name in [*host.values, *host.faulty]:
             if name.startswith(PREFIX):
                 if name not in known:
                     yield InputError(f"unknown variable '{name}'", place_of(host, name), suggest(name, known, "remove it"))
+                elif host.faulty.get(name) == "":
+                    continue  # told with the file's other problems
                 elif name in host.faulty:
                     reason = host.faulty[name]
                     remedy = VAULT_HINT if "undecryptable" in reason else "define what the template needs, or correct it"
