@@ -500,6 +500,49 @@ BAD_SITES: tuple[Bad, ...] = (
         SITE_YML,
         "name two",
     ),
+    *(
+        Bad(
+            f"hash that {name}",
+            lambda t, given=given: t["all"]["lemonstand_users"][1].update({"password_hash": given}),  # type: ignore[misc]
+            what,
+            "lemonstand_users[1].password_hash",
+            "lemonstand user hash",
+            "password_hash of bob@lemon.example",
+        )
+        for name, given, what in (
+            ("slapd does not know", "{PBKDF2}100$abc$def", "can't compare hashes of the scheme {PBKDF2}"),
+            ("is cut off", "{SHA512-CRYPT}$6$...", "no hash of that kind, or is cut off"),
+            ("is none", "correct-horse-battery", "this is no hash"),
+            ("is plain text", "{PLAIN}correct horse", "can't compare hashes of the scheme {PLAIN}"),
+            ("is no base64", "{SSHA}correct horse!", "no base64"),
+            ("is too short", "{SSHA}c2FtcGxl", "6 octets"),
+        )
+    ),
+    *(
+        Bad(
+            f"password with {name}",
+            lambda t, typed=typed: t["all"]["lemonstand_user_passwords"].update({"bob@lemon.example": typed}),  # type: ignore[misc]
+            f"lemonstand_user_passwords of bob@lemon.example: the password holds {what}",
+            "lemonstand_user_passwords",
+            "another first password",
+        )
+        for name, typed, what in (
+            ("a variation selector", "correct \u2764\ufe0f horse battery", "U+FE0F VARIATION SELECTOR-16"),
+            ("a joiner", "family \U0001f468\u200d\U0001f469 horse", "U+200D ZERO WIDTH JOINER"),
+            ("a soft hyphen", "correct\u00adhorse battery", "U+00AD SOFT HYPHEN"),
+            ("a tabulator", "correct\thorse battery", "a control character"),
+        )
+    ),
+    Bad(
+        "two directories",
+        lambda t: t["hosts"]["all"]["children"]["auths"]["hosts"].update(
+            auth2=host(21, auth=leg("auth0", "192.0.2.76", "2001:db8:3::11")),
+        ),
+        "there are 2 auth hosts (auth, auth2)",
+        "hosts.yml (group 'auths')",
+        "leave the one with the accounts",
+        "the group 'auths' has 2 hosts",
+    ),
     Bad(
         "probe user who is none",
         _set("lemonstand_probe_users", ["alice@lemon.example", "blob@lemon.example"]),
@@ -511,7 +554,7 @@ BAD_SITES: tuple[Bad, ...] = (
         "probe user with a hash",
         lambda t: (
             t["all"]["lemonstand_user_passwords"].pop("bob@lemon.example"),
-            t["all"]["lemonstand_users"][1].update({"password_hash": "{SSHA}abcdefgh"}),
+            t["all"]["lemonstand_users"][1].update({"password_hash": "{SSHA}NHqZKoTHLmiSaXSyHEhpbtmBpJdzYWx0"}),
             t["all"].update({"lemonstand_probe_users": ["alice@lemon.example", "bob@lemon.example"]}),
         ),
         "the probe user bob@lemon.example has no password",

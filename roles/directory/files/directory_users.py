@@ -12,36 +12,40 @@ no password is ever an argument; the answer is one JSON object on standard outpu
 import json
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
-from directory_seed import PERSON, SeedError, connect, done_or_error, escape_value, hash_of, wanted_attributes
+from directory_seed import (
+    CONFIGURATION,
+    SeedError,
+    add_person,
+    configured_suffix,
+    connect,
+    done_or_error,
+    escape_value,
+    hash_of,
+    prepare,
+    remember,
+)
 
-CONFIGURATION = Path("/etc/ldap/lemonstand.conf")
 LOCKED_BY_OPERATOR = "000001010000Z"
 """The value that locks until somebody unlocks (slapo-ppolicy(5))."""
-LONGEST_PASSWORD = 512
-"""Characters; the issuer refuses more unasked."""
 
 
 def configuration(text: str) -> tuple[str, dict[str, int]]:
     """Return the base of all entries and the cost of a hash, as slapd is configured."""
-    suffix = re.search(r'^suffix\s+"?([^"\n]+)"?\s*$', text, re.MULTILINE)
+    suffix = configured_suffix(text)
     cost = re.search(r"^moduleload\s+argon2\s+m=(\d+)\s+t=(\d+)\s+p=(\d+)", text, re.MULTILINE)
     if not suffix or not cost:
         raise SeedError(f"{CONFIGURATION} names no suffix or no cost of a hash; apply the site first")
-    return suffix.group(1), dict(zip(("memory_kib", "iterations", "parallelism"), map(int, cost.groups()), strict=True))
+    return suffix, dict(zip(("memory_kib", "iterations", "parallelism"), map(int, cost.groups()), strict=True))
 
 
 def check_password(password: str, name: str, least: int) -> None:
-    """Refuse what the policy refuses. slapd itself asks nothing of an administrator."""
-    if len(password) < least:
-        raise SeedError(f"the password has {len(password)} characters; the policy asks for {least}")
-    if len(password) > LONGEST_PASSWORD:
-        raise SeedError(f"the password has more than {LONGEST_PASSWORD} characters")
-    if any(ord(each) < 32 or ord(each) == 127 for each in password):
-        raise SeedError("the password holds a control character, which clients can't send")
-    if name.partition("@")[0].lower() in password.lower() and len(password) < 2 * least:
+    """Refuse what the policy refuses, of the password as it will be stored. slapd itself asks nothing of an administrator."""
+    prepared = prepare(password)
+    if len(prepared) < least:
+        raise SeedError(f"the password has {len(prepared)} characters; the policy asks for {least}")
+    if name.partition("@")[0].lower() in prepared.lower() and len(prepared) < 2 * least:
         raise SeedError("the password holds the user's name")
 
 
@@ -102,11 +106,8 @@ class Accounts:
         if found is not None:
             self._modify(name, {"userPassword": [("MODIFY_REPLACE", [hashed])]})
             return "password set"
-        wanted = wanted_attributes({"name": name, "store": store, "aliases": aliases})
-        entry = {key: values for key, values in wanted.items() if values}
-        entry |= {"uid": [name], "cn": [name], "sn": [name], "userPassword": [hashed]}
-        self._connection.add(self._dn(name), PERSON, entry)
-        done_or_error(self._connection, f"adding {name}")
+        add_person(self._connection, self._dn(name), {"name": name, "store": store, "aliases": aliases}, hashed)
+        remember(self._base, {name})
         return "added"
 
     def passwd(self, name: str, password: str) -> str:
@@ -130,8 +131,9 @@ class Accounts:
         return "unlocked"
 
     def delete(self, name: str) -> str:
-        """Remove the account; mail is not the directory's."""
+        """Remove the account; mail is not the directory's. Its name is remembered: no seed brings its first password back."""
         self._known(name)
+        remember(self._base, {name})
         self._connection.delete(self._dn(name))
         done_or_error(self._connection, f"deleting {name}")
         return "deleted"

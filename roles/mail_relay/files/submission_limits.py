@@ -25,7 +25,7 @@ MOST_ROWS = 100_000
 KINDS = ("messages", "recipients")
 WIDE = 20
 """How many times the limits for logins that are named: accounts of checks, which verify a site several times an hour."""
-_LOGGABLE = re.compile(r"[^A-Za-z0-9.@+_=-]")
+_LOGGABLE = re.compile(r"[^A-Za-z0-9.@+_='&-]")
 
 
 class Limits:

@@ -77,12 +77,14 @@ class Hosts:
             raise LemonstandError(f"{command[0]} failed: {said[:300]}", host, remedy)
         return done.stdout
 
-    def run_on(self, hosts: Sequence[str], command: Sequence[str], *, codes: tuple[int, ...] = (0,)) -> dict[str, str | LemonstandError]:
+    def run_on(
+        self, hosts: Sequence[str], command: Sequence[str], given: str = "", *, codes: tuple[int, ...] = (0,)
+    ) -> dict[str, str | LemonstandError]:
         """Runs a command on several hosts at once; an error is returned in its place, so that one host's trouble stops no other."""
 
         def one(host: str) -> str | LemonstandError:
             try:
-                return self.run(host, command, codes=codes)
+                return self.run(host, command, given, codes=codes)
             except LemonstandError as error:
                 return error
 

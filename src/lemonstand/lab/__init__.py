@@ -296,18 +296,24 @@ def _seed(topology: Topology, folder: Path) -> None:
     (folder / "ssh" / "config").write_text("".join(blocks), encoding="ascii")
     passwords = folder / "secrets" / "passwords.yml"
     known_passwords: dict[str, str] = yaml.safe_load(passwords.read_text(encoding="utf-8")) if passwords.exists() else {}
-    for user in _demo_users():
-        known_passwords.setdefault(user, secrets.token_urlsafe(12))
+    users, probes = _demo_users()
+    for user in users:
+        # What checks type as one of their users has letters with two spellings, and some that a step on the way might take for its own.
+        odd = " Gr\u00f6\u00dfe 1\u00aa\u00b4 100%u" if probes and user == probes[-1] else ""
+        known_passwords.setdefault(user, secrets.token_urlsafe(12) + odd)
     passwords.touch(mode=0o600)
     passwords.write_text(yaml.safe_dump(known_passwords), encoding="utf-8")
 
 
-def _demo_users() -> list[str]:
+def _demo_users() -> tuple[list[str], list[str]]:
+    """The users of the lab's inventory, and those that checks log in as."""
     users: list[str] = []
+    probes: list[str] = []
     for path in sorted(data_dir("inventories").glob("lab/group_vars/all/*.yml")):
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         users += [user["name"] for user in data.get("lemonstand_users", [])]
-    return users
+        probes += data.get("lemonstand_probe_users", [])
+    return users, probes
 
 
 def _start(topology: Topology, host: str, base: images.Base, log: Path) -> str:

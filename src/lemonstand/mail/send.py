@@ -50,23 +50,31 @@ def compose(sender: str, recipients: Sequence[str], subject: str, body: str, att
         attachments: files to attach.
 
     Raises:
-        InputError: an address or a subject that can't stand in a header.
+        InputError: an address or a subject that can't stand in a header, or text that is no UTF-8.
     """
+    for address in (sender, *recipients):
+        if not address.isascii():
+            raise InputError(
+                f"'{address}' is no address this site can send from or to", "--from, --to", "write it in ASCII (a domain as xn--…)"
+            )
     message = EmailMessage()
     try:
+        subject.encode("utf-8")  # or the header would be of an unknown character set
         message["From"] = sender
         message["To"] = ", ".join(recipients)
         message["Subject"] = subject
+        message["Date"] = formatdate(localtime=True)
+        message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or None)
+        message.set_content(body + "\n")
+        for path in attachments:
+            kind, encoding = mimetypes.guess_type(path.name)
+            main, _, sub = (kind if kind and not encoding else "application/octet-stream").partition("/")
+            message.add_attachment(path.read_bytes(), maintype=main, subtype=sub, filename=path.name)
+        return message.as_string()
+    except UnicodeError:
+        raise InputError("this is no UTF-8", "--subject, --body, --attach", "give text and names of files in UTF-8") from None
     except ValueError as error:
         raise InputError(f"this can't stand in a header: {error}", "--from, --to, --subject", "leave out line breaks") from None
-    message["Date"] = formatdate(localtime=True)
-    message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or None)
-    message.set_content(body + "\n")
-    for path in attachments:
-        kind, encoding = mimetypes.guess_type(path.name)
-        main, _, sub = (kind if kind and not encoding else "application/octet-stream").partition("/")
-        message.add_attachment(path.read_bytes(), maintype=main, subtype=sub, filename=path.name)
-    return message.as_string()
 
 
 def send(order: Order, lab: str | None) -> str:

@@ -334,7 +334,11 @@ def _causes(error: BaseException) -> list[BaseException]:
 def main() -> None:
     """Prints the inventory named on the command line as JSON."""
     os.umask(0o077)
-    json.dump(read(Path(sys.argv[1]), Path(sys.argv[2])), sys.stdout)
+    # Ansible and its plugins may say what they like: the answer goes where nothing else is written to.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    with answer:
+        json.dump(read(Path(sys.argv[1]), Path(sys.argv[2])), answer)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from lemonstand.policy import Flows, Timers
 from lemonstand.policy.controls import load_controls
 from lemonstand.policy.families import families_of
 from lemonstand.policy.flows import ENDPOINTS
+from lemonstand.policy.names import load_names
 from lemonstand.policy.waivers import load_waivers
 from lemonstand.site.fields import place_of, suggest
 from lemonstand.site.model import (
@@ -29,6 +30,7 @@ from lemonstand.site.model import (
     Zone,
 )
 from lemonstand.site.raw import RawHost, RawSite
+from lemonstand.site.seeds import hash_fault, password_fault
 from lemonstand.site.shipped import filter_plugin
 
 INNER_ZONES = ("dmz", "auth", "store", "management")
@@ -92,6 +94,18 @@ def groups_are_filled(draft: Draft) -> Iterator[InputError]:
             )
 
 
+def one_directory(draft: Draft) -> Iterator[InputError]:
+    """There is one auth host: the directory has no replication, and two of them would not know each other's passwords and locks."""
+    auths = draft.members("auths")
+    if len(auths) > 1:
+        yield InputError(
+            f"there are {len(auths)} auth hosts ({', '.join(auths)}), each with a directory of its own: "
+            "a password set or a lock put on one would not count on the other",
+            f"{draft.raw.folder}/hosts.yml (group 'auths')",
+            f"leave the one with the accounts in 'auths' and remove {' and '.join(auths[1:])}, or whichever is new",
+        )
+
+
 def one_role_a_host(draft: Draft) -> Iterator[InputError]:
     """No host has two roles: mailboxes, credentials and the DMZ would share a machine."""
     for name, host in draft.raw.hosts.items():
@@ -104,6 +118,39 @@ def one_role_a_host(draft: Draft) -> Iterator[InputError]:
             known = ", ".join((*ROLE_GROUPS, *OUTER_GROUPS))
             remedy = suggest(host.groups[0] if host.groups else "", (*ROLE_GROUPS, *OUTER_GROUPS), f"put it into one of {known}")
             yield InputError(f"host {name} has no role", f"{draft.raw.folder}/hosts.yml (host {name})", remedy)
+
+
+def hosts_have_names(draft: Draft) -> Iterator[InputError]:
+    """Each host's name makes an inner name that stands in certificates, tickets and host files, and that nothing else has."""
+    internal = draft.settings.get("internal_domain")
+    names = load_names()
+    members = {name: f"{name}.{internal}" for group in ROLE_GROUPS for name in draft.members(group)}
+    public = {draft.settings.get(key): f"{PREFIX}{key}" for key in ("public_name", "mx_name")}
+    for name, inner in members.items():
+        where = f"{draft.raw.folder}/hosts.yml (host {name})"
+        fault = names.host_fault(name, internal or "")
+        if fault:
+            what, _, remedy = fault.partition("; ")
+            yield InputError(f"host {name}: {what}", where, remedy)
+            continue
+        taken = next((public[text] for text in (name, inner) if text in public), None)
+        taken = taken or next((f"the inner name of host {other}" for other, text in members.items() if text == name), None)
+        if taken is not None and internal is not None:
+            yield InputError(f"host {name}: its name or its inner name {inner} is {taken} too", where, "give the host a name of its own")
+
+
+def domains_are_sound(draft: Draft) -> Iterator[InputError]:
+    """Each mail domain is there once, and none is the relay's own name, whose mail the relay keeps for itself."""
+    domains = draft.settings.get("mail_domains") or ()
+    for number, domain in enumerate(domains):
+        if domain in domains[:number]:
+            yield InputError(f"the mail domain {domain} is there twice", draft.at("mail_domains", number), "keep one of the two")
+        if domain == draft.settings.get("mx_name"):
+            yield InputError(
+                f"the mail domain {domain} is {PREFIX}mx_name too, so the relay would take its users for unknown ones",
+                draft.at("mail_domains", number),
+                "give the relay another name",
+            )
 
 
 def zones_are_declared(draft: Draft) -> Iterator[InputError]:
@@ -263,6 +310,30 @@ def users_have_a_password(draft: Draft) -> Iterator[InputError]:
                 draft.at("user_passwords", host=host),
                 suggest(name, names, "remove it"),
             )
+
+
+def seeds_open_something(draft: Draft) -> Iterator[InputError]:
+    """What the directory is seeded with can be compared and typed: else everything looks right and nobody gets in."""
+    for number, user in enumerate(draft.settings.get("users") or ()):
+        fault = hash_fault(user.password_hash) if user.password_hash is not None else None
+        if fault:
+            yield InputError(
+                f"{PREFIX}users[{number}].password_hash of {user.name}: {fault}",
+                draft.at("users", number, "password_hash"),
+                f"make one with `lemonstand user hash`, or give a first password in {PREFIX}user_passwords, from a vault",
+            )
+    judged: set[tuple[str, str]] = set()  # every host has them all
+    for host, values in draft.hosts.items():
+        for name, secret in values.get("user_passwords", {}).items():
+            password = secret.get_secret_value()
+            fault = password_fault(password) if (name, password) not in judged else None
+            judged.add((name, password))
+            if fault:
+                yield InputError(
+                    f"{PREFIX}user_passwords of {name}: {fault}",
+                    draft.at("user_passwords", name, host=host),
+                    "give another first password",
+                )
 
 
 def probe_users_can_log_in(draft: Draft) -> Iterator[InputError]:
@@ -699,6 +770,8 @@ def acme_can_work(draft: Draft) -> Iterator[InputError]:
 RULES: tuple[Rule, ...] = (
     groups_are_filled,
     one_role_a_host,
+    hosts_have_names,
+    one_directory,
     zones_are_declared,
     hosts_stand_at_home,
     hosts_stay_in_one_zone,
@@ -706,8 +779,10 @@ RULES: tuple[Rule, ...] = (
     addresses_are_unique,
     public_address_is_on_the_edge,
     names_differ,
+    domains_are_sound,
     users_are_sound,
     users_have_a_password,
+    seeds_open_something,
     probe_users_can_log_in,
     flows_are_known,
     waivers_are_known,
