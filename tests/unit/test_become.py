@@ -26,7 +26,7 @@ from lemonstand.deploy import repeat_command, run_playbook
 from lemonstand.errors import InputError, LemonstandError
 from sample_site import Tree, member, sound_site, write_site
 
-WORD = "sword'f$h \"4711\""
+WORD = 'sword\'f$h "4711"'
 SUDO = r"""#!/bin/sh
 # Stands for sudo: asks for a password unless $NOPASSWD, refuses with -n, reads standard input octet by octet with -S.
 ask=yes; [ -n "$NOPASSWD" ] && ask=
@@ -65,7 +65,7 @@ def over_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def way(password: str = "") -> Connection:
     """A host that is reached as an ordinary user."""
-    return connection("auth", {"ansible_user": "ops", "password": password}, Path("/tmp"))
+    return connection("auth", {"ansible_user": "ops", "password": password}, Path("sockets"))
 
 
 def run(line: str, given: str) -> subprocess.CompletedProcess[str]:
@@ -189,7 +189,9 @@ def test_variables_of_the_command_line_count_as_the_inventory_s(tmp_path: Path) 
     assert "LEMONSTAND_EXTRA_VARS" not in os.environ
 
 
-@pytest.mark.parametrize("text", ["nonsense", "@/nowhere", "@/dev/zero", "[1, 2", "{a: {", "1=2", "lemonstand_tls_profile=sloppy", "foreign=1"])
+@pytest.mark.parametrize(
+    "text", ["nonsense", "@/nowhere", "@/dev/zero", "[1, 2", "{a: {", "1=2", "lemonstand_tls_profile=sloppy", "foreign=1"]
+)
 def test_variables_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
     folder = write_site(tmp_path / "site", sound_site())
     done = CliRunner().invoke(cli.main, ["check", "--site", str(folder), "-e", text])
@@ -220,8 +222,8 @@ def test_password_files_that_are_none(tmp_path: Path, kind: str, option: str, mo
     path = tmp_path / "word"
     make: dict[str, Any] = {
         "gone": lambda: None,
-        "empty": lambda: path.touch(),
-        "directory": lambda: path.mkdir(),
+        "empty": path.touch,
+        "directory": path.mkdir,
         "pipe of nobody": lambda: os.mkfifo(path),
         "device": lambda: path.symlink_to("/dev/zero"),
         "link to itself": lambda: path.symlink_to(path),

@@ -100,7 +100,9 @@ def started(project: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
         process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGABRT], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGABRT], ids=lambda each: each.name
+)
 def test_no_ansible_outlives_its_command(started: tuple[Path, subprocess.Popen[bytes]], number: signal.Signals) -> None:
     project, process = started
     tasks = _asleep(project)
@@ -132,7 +134,7 @@ def test_a_killed_keeper_takes_ansible_along(started: tuple[Path, subprocess.Pop
 def test_a_closed_terminal_ends_the_run(project: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:
-        os.execv(sys.executable, [sys.executable, "-c", PROGRAM, str(project)])
+        os.execv(sys.executable, [sys.executable, "-c", PROGRAM, str(project)])  # noqa: S606 - into a terminal of its own
     tasks = _asleep(project)
     os.close(terminal)
     assert _until(tasks) == []
@@ -141,7 +143,9 @@ def test_a_closed_terminal_ends_the_run(project: Path) -> None:
 
 
 def test_nohup_means_what_it_says(project: Path) -> None:
-    (project / "sleeps.yml").write_text((project / "sleeps.yml").read_text(encoding="ascii").replace("sleep 300", "sleep 3"), encoding="ascii")
+    (project / "sleeps.yml").write_text(
+        (project / "sleeps.yml").read_text(encoding="ascii").replace("sleep 300", "sleep 3"), encoding="ascii"
+    )
     process = subprocess.Popen(["nohup", sys.executable, "-c", PROGRAM, str(project)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _asleep(project)
     process.send_signal(signal.SIGHUP)
@@ -149,7 +153,9 @@ def test_nohup_means_what_it_says(project: Path) -> None:
 
 
 def test_nobody_reads_the_display(project: Path) -> None:
-    (project / "sleeps.yml").write_text((project / "sleeps.yml").read_text(encoding="ascii").replace("sleep 300", "sleep 0"), encoding="ascii")
+    (project / "sleeps.yml").write_text(
+        (project / "sleeps.yml").read_text(encoding="ascii").replace("sleep 300", "sleep 0"), encoding="ascii"
+    )
     reading, writing = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(project)], stdout=writing, stderr=subprocess.DEVNULL)
     os.close(writing)

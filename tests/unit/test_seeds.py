@@ -283,7 +283,9 @@ def test_a_deleted_account_does_not_get_its_first_password_back(host: Path) -> N
     SEED.seed(_order(ALICE), directory)
     again = SEED.seed(_order(ALICE, BOB), directory)
     assert f"notice: user {BOB} had an account before, so the first password does not count: lemonstand user add {BOB}" in again
-    assert directory.password(BOB) is None
+    assert "the first password" not in str(directory.entries[f"uid={BOB},ou=people,o=lemonstand"])
+    assert directory.entries[f"uid={BOB},ou=people,o=lemonstand"]["description"] == [SEED.NO_PASSWORD]
+    assert directory.password(BOB) is not None, "refusing it costs a hash"
     assert SEED.seed(_order(ALICE, BOB), directory) == []
 
 

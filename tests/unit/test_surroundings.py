@@ -63,7 +63,8 @@ def _cli(folder: Path, habits: dict[str, str], *words: str) -> subprocess.Comple
     plain = {name: value for name, value in os.environ.items() if name in {"PATH", "LEMONSTAND_STATE", "LEMONSTAND_CACHE"}}
     return subprocess.run(
         [str(Path(sys.executable).parent / "lemonstand"), *words],
-        check=False, capture_output=True, text=True, errors="replace", timeout=120, cwd=folder, env={**plain, "HOME": str(folder), **habits},
+        check=False, capture_output=True, text=True, errors="replace", timeout=120, cwd=folder,
+        env={**plain, "HOME": str(folder), **habits},
     )  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def test_no_name_of_theirs_is_handed_on(names: dict[str, str]) -> None:
     finally:
         os.environ.clear()
         os.environ.update(before)
-    allowed = {*surroundings.PASSWORD_FILES, "LC_ALL", "PYTHONPATH"}
+    allowed = {*surroundings.PASSWORD_FILES, "LC_ALL", "PYTHONPATH", "ANSIBLE_HOME"}
     assert not set(names) & set(found) - allowed
     assert found["LC_ALL"] == found["LANG"] == "C.UTF-8"
 
@@ -141,7 +142,9 @@ def test_a_vault_is_opened_by_the_file_that_was_named(tmp_path: Path) -> None:
     site_file = folder / "group_vars" / "all" / "site.yml"
     site_file.write_text(site_file.read_text(encoding="utf-8").replace("lemonstand_devices_per_user: 4\n", ""), encoding="utf-8")
     vault = [str(Path(sys.executable).parent / "ansible-vault"), "encrypt", "--vault-password-file", str(folder / "word.txt")]
-    subprocess.run([*vault, str(folder / "group_vars" / "all" / "vault.yml")], check=True, capture_output=True, env=surroundings.environment())
+    subprocess.run(
+        [*vault, str(folder / "group_vars" / "all" / "vault.yml")], check=True, capture_output=True, env=surroundings.environment()
+    )
     for habits, words, code in (
         ({"ANSIBLE_VAULT_PASSWORD_FILE": "word.txt"}, (), 0),
         ({}, ("--vault-password-file", "word.txt"), 0),

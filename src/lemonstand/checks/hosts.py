@@ -34,14 +34,12 @@ def reach(way: Connection) -> Any:
         return way.as_root(["/bin/sh", "-c", line]) if way.sudo else str(line)
 
     def run_local(command: str, *args: str) -> Any:
-        line = backend.encode(backend.quote(command, *args))
-        done = subprocess.run(
-            line, shell=True, input=way.given().encode(), capture_output=True, check=False, env=environment()  # noqa: S602 - testinfra quotes
-        )
+        line = backend.quote(command, *args)
+        done = subprocess.run(["sh", "-c", line], input=way.given().encode(), capture_output=True, check=False, env=environment())
         refusal = way.refusal(done.returncode, done.stderr.decode("utf-8", "replace"))
         if refusal:
             raise Invalid(f"{backend.host.name} can't be asked as root: {refusal}; {BECOME_REMEDY}")
-        return backend.result(done.returncode, line, done.stdout, done.stderr)
+        return backend.result(done.returncode, backend.encode(line), done.stdout, done.stderr)
 
     backend.get_command, backend.run_local = get_command, run_local
     return host

@@ -37,6 +37,7 @@ SYSCTLS = [
 ]  # fmt: skip
 UNITS = [
     "dovecot.service",
+    "mailbox-nudge.service",
     "postfix.service",
     "slapd.service",
     "ticket-issuer.service",
@@ -49,7 +50,7 @@ UNIT_PROPERTIES = [
     "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "RuntimeMaxUSec", "RestrictAddressFamilies", "IPAddressDeny",
     "IPAddressAllow", "NoNewPrivileges", "CapabilityBoundingSet", "ProtectHome", "RestrictNamespaces", "MemoryDenyWriteExecute",
     "LimitNOFILE", "TasksMax", "User", "NRestarts", "ActiveEnterTimestamp", "RootDirectory", "ProtectSystem", "PrivateDevices",
-    "LimitCORE", "StateDirectoryMode", "ExecStart",
+    "LimitCORE", "StateDirectoryMode", "Restart", "ExecStart",
 ]  # fmt: skip
 AFTER_A_CRASH = [
     "LoadState", "ActiveState", "Type", "Restart", "RestartUSec", "RestartSteps", "RestartMaxDelayUSec", "StartLimitIntervalUSec",

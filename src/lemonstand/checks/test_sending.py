@@ -99,7 +99,7 @@ def test_mail_sent_on_is_from_the_user(
     sender = re.search(r"^Return-Path: *<([^>]*)>", header, re.MULTILINE | re.IGNORECASE)
     measure("envelope sender", sender.group(1) if sender else "unknown", volatile=False)
     expect(
-        bool(sender) and sender.group(1) == accounts[0]["user"],
+        sender is not None and sender.group(1) == accounts[0]["user"],
         "mail is sent on in another's name", seen=header[:200], expected=accounts[0]["user"],
     )  # fmt: skip
     _names_nothing_inside(site, header)
@@ -205,7 +205,7 @@ def test_a_relay_in_trouble_is_told(
     """A client logs in, is told to try later and why, and keeps its message; once the relay is back the same message goes."""
     relay = host(site.group("relays")[0].name)
     break_it, mend = BROKEN[how]
-    order = {"door": doors(), "account": accounts[0], "recipient": accounts[1]["user"]}
+    order: dict[str, Any] = {"door": doors(), "account": accounts[0], "recipient": accounts[1]["user"]}
     try:
         relay.run(f"{break_it}; sleep 1")
         told = prober.ask(vantage, "deliver", **order)

@@ -22,8 +22,8 @@ import click
 from lemonstand.deploy.run import EXTRA_VARS, SECRET_NAME
 from lemonstand.errors import InputError
 from lemonstand.paths import data_dir
-from lemonstand.site.survey import read_text, shown
 from lemonstand.surroundings import environment
+from lemonstand.survey import read_text, shown
 
 READ_SECONDS = 60
 PIPE_SECONDS = 30
@@ -52,13 +52,24 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--vault-id", "vault_ids", multiple=True, metavar="ID", help="A vault's password: LABEL@FILE or LABEL@prompt."),
         click.option(
-            "--vault-password-file", "--vault-pass-file", "vault_files", multiple=True, metavar="FILE", help="A file with the vault's password."
+            "--vault-password-file",
+            "--vault-pass-file",
+            "vault_files",
+            multiple=True,
+            metavar="FILE",
+            help="A file with the vault's password.",
         ),
         click.option("-J", "--ask-vault-pass", "--ask-vault-password", "ask_vault", is_flag=True, help="Ask for the vault's password."),
         click.option(
-            "--become-password-file", "--become-pass-file", "become_file", metavar="FILE", help="A file with the password sudo wants on hosts."
+            "--become-password-file",
+            "--become-pass-file",
+            "become_file",
+            metavar="FILE",
+            help="A file with the password sudo wants on hosts.",
         ),
-        click.option("-K", "--ask-become-pass", "--ask-become-password", "ask_become", is_flag=True, help="Ask for sudo's password on hosts."),
+        click.option(
+            "-K", "--ask-become-pass", "--ask-become-password", "ask_become", is_flag=True, help="Ask for sudo's password on hosts."
+        ),
     ):
         command = option(command)
     return command
@@ -75,42 +86,52 @@ def take(given: dict[str, Any]) -> Access:
     """
     extra_vars, vault_ids, vault_files, ask_vault, become_file, ask_become = (given.pop(name, None) for name in NAMES)
     env: dict[str, str] = {}
-    options: list[str] = []
-    if ask_become and become_file:
-        raise InputError("sudo's password is given twice", "--ask-become-pass, --become-password-file", "leave one of them out")
-    if ask_become:
-        env["ANSIBLE_BECOME_PASSWORD_FILE"] = held(_ask("Password for sudo on the hosts"))
-        options.append("--ask-become-pass")
-    elif become_file:
-        env["ANSIBLE_BECOME_PASSWORD_FILE"] = _file(become_file, "--become-password-file")
-        options += ["--become-password-file", become_file]
-    elif os.environ.get("ANSIBLE_BECOME_PASS"):
-        env["ANSIBLE_BECOME_PASSWORD_FILE"] = held(os.environ["ANSIBLE_BECOME_PASS"])
-    elif os.environ.get("ANSIBLE_BECOME_PASSWORD_FILE"):
-        env["ANSIBLE_BECOME_PASSWORD_FILE"] = _file(os.environ["ANSIBLE_BECOME_PASSWORD_FILE"], "ANSIBLE_BECOME_PASSWORD_FILE")
-    identities: list[str] = []
-    if ask_vault:
-        identities.append(f"default@{held(_ask('Password of the vault'))}")
-        options.append("--ask-vault-pass")
-    for path in vault_files or ():
-        identities.append(f"default@{_file(path, '--vault-password-file')}")
-        options += ["--vault-password-file", path]
-    for word in vault_ids or ():
-        identities.append(_identity(word, "--vault-id"))
-        options += ["--vault-id", word]
-    if os.environ.get("ANSIBLE_VAULT_IDENTITY_LIST") and "prompt" in os.environ["ANSIBLE_VAULT_IDENTITY_LIST"]:
-        own = os.environ["ANSIBLE_VAULT_IDENTITY_LIST"].split(",")
-        identities += [_identity(word.strip(), "ANSIBLE_VAULT_IDENTITY_LIST") for word in own if word.strip()]
-    elif identities and os.environ.get("ANSIBLE_VAULT_IDENTITY_LIST"):
-        identities.append(os.environ["ANSIBLE_VAULT_IDENTITY_LIST"])
-    if identities:
-        env["ANSIBLE_VAULT_IDENTITY_LIST"] = ",".join(identities)
-    elif os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE"):
-        env["ANSIBLE_VAULT_PASSWORD_FILE"] = _file(os.environ["ANSIBLE_VAULT_PASSWORD_FILE"], "ANSIBLE_VAULT_PASSWORD_FILE")
+    options = [*_sudo(env, become_file, asked=ask_become), *_vault(env, vault_files or (), vault_ids or (), asked=ask_vault)]
     if extra_vars:
         env[EXTRA_VARS] = held(json.dumps(_variables(extra_vars, env)))
         options += [word for text in extra_vars for word in ("-e", text if text.startswith("@") or not SECRET_NAME.search(text) else "…")]
     return Access(env, tuple(options))
+
+
+def _sudo(env: dict[str, str], file: str | None, *, asked: bool) -> list[str]:
+    """Notes where sudo's password is read; the options that say so."""
+    name = "ANSIBLE_BECOME_PASSWORD_FILE"
+    if asked and file:
+        raise InputError("sudo's password is given twice", "--ask-become-pass, --become-password-file", "leave one of them out")
+    if asked:
+        env[name] = held(_ask("Password for sudo on the hosts"))
+        return ["--ask-become-pass"]
+    if file:
+        env[name] = _file(file, "--become-password-file")
+        return ["--become-password-file", file]
+    if os.environ.get("ANSIBLE_BECOME_PASS"):
+        env[name] = held(os.environ["ANSIBLE_BECOME_PASS"])
+    elif os.environ.get(name):
+        env[name] = _file(os.environ[name], name)
+    return []
+
+
+def _vault(env: dict[str, str], files: Sequence[str], ids: Sequence[str], *, asked: bool) -> list[str]:
+    """Notes where the vault's passwords are read; the options that say so."""
+    options: list[str] = []
+    identities: list[str] = []
+    own = os.environ.get("ANSIBLE_VAULT_IDENTITY_LIST", "")
+    if asked:
+        identities.append(f"default@{held(_ask('Password of the vault'))}")
+        options.append("--ask-vault-pass")
+    for path in files:
+        identities.append(f"default@{_file(path, '--vault-password-file')}")
+        options += ["--vault-password-file", path]
+    for word in ids:
+        identities.append(_identity(word, "--vault-id"))
+        options += ["--vault-id", word]
+    if own and (identities or "prompt" in own):
+        identities += [_identity(word.strip(), "ANSIBLE_VAULT_IDENTITY_LIST") for word in own.split(",") if word.strip()]
+    if identities:
+        env["ANSIBLE_VAULT_IDENTITY_LIST"] = ",".join(identities)
+    elif os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE"):
+        env["ANSIBLE_VAULT_PASSWORD_FILE"] = _file(os.environ["ANSIBLE_VAULT_PASSWORD_FILE"], "ANSIBLE_VAULT_PASSWORD_FILE")
+    return options
 
 
 def held(text: str) -> str:
@@ -123,7 +144,9 @@ def held(text: str) -> str:
 
 def _ask(what: str) -> str:
     if not sys.stdin.isatty():
-        raise InputError(f"there is no terminal to ask at: {what.lower()}", "stdin", "name a file with it: --become-password-file, --vault-password-file")
+        raise InputError(
+            f"there is no terminal to ask at: {what.lower()}", "stdin", "name a file with it: --become-password-file, --vault-password-file"
+        )
     return str(click.prompt(what, hide_input=True, err=True))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
+import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,8 @@ from lemonstand.files import write_text
 from lemonstand.paths import LAB_NAME, data_dir, lab_dir, site_dir
 from lemonstand.site import Site, load_site
 from lemonstand.site.pattern import Limit, limited
-from lemonstand.site.survey import look_at, read_text, shown
 from lemonstand.surroundings import ignored
+from lemonstand.survey import files, look_at, read_text, shown
 
 DEFAULT_SITE = "inventories/lab"
 DEFAULT_LAB = "lab"
@@ -35,6 +37,20 @@ DEFAULT_LAB = "lab"
 
 class Group(click.Group):
     """A group of commands that prints our errors in three lines and turns them into exit codes."""
+
+    def main(self, args: Sequence[str] | None = None, *others: Any, **more: Any) -> Any:
+        """Runs the words of this process, or those given; sees first to the streams of a process."""
+        if args is not None:
+            return super().main(args, *others, **more)
+        _open_streams()
+        try:
+            return super().main(None, *others, **more)
+        except OSError as fault:  # help that can't be printed: no command has begun
+            if fault.errno not in GONE:
+                _tell(str(_told(fault)))
+            sys.exit(InputError.exit_code)
+        finally:
+            _flush()
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; 1 failed, 2 wrong input, 130 interrupted."""
@@ -54,6 +70,32 @@ class Group(click.Group):
                 raise
             _tell(str(_told(fault)))
             ctx.exit(InputError.exit_code)
+
+
+def _open_streams() -> None:
+    """A stream that is closed is one that nobody reads; what a terminal can't show is written as its number."""
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file that is opened would become it
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Writes what is in buffers; what can't be written is not tried again, with a traceback, when the process ends."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 GONE = (errno.EPIPE, errno.EIO)
@@ -83,10 +125,8 @@ def _told(fault: OSError | UnicodeError | RecursionError) -> InputError:
 
 def _tell(text: str) -> None:
     """Prints to standard error, if anybody hears it, whatever characters it has."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         click.echo(shown(text), err=True)
-    except (OSError, ValueError):
-        pass
 
 
 def _nobody_listens() -> None:
@@ -156,8 +196,7 @@ def choose(site: str, lab: str, access: Access | None = None) -> Chosen:
     access = access or Access()
     _set(access.env)
     look_at(path)
-    folder = path if path.is_dir() else path.parent
-    if not any("LEMONSTAND_LAB_DIR" in read_text(text) for text in sorted(folder.rglob("*.yml")) if text.is_file()):
+    if not any("LEMONSTAND_LAB_DIR" in read_text(text) for text in files(path) if text.suffix == ".yml" and text.is_file()):
         return Chosen(path, access.env, None, (*options, *access.options))
     from lemonstand import lab as labs  # noqa: PLC0415 - podman's side of things is needed for labs only
 
@@ -201,7 +240,12 @@ def site_options(command: Callable[..., None]) -> Callable[..., None]:
         command(NOWHERE if others.get("listing") else choose(site, lab, take(given)), **others)
 
     lab = click.option(
-        "--lab", default=DEFAULT_LAB, show_default=True, metavar="NAME", callback=lab_name, help="The lab, if the site is a lab's inventory."
+        "--lab",
+        default=DEFAULT_LAB,
+        show_default=True,
+        metavar="NAME",
+        callback=lab_name,
+        help="The lab, if the site is a lab's inventory.",
     )
     site = click.option(
         "-i", "--site", default=DEFAULT_SITE, show_default=True, metavar="DIR", help="The site's inventory: a directory or hosts file."

@@ -15,8 +15,12 @@ from lemonstand.files import read_json
 
 
 @main.command()
-@click.option("-i", "--site", default=DEFAULT_SITE, show_default=True, metavar="DIR", help="The site's inventory: a directory or hosts file.")
-@click.option("--lab", default=DEFAULT_LAB, show_default=True, metavar="NAME", callback=lab_name, help="The lab, if the site is a lab's inventory.")
+@click.option(
+    "-i", "--site", default=DEFAULT_SITE, show_default=True, metavar="DIR", help="The site's inventory: a directory or hosts file."
+)
+@click.option(
+    "--lab", default=DEFAULT_LAB, show_default=True, metavar="NAME", callback=lab_name, help="The lab, if the site is a lab's inventory."
+)
 @click.option("--evidence", "source", type=click.Path(path_type=Path, dir_okay=False), help="Report this evidence: it needs no site.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not beside the evidence.")
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")

@@ -54,7 +54,7 @@ def main() -> int:
     os.ftruncate(handle, 0)
     os.write(handle, f"{os.getpid()}\n".encode())
     try:
-        process = subprocess.Popen(command, pass_fds=(handle,), preexec_fn=_follow)
+        process = subprocess.Popen(command, pass_fds=(handle,), preexec_fn=_follow)  # noqa: PLW1509 - this program has no threads
     except OSError as fault:
         print(f"{command[0]}: {fault.strerror}", file=sys.stderr)
         return 127

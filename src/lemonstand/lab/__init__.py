@@ -25,7 +25,7 @@ from lemonstand.lab.containers import await_boot, inspect
 from lemonstand.lab.shell import run
 from lemonstand.lab.topology import CONTROLLER_OCTET, MACHINES, Topology
 from lemonstand.paths import data_dir, lab_dir, state_dir
-from lemonstand.site.survey import read_text
+from lemonstand.survey import read_text
 
 Say = Callable[[str], None]
 DEFAULT_NAME = "lab"
@@ -149,7 +149,9 @@ def _restart(topology: Topology, host: str, log: Path, again: str) -> None:
         await_boot(container, host, log)
     except LemonstandError as fault:
         raise InputError(
-            f"{host} does not start again: {fault.what}", f"podman start {container}", f"mend that; or, without the mail of before: {again} --fresh"
+            f"{host} does not start again: {fault.what}",
+            f"podman start {container}",
+            f"mend that; or, without the mail of before: {again} --fresh",
         ) from None
 
 
@@ -174,7 +176,7 @@ def _heal(topology: Topology, folder: Path) -> None:
 
 
 def down(name: str = DEFAULT_NAME, progress: Say = print) -> None:
-    """Removes a lab with its secrets, and the machine's raised settings with the last one. Safe to repeat, whatever its state file holds."""
+    """Removes a lab with its secrets, and the machine's raised settings with the last one. Safe to repeat, whatever is left of it."""
     topology = Topology(name, _prefix(name))
     if os.geteuid() != 0:
         raise LemonstandError("removing a lab needs root", "this user", "run it with sudo")

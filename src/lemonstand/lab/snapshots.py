@@ -96,7 +96,9 @@ def take(topology: Topology, folder: Path, name: str, key: str, *, replace: bool
     except OSError as fault:
         shutil.rmtree(new, ignore_errors=True)
         raise InputError(
-            f"the snapshot can't be written: {fault.strerror}", str(place), "make room: `lemonstand lab snapshots --drop NAME`; hosts go on as before"
+            f"the snapshot can't be written: {fault.strerror}",
+            str(place),
+            "make room: `lemonstand lab snapshots --drop NAME`; hosts go on as before",
         ) from None
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
@@ -264,11 +266,11 @@ def heal(topology: Topology, folder: Path) -> None:
             run(["podman", "unpause", topology.container(machine.name)], check=False)
         (place / FREEZING).unlink()
     for old in place.glob(".*.old"):
-        name = place / old.name[1:].removesuffix(".old")
-        if name.exists():
+        kept = place / old.name[1:].removesuffix(".old")
+        if kept.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
-            old.rename(name)
+            old.rename(kept)
     for new in place.glob(".*.new"):
         shutil.rmtree(new, ignore_errors=True)
     if (place / RESTORING).exists():

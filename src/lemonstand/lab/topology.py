@@ -77,9 +77,7 @@ class Topology:
             private = False
         documentation = ("192.0.2.", "198.51.100.", "203.0.113.")
         if not private or str(self.ipv4).startswith(documentation) or self.prefix.startswith(("127.", "169.254")):
-            raise InputError(
-                f"'{self.prefix}' is no private IPv4 prefix of 16 bits", "--prefix", "use two octets such as 10.84 or 172.20"
-            )
+            raise InputError(f"'{self.prefix}' is no private IPv4 prefix of 16 bits", "--prefix", "use two octets such as 10.84 or 172.20")
 
     @property
     def ipv4(self) -> IPv4Network:

@@ -77,9 +77,7 @@ def foreign_mx(door: Door, *, sender: str, recipient: str, elsewhere: str) -> di
     return {**seen, "ident": sample.ident, "transcript": wire.transcript}
 
 
-def wait_for(
-    door: Door, account: Account, ident: str, within: float, *, report: bool = False, field: str = "Message-ID"
-) -> dict[str, Any]:
+def wait_for(door: Door, account: Account, ident: str, within: float, *, report: bool = False, field: str = "Message-ID") -> dict[str, Any]:
     """Waits until a message is in INBOX, reads it and removes it.
 
     Args:

@@ -92,6 +92,7 @@ PROBES: dict[str, str] = {
     "stages": "parity.stages",
     "store-stages": "parity.store_stages",
     "submission-session": "sessions.submission_session",
+    "sweep": "sweep.sweep",
     "talk": "path.talk",
     "ticket-attempts": "tickets.attempts",
     "ticket-crowd": "tickets.crowd",

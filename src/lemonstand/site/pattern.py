@@ -16,8 +16,8 @@ from typing import Any
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.paths import data_dir
 from lemonstand.site.fields import suggest
-from lemonstand.site.survey import look_at, read_text, shown
 from lemonstand.surroundings import environment
+from lemonstand.survey import look_at, read_text, shown
 
 READ_SECONDS = 60
 WHERE = "--limit"
@@ -67,12 +67,16 @@ def limited(inventory: Path, pattern: str) -> Limit:
         raise InputError("the pattern is no text", WHERE, "name hosts or groups") from None
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"this is no pattern of hosts: {shown(said)}", f"{WHERE} {shown(pattern)}", "see Ansible's patterns; quote it for the shell")
+        raise InputError(
+            f"this is no pattern of hosts: {shown(said)}", f"{WHERE} {shown(pattern)}", "see Ansible's patterns; quote it for the shell"
+        )
     found: dict[str, Any] = json.loads(done.stdout)
     names = [*found["all"], *found["groups"]]
     for word in found["unmatched"]:
         bare = word.lstrip("!&")
-        raise InputError(f"'{shown(word)}' matches no host", f"{WHERE} {shown(pattern)}", suggest(bare, names, f"there are: {', '.join(names)[:300]}"))
+        raise InputError(
+            f"'{shown(word)}' matches no host", f"{WHERE} {shown(pattern)}", suggest(bare, names, f"there are: {', '.join(names)[:300]}")
+        )
     if not found["hosts"]:
         raise InputError("the pattern matches no host", f"{WHERE} {shown(pattern)}", f"there are: {', '.join(names)[:300]}")
     return Limit(pattern, tuple(found["hosts"]), frozenset(found["excluded"]))
@@ -90,7 +94,7 @@ def match(inventory: str, pattern: str) -> dict[str, Any]:
     manager = InventoryManager(loader=loader, sources=[inventory])
     everybody = [str(host.name) for host in manager.get_hosts("all")]
     manager.subset(pattern)
-    words = [word for word in manager._subset or [] if word]  # noqa: SLF001 - with the words of @files in it
+    words = [word for word in manager._subset or [] if word]  # with the words of @files in it
     manager.subset(None)
     unmatched, excluded = [], set()
     for word in words:
