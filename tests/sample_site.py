@@ -130,6 +130,17 @@ def _user(number: int, **values: Any) -> Callable[[Tree], object]:
     return lambda tree: tree["all"]["lemonstand_users"][number].update(values)
 
 
+def _called(group: str, old: str, new: str) -> Callable[[Tree], object]:
+    def rename(tree: Tree) -> None:
+        members = tree["hosts"]["all"]["children"][group]["hosts"]
+        members[new] = members.pop(old)
+        for user in tree["all"]["lemonstand_users"]:
+            if user.get("store") == old:
+                user["store"] = new
+
+    return rename
+
+
 def _file(name: str, content: Any) -> Callable[[Tree], object]:
     return lambda tree: tree["files"].__setitem__(name, content)
 
@@ -437,6 +448,102 @@ BAD_SITES: tuple[Bad, ...] = (
     ),
     # users
     Bad("user address", _user(0, name="alice"), "lemonstand_users[0].name: 'alice' is no mail address", SITE_YML, "name", "'alice'"),
+    Bad(
+        "a tag in a login name",
+        _user(1, name="first+last@lemon.example"),
+        "lemonstand_users[1].name: 'first+last@lemon.example' is no mail address here: '+' begins a tag",
+        SITE_YML,
+        "name",
+        "'+' begins a tag",
+    ),
+    Bad(
+        "a tag in an alias",
+        _user(1, aliases=["b+c@lemon.example"]),
+        "lemonstand_users[1].aliases[0]: 'b+c@lemon.example' is no mail address here: '+' begins a tag",
+        SITE_YML,
+        "aliases",
+        "b+c@lemon.example",
+    ),
+    Bad(
+        "a slash in a login name",
+        _user(1, name="b/ob@lemon.example"),
+        "would leave the mailbox's directory",
+        SITE_YML,
+        "name",
+        "would leave the mailbox",
+    ),
+    Bad(
+        "upper case in a login name",
+        _user(1, name="Bob@lemon.example"),
+        "write it in lower case: bob@lemon.example",
+        SITE_YML,
+        "name",
+        "bob@lemon.example",
+    ),
+    Bad(
+        "a login name beyond ASCII",
+        _user(1, name="bób@lemon.example"),
+        "this site offers no SMTPUTF8",
+        SITE_YML,
+        "name",
+        "no SMTPUTF8",
+    ),
+    Bad(
+        "a mail domain beyond ASCII",
+        _set("lemonstand_mail_domains", ["lemon.example", "lémon.example"]),
+        "write its A-label",
+        SITE_YML,
+        "the domains",
+        "lemonstand_mail_domains",
+    ),
+    Bad(
+        "a mail domain twice",
+        _set("lemonstand_mail_domains", ["lemon.example", "lemon.example"]),
+        "the mail domain lemon.example is there twice",
+        SITE_YML,
+        "keep one",
+        "lemon.example is there twice",
+    ),
+    Bad(
+        "the relay's name as a mail domain",
+        _set("lemonstand_mail_domains", ["lemon.example", "mx.lemon.example"]),
+        "is lemonstand_mx_name too",
+        SITE_YML,
+        "another name",
+        "mx.lemon.example is lemonstand_mx_name too",
+    ),
+    Bad(
+        "a host no host may be called",
+        _called("stores", "store", "mail_store1"),
+        "host mail_store1: it can't be a host name",
+        "hosts.yml (host mail_store1)",
+        "mail-store1",
+        "host mail_store1",
+    ),
+    Bad(
+        "a host in upper case",
+        _called("relays", "relay", "Relay"),
+        "host Relay: it can't be a host name",
+        "hosts.yml (host Relay)",
+        "rename the host, to relay",
+        "host Relay",
+    ),
+    Bad(
+        "a host called by its address",
+        _called("auths", "auth", "192.0.2.75"),
+        "host 192.0.2.75: it is read as an address",
+        "hosts.yml (host 192.0.2.75)",
+        "ansible_host",
+        "host 192.0.2.75",
+    ),
+    Bad(
+        "a host with the relay's public name",
+        _called("relays", "relay", "mx.lemon.example"),
+        "is lemonstand_mx_name too",
+        "hosts.yml (host mx.lemon.example)",
+        "name of its own",
+        "host mx.lemon.example",
+    ),
     Bad("user key", _user(0, alias=[]), "lemonstand_users[0].alias: no such key", SITE_YML, "did you mean 'aliases'?"),
     Bad(
         "user without name",

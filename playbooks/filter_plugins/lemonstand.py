@@ -46,6 +46,7 @@ KNOWN = [
     "flows_extra",
     "flows_disabled",
     "foreign_variables",
+    "waivers",
     "foreign_tables",
     "clock_is_ours",
     "kind",
@@ -281,20 +282,20 @@ def name_characters(names: Mapping[str, Any]) -> str:
 def address_fault(text: str, names: Mapping[str, Any]) -> str:
     """Why a text is no login name or alias; empty if it is one."""
     local, at, domain = text.rpartition("@")
-    refused = next((each for each in local if each in names["refused"]), None)
-    if not at or not local or not domain:
-        return "write it as name@domain"
-    if not text.isascii():
-        return "names are ASCII: there is no SMTPUTF8, and a domain is written as its A-label, which begins with xn--"
-    if text.lower() != text:
-        return f"write it in lower case: {text.lower()}"
-    if refused:
-        return f"'{refused}' {names['refused'][refused]}; choose a name without it"
-    if not re.fullmatch(name_pattern(names), local):
-        return f"before the @ stand a to z, 0 to 9, {' '.join(names['local_part']['marks'])} and single dots between them; correct it"
-    if len(local) > names["local_part"]["longest"] or len(text) > names["longest"]:
-        return f"it is too long ({names['local_part']['longest']} before the @, {names['longest']} in all); shorten it"
-    return domain_fault(domain, names)
+    refused = next((each for each in local if each in names["refused"]), "")
+    part, marks = names["local_part"], " ".join(names["local_part"]["marks"])
+    ascii_only = "names are ASCII: there is no SMTPUTF8, and a domain is written as its A-label, which begins with xn--"
+    sorts = f"before the @ stand a to z, 0 to 9, {marks} and single dots between them, first a letter or digit; correct it"
+    lengths = f"it is too long ({part['longest']} before the @, {names['longest']} in all); shorten it"
+    faults = {
+        "write it as name@domain": not (at and local and domain),
+        ascii_only: not text.isascii(),
+        f"write it in lower case: {text.lower()}": text.lower() != text,
+        f"'{refused}' {names['refused'].get(refused)}; choose a name without it": refused,
+        sorts: not re.fullmatch(name_pattern(names), local),
+        lengths: len(local) > part["longest"] or len(text) > names["longest"],
+    }
+    return next((fault for fault, found in faults.items() if found), "") or domain_fault(domain, names)
 
 
 def domain_fault(text: str, names: Mapping[str, Any]) -> str:
@@ -404,8 +405,8 @@ def site_faults(
         faults.append(f"lemonstand_tls_profile '{shared['lemonstand_tls_profile']}' is none of {', '.join(TLS_PROFILES)}")
     faults += _timer_faults(shared, members, hosts, timers, today)
     faults += _flow_faults(shared, list(flows))
-    faults += _port_faults(shared, members, hosts, list(flows))
     faults += _name_faults(members, shared)
+    faults += _port_faults(shared, members, hosts, list(flows))
     faults += _address_faults(members, groups, hosts)
     return faults + _user_faults(shared, groups)
 
@@ -491,26 +492,6 @@ def _flow_faults(shared: Host, flows: list[Mapping[str, Any]]) -> list[str]:
     return faults
 
 
-def _port_faults(shared: Host, members: list[str], hosts: Hosts, flows: list[Mapping[str, Any]]) -> list[str]:
-    """Hosts whose SSH port no flow leaves open, as far as variables tell; what the connection really is, each host is asked."""
-    disabled = shared.get("lemonstand_flows_disabled") or []
-    left = [flow for flow in [*flows, *(shared.get("lemonstand_flows_extra") or [])] if flow.get("name") not in disabled]
-    let_in = [flow for flow in left if (flow.get("from"), flow.get("to"), flow.get("protocol")) == ("controllers", "management", "tcp")]
-    ports = {port for flow in let_in for port in flow.get("ports") or ()}
-    faults = []
-    for name in members if let_in else ():
-        for variable in ("ansible_ssh_port", "ansible_port"):
-            port = hosts[name].get(variable)
-            if port is not None:
-                if str(port) not in {str(each) for each in ports}:
-                    faults.append(
-                        f"{variable} {port} of {name}: no flow lets the controllers in on {port}; "
-                        f"add one from controllers to management with ports [{port}] to lemonstand_flows_extra"
-                    )
-                break
-    return faults
-
-
 def _name_faults(members: list[str], shared: Host) -> list[str]:
     names, internal = data("names.yml")["names"], str(shared["lemonstand_internal_domain"])
     public = {str(shared[f"lemonstand_{key}"]): f"lemonstand_{key}" for key in ("public_name", "mx_name")}
@@ -532,6 +513,26 @@ def _name_faults(members: list[str], shared: Host) -> list[str]:
             faults.append(f"lemonstand_mail_domains: {domain} is there twice; keep one of the two")
         if domain == shared["lemonstand_mx_name"]:
             faults.append(f"lemonstand_mail_domains: {domain} is lemonstand_mx_name too; give the relay another name")
+    return faults
+
+
+def _port_faults(shared: Host, members: list[str], hosts: Hosts, flows: list[Mapping[str, Any]]) -> list[str]:
+    """Hosts whose SSH port no flow leaves open, as far as variables tell; what the connection really is, each host is asked."""
+    disabled = shared.get("lemonstand_flows_disabled") or []
+    left = [flow for flow in [*flows, *(shared.get("lemonstand_flows_extra") or [])] if flow.get("name") not in disabled]
+    let_in = [flow for flow in left if (flow.get("from"), flow.get("to"), flow.get("protocol")) == ("controllers", "management", "tcp")]
+    ports = {port for flow in let_in for port in flow.get("ports") or ()}
+    faults = []
+    for name in members if let_in else ():
+        for variable in ("ansible_ssh_port", "ansible_port"):
+            port = hosts[name].get(variable)
+            if port is not None:
+                if str(port) not in {str(each) for each in ports}:
+                    faults.append(
+                        f"{variable} {port} of {name}: no flow lets the controllers in on {port}; "
+                        f"add one from controllers to management with ports [{port}] to lemonstand_flows_extra"
+                    )
+                break
     return faults
 
 

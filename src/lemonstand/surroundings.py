@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lemonstand.paths import state_dir
+
 KEPT = frozenset(
     {
         # who and where
@@ -65,7 +67,8 @@ def environment(extra: Mapping[str, str] | None = None, inventory: Path | None =
             found[name] = _absolute(own[name])
     # Ansible of our own environment, whether or not that was activated in this shell.
     found["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH') or os.defpath}"
-    found |= {"LANG": LOCALE, "LC_ALL": LOCALE}
+    # Ansible keeps temporary files there, also where the home directory can't be written.
+    found |= {"LANG": LOCALE, "LC_ALL": LOCALE, "ANSIBLE_HOME": str(state_dir() / "ansible")}
     if own.get("PYTHONPATH"):  # of a copy that was not installed, the way to itself
         found["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
     return {**found, **(extra or {})}

@@ -50,7 +50,7 @@ def _no_edge(tree: Tree) -> None:
 
 
 def _odd_names(tree: Tree) -> None:
-    tree["all"]["lemonstand_users"][0]["aliases"] = ["a+b_c.d-e@lemon.example", "0@lemon.example"]
+    tree["all"]["lemonstand_users"][0]["aliases"] = ["a&b_c.d-e@lemon.example", "0@lemon.example", "o'x@lemon.example"]
     tree["all"]["lemonstand_mail_domains"] = ["lemon.example", "xn--zitrne-9za.example"]
 
 
@@ -209,6 +209,13 @@ def test_no_secret_is_in_a_file(rendered: dict[str, dict[str, dict[str, str]]]) 
         for files in hosts.values():
             for path, text in files.items():
                 assert "correct horse" not in text and "battery staple" not in text, path
+
+
+def test_the_directorys_suffix_follows_nothing(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    for shape, hosts in rendered.items():
+        files = hosts["auth" if "auth" in hosts else "auth1"]
+        assert 'suffix "o=lemonstand"' in files["/etc/ldap/lemonstand.conf"], shape
+        assert '"directory_base_dn": "o=lemonstand"' in files["/etc/lemonstand/ticket/issuer.json"], shape
 
 
 def test_a_user_is_sent_to_his_store(rendered: dict[str, dict[str, dict[str, str]]]) -> None:

@@ -28,6 +28,7 @@ class Manager:
         self.read: dict[str, str] = {}
         self.orders: list[str] = []
         self.active = True
+        self.restarts = 0
 
     def drop_in(self, unit: str) -> Path:
         return self.units / f"{unit}.d" / "lemonstand-restart.conf"
@@ -40,6 +41,8 @@ class Manager:
             return "enabled"
         if verb == "show" and "InvocationID" in words:
             return "1"
+        if verb == "show" and "NRestarts" in words:
+            return str(self.restarts)
         if verb == "show":
             text = self.drop_in(unit).read_text() if self.drop_in(unit).exists() else ""
             return "\n".join([
@@ -126,6 +129,18 @@ def test_a_run_that_died_before_systemd_read_it_is_made_good(
     manager.orders.clear()
     _run(program, monkeypatch, capsys, "dovecot.service")
     assert manager.orders == ["daemon-reload"]
+
+
+def test_crashes_of_long_ago_make_no_later_wait_longer(
+    program: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager: Manager = program.systemctl
+    _run(program, monkeypatch, capsys, "dovecot.service")
+    manager.restarts = 7
+    manager.orders.clear()
+    assert _run(program, monkeypatch, capsys, "dovecot.service", "--check") == "" and not manager.orders
+    assert _run(program, monkeypatch, capsys, "dovecot.service") == ""
+    assert manager.orders == ["reset-failed dovecot.service"]
 
 
 def test_a_service_named_beside_gets_the_policy_alone(

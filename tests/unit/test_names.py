@@ -268,7 +268,7 @@ def test_roles_alone_have_the_same_grammar() -> None:
     characters = filters.name_characters(DATA)
     assert NAMES.characters == characters == _default("imap_frontend", "login_characters") == _default("mail_store", "login_characters")
     assert NAMES.recipient_delimiter == _default("mail_store", "recipient_delimiter") == _default("mail_relay", "recipient_delimiter")
-    assert filters.login_pattern(DATA) == _default("ticket_issuer", "login_pattern") == issuer.LOGIN
+    assert NAMES.login_pattern == filters.login_pattern(DATA) == _default("ticket_issuer", "login_pattern") == issuer.LOGIN
     assert filters.name_pattern(DATA) == NAMES.local_pattern
 
 
@@ -276,4 +276,6 @@ def test_the_delimiter_is_in_no_name() -> None:
     assert NAMES.recipient_delimiter in NAMES.refused
     assert not set(NAMES.refused) & set(NAMES.characters)
     atext = set(string.ascii_letters + string.digits + "!#$%&'*+-/=?^_`{|}~")
-    assert set(NAMES.refused) | set(NAMES.characters) - set("@.") == atext, "each character of RFC 5322 atext is taken, or refused with a reason"
+    assert set(NAMES.refused) | set(NAMES.characters) - set("@.") == atext, (
+        "each character of RFC 5322 atext is taken, or refused with a reason"
+    )

@@ -283,7 +283,9 @@ def test_a_deleted_account_does_not_get_its_first_password_back(host: Path) -> N
     SEED.seed(_order(ALICE), directory)
     again = SEED.seed(_order(ALICE, BOB), directory)
     assert f"notice: user {BOB} had an account before, so the first password does not count: lemonstand user add {BOB}" in again
-    assert directory.password(BOB) is None
+    assert "the first password" not in str(directory.entries[f"uid={BOB},ou=people,o=lemonstand"])
+    assert directory.entries[f"uid={BOB},ou=people,o=lemonstand"]["description"] == [SEED.NO_PASSWORD]
+    assert directory.password(BOB) is not None, "refusing it costs a hash"
     assert SEED.seed(_order(ALICE, BOB), directory) == []
 
 
@@ -309,9 +311,10 @@ def test_a_directory_of_before_the_record_is_kept_as_it_is(host: Path) -> None:
     assert f"uid={ALICE},ou=people,{old}" in directory.entries
     directory.modify(f"uid={ALICE},ou=people,{old}", {"userPassword": [("MODIFY_REPLACE", ["{ARGON2}set since"])]})
     SEED.RECORD.unlink()
-    lines = SEED.seed(_order(ALICE, BOB), directory)
+    assert not any("suffix" in line for line in SEED.seed(_order(ALICE, BOB), directory)), "nobody chose another"
+    lines = SEED.seed(_order(ALICE, BOB, base_dn="dc=acme,dc=example"), directory)
     assert directory.password(ALICE) == "{ARGON2}set since"
-    assert any("keeps its suffix" in line for line in lines)
+    assert lines == [f"notice: this host's directory keeps its suffix {old}; dc=acme,dc=example is for a new one"]
     assert not any("o=lemonstand" in dn for dn in directory.entries)
 
 

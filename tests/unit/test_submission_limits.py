@@ -96,3 +96,10 @@ def test_it_speaks_postfix_protocol(service: ModuleType) -> None:
     first, second = asyncio.run(ask())
     assert first == b"action=DUNNO\n\n"
     assert second.startswith(b"action=450 4.7.1 ")
+
+
+def test_without_room_on_its_disk_it_counts_in_memory(service: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that can't be written at the start: mail goes on, with limits, and an operator is told."""
+    limits = service.Limits(str(tmp_path / "missing" / "sent.sqlite"), 1, 9, clock=Clock())
+    assert [limits.take(ALICE, name) for name in ("one", "two")] == [None, "messages"]
+    assert "<4>alarm=limits-file reason=" in caplog.text

@@ -64,6 +64,7 @@ def test_states(program: ModuleType) -> None:
     assert program.state_of({"userPassword": ["x"]}) == "active"
     assert program.state_of({"userPassword": ["x"], "pwdAccountLockedTime": ["000001010000Z"]}) == "locked"
     assert program.state_of({}) == "no password"
+    assert program.state_of({"userPassword": ["x"], "description": ["no password"]}) == "no password"
 
 
 def test_made_passwords_differ_and_are_long() -> None:

@@ -31,10 +31,14 @@ SOCKET = "ldapi:///run/slapd/ldapi"
 ROOT = "gidNumber=0+uidNumber=0,cn=peercred,cn=external,cn=auth"
 PERSON = ["inetOrgPerson", "inetLocalMailRecipient"]
 
+NEW_SUFFIX = "o=lemonstand"
+"""What a new directory gets if nobody chose another."""
 CONFIGURATION = Path("/etc/ldap/lemonstand.conf")
 DATABASE = Path("/var/lib/ldap/lemonstand/data.mdb")
 RECORD = Path("/var/lib/lemonstand/directory.json")
 
+NO_PASSWORD = "no password"  # noqa: S105 - it says that there is none
+"""Stands in an entry's `description` if nobody knows its password. There is one, thrown away, so that a refusal costs what others cost."""
 LONGEST_PASSWORD = 512
 """Characters after preparation; the issuer refuses more unasked."""
 CONTEXT = {0xB7, 0x375, 0x5F3, 0x5F4, 0x30FB, *range(0x660, 0x66A), *range(0x6F0, 0x6FA)}
@@ -419,7 +423,7 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
     check: bool = order["check"]
     base = suffix_here(order["base_dn"])
     lines: list[str] = []
-    if base != order["base_dn"]:
+    if order["base_dn"] not in {base, NEW_SUFFIX}:
         lines.append(f"notice: this host's directory keeps its suffix {base}; {order['base_dn']} is for a new one")
     people: dict[str, dict[str, list[str]]] = {}
     classes, attributes = base_entry(base)
@@ -448,7 +452,7 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
             continue
         lines.append(f"changed: user {name} added")
         if not check:
-            add_person(connection, dn, user, first[name])
+            add_person(connection, dn, user, first[name], order["argon2"])
         if name in gone:
             lines.append(f"notice: user {name} had an account before, so the first password does not count: lemonstand user add {name}")
         elif not user.get("password_hash") and not order["passwords"].get(user["name"]):
@@ -469,13 +473,14 @@ def follow(connection: Any, dn: str, user: dict[str, Any], found: dict[str, list
             done_or_error(connection, f"changing user {user['name'].lower()}")
 
 
-def add_person(connection: Any, dn: str, user: dict[str, Any], hashed: str | None) -> None:
+def add_person(connection: Any, dn: str, user: dict[str, Any], hashed: str | None, argon2: dict[str, int]) -> None:
     """Add one user's entry, with a hash if he begins with one."""
     name = user["name"].lower()
     entry = {key: value for key, value in wanted_attributes(user).items() if value}
     entry |= {"uid": [name], "cn": [name], "sn": [name]}
-    if hashed:
-        entry["userPassword"] = [hashed]
+    if not hashed:
+        entry["description"] = [NO_PASSWORD]
+    entry["userPassword"] = [hashed or hash_of(secrets.token_urlsafe(32), argon2, name)]
     connection.add(dn, PERSON, entry)
     done_or_error(connection, f"adding user {name}")
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from directory_seed import (
     CONFIGURATION,
+    NO_PASSWORD,
     SeedError,
     add_person,
     configured_suffix,
@@ -53,7 +54,13 @@ def state_of(attributes: dict[str, list[str]]) -> str:
     """Return `locked`, `no password` or `active`."""
     if attributes.get("pwdAccountLockedTime"):
         return "locked"
-    return "active" if attributes.get("userPassword") else "no password"
+    known = attributes.get("userPassword") and NO_PASSWORD not in attributes.get("description", [])
+    return "active" if known else "no password"
+
+
+def _unknown(found: dict[str, list[bytes]]) -> bool:
+    """Tell whether an entry says that nobody knows its password."""
+    return NO_PASSWORD.encode() in found.get("description", [])
 
 
 class Accounts:
@@ -78,7 +85,7 @@ class Accounts:
             f"ou=people,{self._base}",
             "(objectClass=inetOrgPerson)",
             search_scope=ldap3.LEVEL,
-            attributes=["uid", "mailHost", "userPassword", "pwdAccountLockedTime", "pwdChangedTime"],
+            attributes=["uid", "mailHost", "description", "userPassword", "pwdAccountLockedTime", "pwdChangedTime"],
             paged_size=500,
             generator=True,
         )
@@ -91,7 +98,7 @@ class Accounts:
                     "name": first["uid"],
                     "store": first["mailHost"],
                     "state": state_of(attributes),
-                    "password_set": first["pwdChangedTime"][:8],
+                    "password_set": first["pwdChangedTime"][:8] if NO_PASSWORD not in attributes.get("description", []) else "",
                 }
             )
         return sorted(people, key=lambda each: each["name"])
@@ -99,22 +106,22 @@ class Accounts:
     def add(self, name: str, store: str, aliases: list[str], password: str) -> str:
         """Add an account, or give one without a password its first."""
         found = self._find(name)
-        if found is not None and found.get("userPassword"):
+        if found is not None and found.get("userPassword") and not _unknown(found):
             raise SeedError(f"{name} has a password already; `passwd` sets another")
         check_password(password, name, self._least())
         hashed = hash_of(password, self._argon2, name)
         if found is not None:
-            self._modify(name, {"userPassword": [("MODIFY_REPLACE", [hashed])]})
+            self._set(name, found, hashed)
             return "password set"
-        add_person(self._connection, self._dn(name), {"name": name, "store": store, "aliases": aliases}, hashed)
+        add_person(self._connection, self._dn(name), {"name": name, "store": store, "aliases": aliases}, hashed, self._argon2)
         remember(self._base, {name})
         return "added"
 
     def passwd(self, name: str, password: str) -> str:
         """Set a password. Sessions that are open stay open; `lock` ends them."""
-        self._known(name)
+        found = self._known(name)
         check_password(password, name, self._least())
-        self._modify(name, {"userPassword": [("MODIFY_REPLACE", [hash_of(password, self._argon2, name)])]})
+        self._set(name, found, hash_of(password, self._argon2, name))
         return "password set"
 
     def lock(self, name: str) -> str:
@@ -143,7 +150,10 @@ class Accounts:
 
     def _find(self, name: str) -> dict[str, list[bytes]] | None:
         if not self._connection.search(
-            self._dn(name), "(objectClass=inetOrgPerson)", search_scope="BASE", attributes=["userPassword", "pwdAccountLockedTime"]
+            self._dn(name),
+            "(objectClass=inetOrgPerson)",
+            search_scope="BASE",
+            attributes=["description", "userPassword", "pwdAccountLockedTime"],
         ):
             return None
         attributes: dict[str, list[bytes]] = self._connection.response[0]["raw_attributes"]
@@ -160,6 +170,13 @@ class Accounts:
         if not self._connection.search(policy, "(objectClass=pwdPolicy)", search_scope="BASE", attributes=["pwdMinLength"]):
             raise SeedError(f"there is no {policy}; apply the site first")
         return int(self._connection.response[0]["raw_attributes"]["pwdMinLength"][0])
+
+    def _set(self, name: str, found: dict[str, list[bytes]], hashed: str) -> None:
+        """Store a hash, and that its password is known."""
+        changes: dict[str, Any] = {"userPassword": [("MODIFY_REPLACE", [hashed])]}
+        if _unknown(found):
+            changes["description"] = [("MODIFY_DELETE", [NO_PASSWORD])]
+        self._modify(name, changes)
 
     def _modify(self, name: str, changes: dict[str, Any]) -> None:
         self._connection.modify(self._dn(name), changes)

@@ -44,12 +44,22 @@ class Limits:
         self._limits = {"messages": messages, "recipients": recipients}
         self._wide = frozenset(wide)
         self._clock = clock
-        self._database = sqlite3.connect(path, isolation_level=None)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=NORMAL")
-        self._database.execute(
+        try:
+            self._database = self._open(path)
+        except sqlite3.OperationalError as problem:
+            # A disk that is full or can only be read: until the next start this process counts in memory.
+            log.warning("<4>alarm=limits-file reason=%s", _LOGGABLE.sub("?", str(problem))[:80])
+            self._database = self._open(":memory:")
+
+    @staticmethod
+    def _open(path: str) -> sqlite3.Connection:
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        database.execute(
             "CREATE TABLE IF NOT EXISTS sent (login TEXT PRIMARY KEY, at REAL, messages REAL, recipients REAL, instance TEXT, told REAL)"
         )
+        return database
 
     def take(self, login: str, instance: str) -> str | None:
         """Count one recipient, and a message if it is its first; return which limit forbids it, or None.

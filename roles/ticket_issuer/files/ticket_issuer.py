@@ -39,7 +39,7 @@ log = logging.getLogger("ticket_issuer")
 # Longer than any real name or password, shorter than what would keep a hash function busy.
 LONGEST_LOGIN = 254
 LONGEST_PASSWORD = 512
-LONGEST_FORM = 8192
+LONGEST_FORM = 16384
 
 # What a login name looks like in lower case, unless the settings say otherwise.
 LOGIN = (
@@ -64,7 +64,7 @@ class Settings:
     directory_timeout_seconds: int = 3
     parallel_passwords: int = 0
     queue_seconds: int = 30
-    queue_per_user: int = 32
+    queue_per_user: int = 100
     refusal_milliseconds: int = 500
     refusals_window_seconds: int = 3600
     refusals_per_client: int = 10
@@ -264,6 +264,10 @@ class Refusals:
     def _open(self, path: str) -> sqlite3.Connection:
         try:
             return self._connect(path)
+        except sqlite3.OperationalError as problem:
+            # A disk that is full or can only be read: the file may be sound, so it stays, and this process counts in memory.
+            warn("alarm=limits-file reason=%s", loggable(str(problem)))
+            return self._connect(":memory:")
         except sqlite3.DatabaseError as problem:
             # Not a database any more. What it held is lost, which is better than an issuer that does not start.
             warn("alarm=limits-file reason=%s", loggable(str(problem)))

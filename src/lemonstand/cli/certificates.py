@@ -120,17 +120,18 @@ def certificates_renew(chosen: Chosen, *, limit: str | None, new_keys: bool, new
     if limit and new_authorities:
         raise click.UsageError("--new-authorities is for all hosts: those left out would refuse the others; leave out --limit")
     loaded = chosen.load()
+    hosts = chosen.limit(limit)
     console = Console()
     result = run_playbook(
         chosen.path,
         [data_dir("playbooks") / "renew-certificates.yml"],
         runs=chosen.state(loaded) / "runs",
-        limit=limit,
+        limit=",".join(hosts.hosts) if hosts else None,
         env=chosen.env,
         extra={name: True for name, wanted in _wishes(new_keys, new_authorities).items() if wanted},
         observer=observer(console),
     )
-    finish(console, chosen, result, ["certificates", "renew"], limit)
+    finish(console, result)
 
 
 def _wishes(new_keys: bool, new_authorities: bool) -> dict[str, bool]:

@@ -54,7 +54,7 @@ def main() -> int:
     os.ftruncate(handle, 0)
     os.write(handle, f"{os.getpid()}\n".encode())
     try:
-        process = subprocess.Popen(command, pass_fds=(handle,), preexec_fn=_follow)
+        process = subprocess.Popen(command, pass_fds=(handle,), preexec_fn=_follow)  # noqa: PLW1509 - this program has no threads
     except OSError as fault:
         print(f"{command[0]}: {fault.strerror}", file=sys.stderr)
         return 127
@@ -78,8 +78,9 @@ def main() -> int:
 def _follow() -> None:
     """In the child: if the keeper is killed, so is Ansible, which passes the signal on to its workers."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    # pexpect had it ignored, and what is ignored stays so over exec.
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    # The terminal's end would kill it before it has told its workers.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 
 

@@ -23,13 +23,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import ansible_runner
 from ansible_runner.interface import init_runner
 
 from lemonstand import __version__, surroundings
 from lemonstand.deploy import keeper
 from lemonstand.deploy.record import Observer, Outcome, RunRecord
 from lemonstand.errors import InputError, LemonstandError
-from lemonstand.paths import data_dir, state_dir
+from lemonstand.paths import data_dir
 
 KEPT_RUNS = 20
 """Older run directories are removed."""
@@ -45,10 +46,12 @@ SECRET_NAME = re.compile(r"pass|secret|token|key|vault|credential", re.IGNORECAS
 OWN_OF_RUNNER = frozenset(
     {
         "ANSIBLE_UNSAFE_WRITES", "AWX_ISOLATED_DATA_DIR", "ANSIBLE_CACHE_PLUGIN", "ANSIBLE_CACHE_PLUGIN_CONNECTION",
-        "ANSIBLE_CALLBACK_PLUGINS", "ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_RETRY_FILES_ENABLED",
+        "ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_RETRY_FILES_ENABLED",
     }
 )  # fmt: skip
 """What ansible-runner adds to an environment so that it hears of what happens."""
+CALLBACKS = Path(ansible_runner.__file__).parent / "display_callback" / "callback"
+"""Where its callback lies, by which it hears; it would add the caller's."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C (128 + SIGINT)."""
 
@@ -116,7 +119,7 @@ def run_playbook(
         record = RunRecord()
         started, clock = datetime.now(UTC), time.monotonic()
         words += ["-e", f"@{settings[EXTRA_VARS]}"] if settings.get(EXTRA_VARS) else []
-        interrupted, tail = _execute(folder, words + [str(path) for path in playbooks], settings, record, observer, runs)
+        interrupted, tail = _execute(folder, words + [str(path) for path in playbooks], settings, record, observer)
         seconds = time.monotonic() - clock
         status = (folder / "artifacts" / "ansible" / "rc").read_text(encoding="ascii").strip()
         code = INTERRUPTED if interrupted else int(status != "0")
@@ -144,7 +147,6 @@ def environment(extra: Mapping[str, str], inventory: Path | None = None) -> dict
         **surroundings.environment(inventory=inventory),
         "ANSIBLE_CONFIG": str(data_dir("ansible.cfg")),
         "ANSIBLE_ROLES_PATH": str(data_dir("roles")),
-        "ANSIBLE_HOME": str(state_dir() / "ansible"),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(_sockets()),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_HOST_KEY_CHECKING": "True",  # ansible-runner turns it off unless it is named
@@ -209,7 +211,7 @@ def _arguments(
 
 
 def _execute(
-    folder: Path, words: list[str], settings: dict[str, str], record: RunRecord, observer: Observer | None, runs: Path
+    folder: Path, words: list[str], settings: dict[str, str], record: RunRecord, observer: Observer | None
 ) -> tuple[bool, list[str]]:
     """Runs Ansible; returns whether it was interrupted, and the last lines it printed."""
     (folder / "env").mkdir(mode=0o700)
@@ -248,8 +250,9 @@ def _execute(
                 quiet=True,
             )
             # It would hand on all of this process's variables, and start Ansible so that it outlives us.
-            runner.config.env = {**settings, **{name: runner.config.env[name] for name in OWN_OF_RUNNER & set(runner.config.env)}}
-            kept = [sys.executable, "-I", str(Path(keeper.__file__)), str(runs / ANSIBLES_LOCK), str(os.getpid())]
+            added = {name: runner.config.env[name] for name in OWN_OF_RUNNER & set(runner.config.env)}
+            runner.config.env = {**settings, **added, "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS)}
+            kept = [sys.executable, "-I", str(Path(keeper.__file__)), str(folder.parent / ANSIBLES_LOCK), str(os.getpid())]
             runner.config.command = [*kept, *runner.config.command]
             runner.run()
     finally:
@@ -372,7 +375,9 @@ def _only_one(runs: Path) -> Iterator[None]:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 killed = " (its command was killed, and Ansible is about to end)" if name == ANSIBLES_LOCK else ""
-                raise LemonstandError(f"another run on this site is going on{killed}", str(runs), "wait until it ends, or stop it") from None
+                raise LemonstandError(
+                    f"another run on this site is going on{killed}", str(runs), "wait until it ends, or stop it"
+                ) from None
         fcntl.flock(stream, fcntl.LOCK_UN)  # the keeper takes it; nobody else can, who has not the first one
         yield
 
@@ -385,6 +390,8 @@ def _new_directory(runs: Path) -> Path:
     folder = runs / stem
     free = shutil.disk_usage(runs).free
     if free < FREE_OCTETS:
-        raise InputError(f"{free // 2**20} MiB free, the record of a run needs {FREE_OCTETS // 2**20} MiB", str(runs), "make room; nothing was touched")
+        raise InputError(
+            f"{free // 2**20} MiB free, the record of a run needs {FREE_OCTETS // 2**20} MiB", str(runs), "make room; nothing was touched"
+        )
     folder.mkdir(mode=0o700)
     return folder

@@ -18,6 +18,7 @@ from lemonstand.errors import InputError, LemonstandError
 from lemonstand.evidence.show import own_results, print_summary
 from lemonstand.evidence.write import check_form
 from lemonstand.policy.controls import load_controls
+from lemonstand.surroundings import environment
 
 CHECKS = Path(__file__).resolve().parent.parent / "checks"
 FAILED, UNMEASURED, INTERRUPTED = 1, 2, 130
@@ -88,7 +89,7 @@ def verify(
     latest = out_dir / "evidence.json"
     before = latest.stat().st_mtime_ns if latest.exists() else None
     command = [
-        sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "lemonstand.evidence.plugin",
+        sys.executable, "-B", "-P", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "lemonstand.evidence.plugin",
         "-c", os.devnull, "--rootdir", str(folder), "--confcutdir", str(folder), "--strict-markers",
         "--inventory", str(inventory.absolute()), "--evidence", str(out_dir),
         *_options("--select-control", selection.controls), *_options("--select-section", selection.sections),
@@ -98,7 +99,7 @@ def verify(
         str(folder),
     ]  # fmt: skip
     # Neither the user's options nor plugins of other projects change what a check means.
-    env = {key: value for key, value in os.environ.items() if key not in {"PYTEST_ADDOPTS", "PYTEST_PLUGINS"}}
+    env = environment(inventory=inventory)
     env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     console = Console(highlight=False)
     process = subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.DEVNULL if quiet else None)

@@ -57,6 +57,12 @@ class Names(BaseModel):
         return rf"[a-z0-9{first}][a-z0-9{marks}]*(\.[a-z0-9{marks}]+)*"
 
     @property
+    def login_pattern(self) -> str:
+        """A whole login name as a regular expression that has to match all of it; its length over all is not in it."""
+        label = rf"[a-z0-9](?:[a-z0-9-]{{0,{self.host.longest_label - 2}}}[a-z0-9])?"
+        return rf"(?=[^@]{{1,{self.local_part.longest}}}@){self.local_pattern}@(?:{label}\.)+(?![0-9]+$){label}"
+
+    @property
     def characters(self) -> str:
         """Every character a login name may be typed with, the @ included."""
         return "".join(sorted({*string.ascii_letters, *string.digits, *self.local_part.marks, *".@"}))
@@ -64,42 +70,38 @@ class Names(BaseModel):
     def address_fault(self, text: str) -> str | None:
         """Why a text is no login name or alias, with what to do; None if it is one."""
         local, at, domain = text.rpartition("@")
-        if not at or not local or not domain:
-            return "write it as name@domain"
-        if any(each.isspace() for each in text):
-            return "take the space out of it"
-        if not local.isascii():
-            return "letters before the @ are a to z: without SMTPUTF8, which this site does not offer, nobody could write to it"
-        if local.lower() != local or domain.lower() != domain:
-            return f"write it in lower case: {text.lower()}; what clients type in upper case means the same user"
-        found = next((each for each in local if each in self.refused), None)
-        if found is not None:
-            return f"'{found}' {self.refused[found]}; choose a name without it"
-        if not re.fullmatch(self.local_pattern, local):
-            marks = " ".join(sorted(set(self.local_part.marks)))
-            return f"before the @ stand a to z, 0 to 9, {marks} and single dots between them, first a letter or digit; correct it"
-        if len(local) > self.local_part.longest:
-            return f"the part before the @ has {len(local)} characters, of {self.local_part.longest} at most (RFC 5321 4.5.3.1.1); shorten it"
-        if len(text) > self.longest:
-            return f"it has {len(text)} characters, of {self.longest} at most (RFC 5321 4.5.3.1.3); shorten it"
-        return self.domain_fault(domain)
+        part, marks = self.local_part, " ".join(sorted(set(self.local_part.marks)))
+        refused = next((each for each in local if each in self.refused), "")
+        sorts = f"before the @ stand a to z, 0 to 9, {marks} and single dots between them, first a letter or digit; correct it"
+        faults = (
+            (not (at and local and domain), "write it as name@domain"),
+            (any(each.isspace() for each in text), "take the space out of it"),
+            (not local.isascii(), "letters before the @ are a to z: this site offers no SMTPUTF8, without which nobody could write to it"),
+            (text.lower() != text, f"write it in lower case: {text.lower()}; what clients type in upper case means the same user"),
+            (refused != "", f"'{refused}' {self.refused.get(refused)}; choose a name without it"),
+            (not re.fullmatch(self.local_pattern, local), sorts),
+            (
+                len(local) > part.longest,
+                f"before the @ stand {len(local)} characters, of {part.longest} at most (RFC 5321 4.5.3.1.1); shorten it",
+            ),
+            (len(text) > self.longest, f"it has {len(text)} characters, of {self.longest} at most (RFC 5321 4.5.3.1.3); shorten it"),
+        )
+        return next((fault for found, fault in faults if found), None) or self.domain_fault(domain)
 
     def domain_fault(self, text: str) -> str | None:
         """Why a text is no host name with a domain, with what to do; None if it is one."""
-        if not text.isascii():
-            return f"'{text}' has letters that DNS has not; write its A-label, which begins with xn--"
-        if text.lower() != text:
-            return f"write it in lower case: {text.lower()}"
-        if text.endswith("."):
-            return "leave out the dot at its end"
         labels = text.split(".")
-        if len(labels) < 2:
-            return "a host name has a domain: write it whole, as in mail.example.org"
-        if labels[-1].isdigit():
-            return "it ends like an address; name the host"
-        if len(text) > self.host.longest:
-            return f"it has {len(text)} characters, of {self.host.longest} at most (RFC 1123 2.1); shorten it"
-        return next((fault for fault in map(self.label_fault, labels) if fault), None)
+        longest = self.host.longest
+        faults = (
+            (not text.isascii(), f"'{text}' has letters that DNS has not; write its A-label, which begins with xn--"),
+            (text.lower() != text, f"write it in lower case: {text.lower()}"),
+            (text.endswith("."), "leave out the dot at its end"),
+            (len(labels) < 2, "a host name has a domain: write it whole, as in mail.example.org"),
+            (labels[-1].isdigit(), "it ends like an address; name the host"),
+            (len(text) > longest, f"it has {len(text)} characters, of {longest} at most (RFC 1123 2.1); shorten it"),
+        )
+        told = next((fault for found, fault in faults if found), None)
+        return told or next((fault for fault in map(self.label_fault, labels) if fault), None)
 
     def label_fault(self, label: str) -> str | None:
         """Why a text between two dots of a host name can't stand there."""

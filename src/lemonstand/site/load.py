@@ -63,7 +63,9 @@ def read_inventory(inventory: Path, env: Mapping[str, str] | None = None) -> Raw
     try:
         return RawSite.from_plain(json.loads(done.stdout))
     except ValueError:
-        raise LemonstandError("the inventory's answer is cut off", str(inventory), "see if memory or disk is full, then try again") from None
+        raise LemonstandError(
+            "the inventory's answer is cut off", str(inventory), "see if memory or disk is full, then try again"
+        ) from None
 
 
 def build(inventory: Path, raw: RawSite, flows: Flows, timers: Timers) -> Site:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible import constants
+from ansible import constants, context
 from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
@@ -24,6 +24,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import EncryptedString, VaultSecretsContext, get_file_vault_secret
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
+from ansible.utils.context_objects import CLIArgs
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
@@ -60,6 +61,7 @@ def _read(inventory: Path, playbook_dir: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"folder": str(folder), "hosts": {}, "groups": {}, "problems": [], "strays": []}
     problems: list[tuple[str, str, str]] = result["problems"]
     _find_plugins()
+    command_line()
     loader, own_loader = DataLoader(), DataLoader()
     loader.set_basedir(str(playbook_dir))
     own_loader.set_basedir(str(folder))
@@ -171,6 +173,13 @@ def _hidden_reason(error: AnsibleError) -> str:
     return reason if "undecryptable" in reason else "its template fails (what it says is not shown, for it is a secret)"
 
 
+def command_line() -> None:
+    """Lets Ansible take the variables that were given by `-e`: their file is named in LEMONSTAND_EXTRA_VARS (docs/decisions/0024)."""
+    named = os.environ.get("LEMONSTAND_EXTRA_VARS")
+    if named:
+        context.CLIARGS = CLIArgs({"extra_vars": (f"@{named}",)})
+
+
 @cache
 def _find_plugins() -> None:
     """Lets Ansible find lookups and filters by their full names; it may be asked only once in a process."""
@@ -197,6 +206,8 @@ def _unlock(loader: DataLoader) -> None:
         VaultSecretsContext.initialize(VaultSecretsContext(secrets))  # values encrypted one by one look there
 
 
+unlock = _unlock
+"""For those that read a site's other variables."""
 def _text(loader: DataLoader, path: Path) -> str:
     """A file's text, opened if it is vaulted.
 
@@ -256,6 +267,10 @@ def _plain(value: object) -> Any:
     if isinstance(value, int):
         return int(value)
     return float(value) if isinstance(value, float) else str(value)
+
+
+plain = _plain
+"""For those that read a site's other variables."""
 
 
 def _reason(error: AnsibleError) -> str:

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -68,7 +69,9 @@ def read_text(path: Path) -> str:
             raise InputError(f"this is {kind}, no file", shown(path), "put a file of text in its place, or take it away")
         if found.st_size > MOST_OCTETS:
             raise InputError(
-                f"this file has {found.st_size / 2**20:.0f} MiB; more than {MOST_OCTETS // 2**20} are not read", shown(path), "divide it, or take it away"
+                f"this file has {found.st_size / 2**20:.0f} MiB; more than {MOST_OCTETS // 2**20} are not read",
+                shown(path),
+                "divide it, or take it away",
             )
         try:
             content = stream.read(MOST_OCTETS + 1)
@@ -138,8 +141,8 @@ def _files(inventory: Path) -> Iterator[Path]:
 def _unreadable(path: Path) -> Iterator[InputError]:
     try:
         text = read_text(path)
-    except InputError as fault:
-        yield fault
+    except InputError as unreadable:
+        yield unreadable
         return
     if path.suffix in YAML and not text.startswith("$ANSIBLE_VAULT"):
         fault = grown(text, shown(path))
@@ -148,44 +151,49 @@ def _unreadable(path: Path) -> Iterator[InputError]:
 
 
 def grown(text: str, where: str) -> InputError | None:
-    """What is wrong with the shape of a YAML text: too deep, or too large once its aliases are written out. Its grammar is Ansible's matter."""
-    sizes: dict[str, int] = {}
-    open_: list[tuple[str | None, int]] = []
-    pending: set[str] = set()
+    """What is wrong with the shape of a YAML text: too deep, or too large with its aliases written out. Its grammar is Ansible's matter."""
+    measure = _Measure(where)
     try:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            line = event.start_mark.line + 1
-            size = 1
-            if isinstance(event, yaml.CollectionStartEvent):
-                open_.append((event.anchor, 1))
-                if event.anchor:
-                    pending.add(event.anchor)
-                if len(open_) > MOST_LEVELS:
-                    return InputError(f"this is nested more than {MOST_LEVELS} levels deep", f"{where}:{line}", "write it flatter")
-                continue
-            if isinstance(event, yaml.CollectionEndEvent):
-                anchor, size = open_.pop()
-                if anchor:
-                    sizes[anchor] = size
-                    pending.discard(anchor)
-            elif isinstance(event, yaml.AliasEvent):
-                if event.anchor in pending:
-                    return InputError(f"'*{event.anchor}' stands within what it repeats", f"{where}:{line}", "write the value out")
-                size = sizes.get(event.anchor, 1)
-            elif isinstance(event, yaml.ScalarEvent):
-                if event.anchor:
-                    sizes[event.anchor] = 1
-            else:
-                continue
-            if open_:
-                anchor, before = open_[-1]
-                open_[-1] = (anchor, before + size)
-                if before + size > MOST_VALUES:
-                    return InputError(
-                        f"aliases make this grow to more than {MOST_VALUES} values" if sizes else f"more than {MOST_VALUES} values",
-                        f"{where}:{line}",
-                        "write out what you mean",
-                    )
+            fault = measure.take(event)
+            if fault is not None:
+                return fault
     except yaml.YAMLError:
         return None
     return None
+
+
+class _Measure:
+    """Counts the values of a YAML text while it is parsed, aliases as what they repeat."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._sizes: dict[str, int] = {}
+        self._open: list[tuple[str | None, int]] = []
+
+    def take(self, event: Any) -> InputError | None:
+        """Counts one event."""
+        where = f"{self._where}:{event.start_mark.line + 1}"
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._open.append((event.anchor, 1))
+            if len(self._open) > MOST_LEVELS:
+                return InputError(f"this is nested more than {MOST_LEVELS} levels deep", where, "write it flatter")
+            return None
+        size = 1
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = self._open.pop()
+            if anchor:
+                self._sizes[anchor] = size
+        elif isinstance(event, yaml.AliasEvent):
+            if any(event.anchor == anchor for anchor, _ in self._open):
+                return InputError(f"'*{event.anchor}' stands within what it repeats", where, "write the value out")
+            size = self._sizes.get(str(event.anchor), 1)
+        elif not isinstance(event, yaml.ScalarEvent):
+            return None
+        if self._open:
+            anchor, before = self._open[-1]
+            self._open[-1] = (anchor, before + size)
+            if before + size > MOST_VALUES:
+                kind = "aliases make this grow to" if self._sizes else "this has"
+                return InputError(f"{kind} more than {MOST_VALUES} values", where, "write out what you mean")
+        return None
