@@ -14,6 +14,7 @@ Passwords are tried by an LDAP simple bind as the user; the issuer has no accoun
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import ipaddress
 import json
 import logging
@@ -28,6 +29,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from ticket_turns import Busy, Turns
+
 if TYPE_CHECKING:
     from flask import Flask, Response
 
@@ -36,10 +39,14 @@ log = logging.getLogger("ticket_issuer")
 # Longer than any real name or password, shorter than what would keep a hash function busy.
 LONGEST_LOGIN = 254
 LONGEST_PASSWORD = 512
-LONGEST_FORM = 8192
+LONGEST_FORM = 16384
 
-_LOGIN = re.compile(r"[a-z0-9][a-z0-9._%+=-]*@[a-z0-9-]+(\.[a-z0-9-]+)*")
-_LOGGABLE = re.compile(r"[^A-Za-z0-9.:/@+_=-]")
+# What a login name looks like in lower case, unless the settings say otherwise.
+LOGIN = (
+    r"(?=[^@]{1,64}@)[a-z0-9_][a-z0-9_'&\-]*(\.[a-z0-9_'&\-]+)*"
+    r"@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?![0-9]+$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+)
+_LOGGABLE = re.compile(r"[^A-Za-z0-9.:/@+_='&-]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +61,10 @@ class Settings:
     clock_leeway_seconds: int = 5
     directory_url: str = "ldap://127.0.0.1:389"
     directory_socket: str = "ldapi:///run/slapd/ldapi"
-    directory_timeout_seconds: int = 3
+    directory_timeout_seconds: int = 15
+    parallel_passwords: int = 0
+    queue_seconds: int = 40
+    queue_per_user: int = 100
     refusal_milliseconds: int = 500
     refusals_window_seconds: int = 3600
     refusals_per_client: int = 10
@@ -63,6 +73,7 @@ class Settings:
     refusals_wait_seconds: int = 30
     refusals_longest_wait_seconds: int = 900
     refusals_file: str = ":memory:"
+    login_pattern: str = LOGIN
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
@@ -119,8 +130,6 @@ class SigningKey:
     @classmethod
     def from_pem(cls, pem: bytes) -> "SigningKey":
         """Load a key; its id is the start of its fingerprint, as ticket_keys.py computes it."""
-        import hashlib
-
         from cryptography.hazmat.primitives import serialization
 
         public = serialization.load_pem_private_key(pem, password=None).public_key()
@@ -169,6 +178,10 @@ class Refusals:
         """Count a refusal; return the counts it closed, for the log."""
         return self._with(lambda database: self._add(database, login, address, frontend), [])
 
+    def known(self, login: str, address: str) -> bool:
+        """Tell whether the user got in from this network lately."""
+        return self._with(lambda database: self._known(database, login, network(address)), False)
+
     def forget(self, login: str, address: str) -> None:
         """The right password came from this network: it is known now, and what came from others still counts."""
         self._with(lambda database: self._forget(database, login, address), None)
@@ -176,7 +189,7 @@ class Refusals:
     def _closed(self, database: sqlite3.Connection, login: str, address: str, frontend: str) -> str | None:
         now, place = self._clock(), network(address)
         keys = self._keys(login, place, frontend)
-        if database.execute("SELECT 1 FROM places WHERE key = ? AND at > ?", (f"{login} {place}", now - self.KNOWN_SECONDS)).fetchone():
+        if self._known(database, login, place):
             keys = {"client": keys["client"]}
         for kind, key in keys.items():
             row = database.execute("SELECT until FROM counts WHERE key = ?", (key,)).fetchone()
@@ -184,6 +197,10 @@ class Refusals:
             if row and now < row[0] <= now + self._settings.refusals_longest_wait_seconds:
                 return kind
         return None
+
+    def _known(self, database: sqlite3.Connection, login: str, place: str) -> bool:
+        since = self._clock() - self.KNOWN_SECONDS
+        return database.execute("SELECT 1 FROM places WHERE key = ? AND at > ?", (f"{login} {place}", since)).fetchone() is not None
 
     def _add(self, database: sqlite3.Connection, login: str, address: str, frontend: str) -> list[str]:
         now = self._clock()
@@ -247,6 +264,10 @@ class Refusals:
     def _open(self, path: str) -> sqlite3.Connection:
         try:
             return self._connect(path)
+        except sqlite3.OperationalError as problem:
+            # A disk that is full or can only be read: the file may be sound, so it stays, and this process counts in memory.
+            warn("alarm=limits-file reason=%s", loggable(str(problem)))
+            return self._connect(":memory:")
         except sqlite3.DatabaseError as problem:
             # Not a database any more. What it held is lost, which is better than an issuer that does not start.
             warn("alarm=limits-file reason=%s", loggable(str(problem)))
@@ -280,12 +301,30 @@ def warn(form: str, *values: object) -> None:
     log.warning("<4>" + form, *values)
 
 
-def normalise_login(raw: str) -> str | None:
-    """Return a login name in the one form it has here, or None if it can't be one."""
-    login = raw.strip().lower()
-    if len(login) > LONGEST_LOGIN or not _LOGIN.fullmatch(login):
+def normalise_login(raw: str, pattern: str = LOGIN) -> str | None:
+    """Return a login name in the one form it has here, or None if it can't be one.
+
+    Only ASCII is lowered: a Kelvin sign is no k, and Dovecot, which lowers names before the session begins, does not take it for one.
+    """
+    login = raw.strip().lower() if raw.isascii() else ""
+    if len(login) > LONGEST_LOGIN or not re.fullmatch(pattern, login):
         return None
     return login
+
+
+def prepare(password: str) -> str:
+    """Return a password in the form its hash was made of: OpaqueString (RFC 8265 section 4.2), so that `ü` is `ü` however it was typed.
+
+    What has no such form is returned as it came. Nobody can set such a password, so it is refused, at the cost of every refusal; but it may
+    have been set before passwords were prepared.
+    """
+    from precis_i18n import get_profile
+
+    try:
+        prepared: str = get_profile("OpaqueString").enforce(password)
+    except UnicodeEncodeError:
+        return password
+    return prepared
 
 
 def person_dn(login: str, base_dn: str) -> str:
@@ -366,14 +405,16 @@ class LdapDirectory:
         from ldap3.core.exceptions import LDAPException
 
         dn = person_dn(login, self._base_dn)
+        # Octets: ldap3 runs SASLprep over text, which is not what the hash was made of, and raises an error for some.
+        octets = password.encode("utf-8", "surrogateescape")
         try:
-            with self._connection(self._url, user=dn, password=password) as connection:
+            with self._connection(self._url, user=dn, password=octets) as connection:
                 if connection.bind():
                     return self._read(connection, dn, login)
                 if connection.result["result"] not in self.REFUSED:
                     raise DirectoryUnavailable(f"bind: {connection.result['description']}")
             if not self._was_hashed(dn):
-                with self._connection(self._url, user=f"cn=nobody,{self._base_dn}", password=password) as connection:
+                with self._connection(self._url, user=f"cn=nobody,{self._base_dn}", password=octets) as connection:
                     connection.bind()
         except (LDAPException, OSError) as problem:
             raise DirectoryUnavailable(f"{type(problem).__name__}") from problem
@@ -416,6 +457,65 @@ class LdapDirectory:
         return Person(login=login, store=values[0].decode("ascii").lower())
 
 
+class Tries:
+    """Passwords are tried in turn (`ticket_turns`), no more at a time than there are processors, and each who asks is counted.
+
+    Args:
+        settings: how many at a time, and how long a question waits.
+        users: who tells whether a password is right.
+        refusals: the limits; they are looked at again when the turn comes, since others may have reached them meanwhile.
+    """
+
+    def __init__(self, settings: Settings, users: Directory, refusals: Refusals) -> None:
+        slots = settings.parallel_passwords or len(os.sched_getaffinity(0))
+        self._turns = Turns(slots, settings.queue_seconds, settings.queue_per_user)
+        self._users = users
+        self._refusals = refusals
+        # Of this process alone: what is kept of a waiting password, to know the same one by, tells nobody what it is.
+        self._secret = secrets.token_bytes(32)
+
+    def of(self, login: str, password: str, address: str, frontend: str, waiting: Callable[[], None]) -> tuple[str | None, Person | None]:
+        """Return which limit was reached meanwhile, and the user if the password is his.
+
+        Raises:
+            DirectoryUnavailable: the directory could not tell.
+            Busy: the turn did not come.
+        """
+        kind = "known" if self._refusals.known(login, address) else "new"
+        digest = hashlib.blake2b(password.encode("utf-8", "surrogatepass"), key=self._secret).digest()
+        work = functools.partial(self._try, login, password, address, frontend)
+        answer: tuple[str | None, Person | None] = self._turns.ask(
+            (frontend, kind, login), (frontend, login, network(address), digest), work, waiting
+        )
+        return answer
+
+    def _try(self, login: str, password: str, address: str, frontend: str, askers: int) -> tuple[str | None, Person | None]:
+        limit = self._refusals.closed(login, address, frontend)
+        if limit:
+            return limit, None
+        person = self._users.check(login, password)
+        if person is not None:
+            self._refusals.forget(login, address)
+            return None, person
+        for reached in [each for _ in range(askers) for each in self._refusals.add(login, address, frontend)]:
+            values = (reached, *map(loggable, (login, frontend, address)))
+            warn("alarm=guessing limit=%s user=%s frontend=%s client=%s", *values)
+        return None, None
+
+
+def say_wait(environ: Mapping[str, Any]) -> None:
+    """Tell whoever asked with "Prefer: wait" (RFC 7240 section 4.3) that we are at it (102, RFC 2518 section 10.1).
+
+    It is how a frontend tells an issuer that is busy from one that is gone. Clients that did not ask for it may not expect it.
+
+    Raises:
+        OSError: whoever asked is gone.
+    """
+    connection = environ.get("gunicorn.socket")
+    if connection is not None and "wait" in environ.get("HTTP_PREFER", ""):
+        connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
+
+
 def hold_until(moment: float) -> None:
     """Wait until the monotonic clock shows a moment."""
     remaining = moment - time.monotonic()
@@ -453,6 +553,7 @@ def create_app(
         status_code = 429
 
     refusals = Refusals(conf)
+    tries = Tries(conf, users, refusals)
 
     class Frontend(ClientMixin):  # type: ignore[misc,unused-ignore]
         """A frontend as an OAuth client (RFC 6749 section 2): one grant, one scope, one way to prove itself."""
@@ -480,9 +581,10 @@ def create_app(
         def authenticate_user(self, username: str, password: str) -> Person:
             if (self.request.payload.scope or conf.scope).split() != [conf.scope]:
                 raise InvalidScopeError()
-            login = normalise_login(username)
+            login = normalise_login(username, conf.login_pattern)
             # Somebody may have typed his password where his name belongs: what can't be a name is not logged.
             g.login = login or "-not-a-name-"
+            password = prepare(password)
             if login is None or not password or len(password) > LONGEST_PASSWORD:
                 raise InvalidGrantError()
             address = request.headers.get("X-Client-IP", "")
@@ -490,21 +592,14 @@ def create_app(
             if g.limit:
                 raise SlowDown()
             try:
-                person = users.check(login, password)
-            except DirectoryUnavailable as problem:
+                g.limit, person = tries.of(login, password, address, g.frontend, functools.partial(say_wait, request.environ))
+            except (DirectoryUnavailable, Busy) as problem:
                 g.reason = str(problem)
                 raise TemporarilyUnavailable() from problem
+            if g.limit:
+                raise SlowDown()
             if person is None:
-                for limit in refusals.add(login, address, g.frontend):
-                    warn(
-                        "alarm=guessing limit=%s user=%s frontend=%s client=%s",
-                        limit,
-                        loggable(login),
-                        loggable(g.frontend),
-                        loggable(address),
-                    )
                 raise InvalidGrantError()
-            refusals.forget(login, address)
             g.store = person.store
             return person
 

@@ -42,6 +42,7 @@ UNITS = [
     "slapd.service",
     "ticket-issuer.service",
     "submission-limits.service",
+    "urlauth-own.service",
     "chrony.service",
     "lemonstand-nftables.service",
 ]
@@ -49,7 +50,11 @@ UNIT_PROPERTIES = [
     "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "RuntimeMaxUSec", "RestrictAddressFamilies", "IPAddressDeny",
     "IPAddressAllow", "NoNewPrivileges", "CapabilityBoundingSet", "ProtectHome", "RestrictNamespaces", "MemoryDenyWriteExecute",
     "LimitNOFILE", "TasksMax", "User", "NRestarts", "ActiveEnterTimestamp", "RootDirectory", "ProtectSystem", "PrivateDevices",
-    "LimitCORE", "StateDirectoryMode", "Restart",
+    "LimitCORE", "StateDirectoryMode", "Restart", "ExecStart",
+]  # fmt: skip
+AFTER_A_CRASH = [
+    "LoadState", "ActiveState", "Type", "Restart", "RestartUSec", "RestartSteps", "RestartMaxDelayUSec", "StartLimitIntervalUSec",
+    "StartLimitBurst", "OOMPolicy", "NeedDaemonReload", "MainPID",
 ]  # fmt: skip
 TEXTS = [
     "/etc/dovecot/ticket.lua", "/etc/lemonstand/ticket/issuer.json", "/etc/lemonstand/ticket/gunicorn.conf.py",
@@ -138,6 +143,14 @@ def units() -> dict[str, dict[str, str]]:
         if pairs.get("Id") and pairs.get("LoadState") == "loaded":
             result[pairs.pop("Id")] = pairs
     return result
+
+
+def services() -> dict[str, dict[str, str]]:
+    """What follows a crash of each service that has to run: those that were brought to their configuration here, and SSH."""
+    names = {os.path.basename(path)[: -len(".json")] for path in glob.glob("/var/lib/lemonstand/converge/*.service.json")} | {"ssh.service"}
+    text = run("systemctl", "show", *sorted(names), "-p", "Id," + ",".join(AFTER_A_CRASH)) or ""
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+    return {block.pop("Id"): block for block in blocks if block.get("LoadState") == "loaded" and block["Type"] != "oneshot"}
 
 
 def socket_units() -> list[dict[str, str]]:
@@ -352,6 +365,17 @@ def keys() -> dict[str, Any]:
     return found
 
 
+def directory() -> dict[str, Any] | None:
+    """What this host remembers of its directory: suffix, number of names, who may read it; None if nothing."""
+    path = "/var/lib/lemonstand/directory.json"
+    try:
+        state, record = os.stat(path), json.loads(read(path) or "")
+        return {"suffix": str(record["suffix"]), "names": len(record["names"]), "mode": stat.S_IMODE(state.st_mode),
+                "owner": pwd.getpwuid(state.st_uid).pw_name}  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def sieve() -> dict[str, Any]:
     """Whether a script that needs every extension of the profile compiles: None, or the compiler's complaint."""
     with tempfile.TemporaryDirectory() as folder:
@@ -378,6 +402,7 @@ def main() -> int:
         "nft": json.loads(rules)["nftables"] if rules else None,
         "listen": sockets(),
         "units": units(),
+        "services": services(),
         "socket_units": socket_units(),
         "scheduled": scheduled(),
         "packages": packages(),
@@ -388,6 +413,7 @@ def main() -> int:
         "postfix": postfix(),
         "pki": pki(),
         "ticket_keys": keys(),
+        "directory": directory(),
         "secrets": secrets(),
         "mailboxes": mailboxes(),
         "mounts": mounts(),

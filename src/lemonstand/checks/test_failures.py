@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
+from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.checks.doors import Doors, families_of
+from lemonstand.checks.inner import inner_names
 from lemonstand.checks.prober import Prober
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account
@@ -25,6 +26,22 @@ TRIES = 12
 ANSWER_SECONDS = 40
 """A client that waits longer has given up (most do after a minute); the frontend gives the issuer up after eight seconds."""
 GUESSES = 12
+OUTAGE_SECONDS = 40
+"""How long the issuer is away: time enough for a client that waits twice as long after each failure to wait for half a minute."""
+BACK_SECONDS = 5.0
+"""Logins work so soon after the issuer is back."""
+AWAY = {
+    "refused": ("systemctl stop ticket-issuer", "systemctl start ticket-issuer"),
+    "silent": (
+        "nft add table inet away && nft 'add chain inet away input { type filter hook input priority -300; }'"
+        " && nft add rule inet away input tcp dport 8443 drop",
+        "nft delete table inet away",
+    ),
+}
+CROWD = 60
+PATIENCE_SECONDS = 60.0
+"""As long as mail clients wait at least."""
+STORM_CLIENTS, STORM_SECONDS = 20, 20.0
 LATER = {"imap": ("NO", "UNAVAILABLE"), "submission": ("454", "4.7.0")}
 WRONG = {"imap": ("NO", "AUTHENTICATIONFAILED"), "submission": ("535", "5.7.8")}
 IN = {"imap": ("OK", None), "submission": ("235", None)}
@@ -58,24 +75,8 @@ def _expect_answers(answers: Answers, wanted: Mapping[str, tuple[str, str | None
         expect(not wrong, f"{what} ({service})", seen=wrong[:3], expected=f"{status} {code or ''}".strip())
 
 
-def _inner_names(site: Site) -> re.Pattern[str]:
-    """What no client may read: names and addresses of hosts behind the public name."""
-    names = [each.name for each in site.hosts.values() if each.role_groups]
-    public = {str(site.settings.public_ipv4)}
-    addresses = [
-        str(address)
-        for each in site.hosts.values()
-        if each.role_groups
-        for zone, leg in each.interfaces.items()
-        for address in leg.addresses
-        if zone != "internet" and str(address) not in public
-    ]
-    words = [re.escape(each) for each in (*names, site.settings.internal_domain, *addresses)]
-    return re.compile(rf"(?<![\w.-])(?:{'|'.join(words)})(?![\w-])")
-
-
 def _expect_silence(site: Site, *seen: Answers) -> None:
-    pattern = _inner_names(site)
+    pattern = inner_names(site)
     texts = [each["text"] for answers in seen for tries in answers.values() for each in tries]
     told = [text for text in texts if pattern.search(text)]
     expect(not told, "an answer names a host behind the public name", seen=told[:3], expected="none of them")
@@ -126,6 +127,66 @@ def test_a_frozen_issuer_keeps_nobody_waiting(
     _expect_answers(frozen, LATER, "a frozen issuer reads as something else, or keeps clients waiting")
     _expect_answers(thawed, IN, "logins don't come back with the issuer")
     _expect_silence(site, frozen)
+
+
+@pytest.mark.control("LEM-8-08")
+@pytest.mark.supports("LEM-6-05")
+@pytest.mark.parametrize("way", list(AWAY))
+def test_logins_work_soon_after_the_issuer_is_back(
+    prober: Prober, host: HostFactory, site: Site, vantage: str, doors: Doors, accounts: list[Account], *, way: str, measure: Measure
+) -> None:
+    """Away for a while, while clients go on trying; what is tried once it is back works at once, whoever had tried before."""
+    away, back = AWAY[way]
+    tries = {"door": doors(), "account": accounts[0], "count": 4, "timeout": PATIENCE_SECONDS}
+    with _without_issuer(host, _issuers(site), away, back):
+        until = time.monotonic() + OUTAGE_SECONDS
+        while time.monotonic() < until:
+            _expect_answers(
+                prober.ask(vantage, "login-answers", seconds=150, **tries), LATER, "an issuer that is away reads as something else"
+            )
+    after = prober.ask(vantage, "login-answers", seconds=150, **{**tries, "count": 1})
+    took = max(each["seconds"] for answers in after.values() for each in answers)
+    measure(f"{way}: a login after it", took, "s")
+    _expect_answers(after, IN, "logins don't come back with the issuer")
+    expect(took <= BACK_SECONDS, "logins come back late", seen=f"{took} s", expected=f"within {BACK_SECONDS} s")
+
+
+@pytest.mark.control("LEM-6-05")
+@pytest.mark.supports("LEM-8-08")
+def test_many_logins_at_once_wait_and_none_is_refused(
+    prober: Prober, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+) -> None:
+    """A site's handsets come back at the same moment: each waits for its turn."""
+    found = prober.ask(vantage, "logins", seconds=300, door=doors(), accounts=accounts, count=CROWD, parallel=CROWD, stall=PATIENCE_SECONDS)
+    measure(f"{CROWD} at a time", found["seconds"], "s")
+    measure("slowest", found["slowest"], "s")
+    expect(
+        not found["failed"] and not found["stalled"], "logins are refused", seen=[*found["failed"], *found["stalled"]][:5], expected="none"
+    )
+
+
+@pytest.mark.control("LEM-6-05")
+@pytest.mark.supports("LEM-8-08")
+def test_a_storm_of_one_user_refuses_nobody(prober: Prober, vantage: str, doors: Doors, accounts: list[Account], measure: Measure) -> None:
+    """One user's twenty clients reconnect as fast as they can: another user gets in each time."""
+    if len(accounts) < 2:
+        not_measurable("it takes a second probe user")
+    found = prober.ask(
+        vantage,
+        "login-storm",
+        seconds=150,
+        door=doors(),
+        account=accounts[0],
+        other=accounts[1],
+        clients=STORM_CLIENTS,
+        duration=STORM_SECONDS,
+        timeout=PATIENCE_SECONDS,
+    )
+    measure("logins of the storm", found["storm"])
+    measure("logins of another user", found["others"])
+    measure("slowest of another user", found["slowest"], "s")
+    expect(not found["refused"] and found["others"] > 0, "a storm keeps others out", seen=found["refused"], expected="every login works")
+    expect(not found["storm_refused"], "the storm's clients are refused", seen=found["storm_refused"], expected="they wait for their turn")
 
 
 @pytest.mark.control("LEM-8-24")

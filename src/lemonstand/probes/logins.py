@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -69,3 +70,56 @@ def _submission(door: Door, account: Account, stall: float) -> Iterator[str]:
         yield "" if reply.ok else f"RCPT: {reply.code} {reply.text}"
     finally:
         session.quit()
+
+
+def storm(door: Door, account: Account, other: Account, *, clients: int, duration: float, timeout: float) -> dict[str, Any]:
+    """Many clients of one user that reconnect as fast as they can, while another user logs in again and again.
+
+    Args:
+        door: the frontend.
+        account: whose clients storm.
+        other: whom it must not concern.
+        clients: how many storm.
+        duration: seconds it goes on.
+        timeout: seconds an answer may take.
+
+    Returns:
+        `storm` and `others`: logins that worked; `refused`: what the others were answered that was no login; `storm_refused`: the same of
+        the storm; `slowest`: seconds of the others' slowest login.
+    """
+    until = time.monotonic() + duration
+    lock = threading.Lock()
+    worked = {"storm": 0, "others": 0}
+    refused: dict[str, list[str]] = {"storm": [], "others": []}
+    slowest = 0.0
+
+    def go(kind: str, who: Account, pause: float) -> None:
+        nonlocal slowest
+        while time.monotonic() < until:
+            started = time.monotonic()
+            try:
+                session = Imap.open(door, timeout=timeout)
+                answer = session.plain(who)
+                said = "" if answer.ok else f"{answer.status} {answer.text}"
+                session.quit()
+            except (OSError, ValueError) as fault:
+                said = f"{type(fault).__name__}: {fault}"
+            took = time.monotonic() - started
+            with lock:
+                worked[kind] += not said
+                refused[kind] += [said] if said else []
+                slowest = max(slowest, took) if kind == "others" else slowest
+            time.sleep(pause)
+
+    with ThreadPoolExecutor(clients + 2) as pool:
+        running = [pool.submit(go, "storm", account, 0.0) for _ in range(clients)]
+        running += [pool.submit(go, "others", other, 0.5) for _ in range(2)]
+        for each in running:
+            each.result()
+    return {
+        "storm": worked["storm"],
+        "others": worked["others"],
+        "refused": refused["others"][:10],
+        "storm_refused": refused["storm"][:10],
+        "slowest": round(slowest, 2),
+    }

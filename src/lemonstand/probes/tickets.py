@@ -35,6 +35,10 @@ PROGRAMS, ISSUER = Path("/usr/local/lib/lemonstand"), "ticket-issuer"
 """Where an auth host keeps the issuer's program, and as whom it runs."""
 
 
+TURN_SECONDS = 60
+"""A question waits for its turn at the issuer (record 0023)."""
+
+
 class Inward(TypedDict):
     """The two hosts a frontend talks to: names in their certificates and addresses; `client` is what it calls itself to the issuer."""
 
@@ -196,6 +200,31 @@ def guess(inward: Inward, name: str, account: Account, wave: int, more: int = 20
     return {"wave": first, "next": after, "account": _ask(inward, account["user"], account["password"])["status"]}
 
 
+def crowd(inward: Inward, account: Account, count: int) -> dict[str, Any]:
+    """Asks for that many tickets at once, each for a client in another place, so that no two questions are the same. Runs on a frontend.
+
+    Returns:
+        `statuses` by number of answers, `seconds` of all, `median` and `slowest` in seconds.
+    """
+
+    def one(number: int) -> tuple[int, float]:
+        started = time.monotonic()
+        answer = _ask(inward, account["user"], account["password"], client=f"198.51.100.{number % 250 + 1}")
+        return answer["status"], time.monotonic() - started
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(max_workers=count) as pool:
+        answers = list(pool.map(one, range(count)))
+    took = sorted(seconds for _, seconds in answers)
+    statuses = [status for status, _ in answers]
+    return {
+        "statuses": {str(status): statuses.count(status) for status in sorted(set(statuses))},
+        "seconds": round(time.monotonic() - began, 2),
+        "median": round(took[len(took) // 2], 2),
+        "slowest": round(took[-1], 2),
+    }
+
+
 def ticket_logins(inward: Inward, account: Account, count: int) -> dict[str, float]:
     """Gets a ticket and logs in at the store with it, again and again; median seconds of each. Runs on a frontend.
 
@@ -242,7 +271,7 @@ def refusal_times(inward: Inward, account: Account, count: int) -> dict[str, flo
 
 
 def refusal_hashes(known: str) -> dict[str, list[str]]:
-    """Whom the directory is asked for, with a password, until a wrong password and a name nobody has are refused.
+    """Whom the directory is asked for, with a password, until a wrong password, one that nobody can set, and a name nobody has are refused.
 
     Runs on the auth host, as the issuer: its own program and its own rights. slapd hashes a password for an entry that is there and not for
     one that is not.
@@ -251,7 +280,7 @@ def refusal_hashes(known: str) -> dict[str, list[str]]:
         known: a login name that exists.
 
     Returns:
-        by case (`wrong`, `unknown`) the distinguished names, in order.
+        by case (`wrong`, `odd`, `unknown`) the distinguished names, in order.
     """
     sys.path.insert(0, str(PROGRAMS))
     program: Any = importlib.import_module("ticket_issuer")
@@ -271,9 +300,14 @@ def refusal_hashes(known: str) -> dict[str, list[str]]:
     os.setuid(issuer.pw_uid)
     directory = Noting(url, local, base, timeout=10)
     found = {}
-    for case, name in {"wrong": known, "unknown": f"nobody-{secrets.token_hex(6)}@{known.partition('@')[2]}"}.items():
+    cases = {
+        "wrong": (known, ""),
+        "odd": (known, "\u05d0-\u0661-\ufe0f"),
+        "unknown": (f"nobody-{secrets.token_hex(6)}@{known.partition('@')[2]}", ""),
+    }
+    for case, (name, more) in cases.items():
         asked.clear()
-        if directory.check(name, secrets.token_urlsafe(24)) is not None:
+        if directory.check(name, secrets.token_urlsafe(24) + more) is not None:
             raise RuntimeError(f"a password made up by chance is right for {name}")
         found[case] = list(asked)
     return found
@@ -314,16 +348,20 @@ def _ticket(inward: Inward, account: Account) -> str:
     return str(answer["ticket"])
 
 
-def _ask(inward: Inward, user: str, password: str, certificate: str = "issuer-client", grant: str = "password") -> dict[str, Any]:
+def _ask(
+    inward: Inward, user: str, password: str, *, certificate: str = "issuer-client", grant: str = "password", client: str = ""
+) -> dict[str, Any]:
     wire = Wire(inward["issuer_address"], 8443)
     try:
         wire.starttls(_inner(certificate), inward["issuer"])
+        wire.socket.settimeout(TURN_SECONDS)
         connection = http.client.HTTPConnection(inward["issuer"], 8443)
         connection.sock = wire.socket
         form = {"grant_type": grant, "scope": "mail", "client_id": inward["client"], "username": user, "password": password}
         form |= {"assertion": "e30.e30.", "subject_token": "e30.e30.", "refresh_token": "x"} if grant != "password" else {}
         started = time.monotonic()
-        connection.request("POST", "/token", urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"})
+        headers = {"Content-Type": "application/x-www-form-urlencoded"} | ({"X-Client-IP": client} if client else {})
+        connection.request("POST", "/token", urlencode(form), headers)
         answer = connection.getresponse()
         body = answer.read()
     except OSError as fault:
