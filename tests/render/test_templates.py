@@ -335,7 +335,10 @@ def test_who_falls_asleep_in_a_change_is_told_to_who_wakes_him(rendered: dict[st
     assert "--window 15.0 " in unit
     (mail,) = re.findall(r"^ReadWritePaths=(.*)$", unit, re.MULTILINE)
     assert f"--mail {mail} " in unit
-    assert f"home = {mail}/%{{user | domain}}/%{{user | username}}" in dovecot
+    for line in files["/etc/dovecot/users"].splitlines():
+        if line and not line.startswith("#") and "userdb_user=" not in line:
+            local, _, domain = line.partition(":")[0].replace("\\'", "'").partition("@")
+            assert f":{mail}/{domain}/{local}:" in line, "who wakes sleepers looks elsewhere"
     assert files["/usr/local/lib/lemonstand/mailbox_nudge.py"] == (ROOT / "roles" / "mail_store" / "files" / "mailbox_nudge.py").read_text()
 
 
