@@ -508,11 +508,21 @@ def main_encoded(order: str) -> int:
     return main(json.loads(base64.b64decode(order)))
 
 
-def main_suffix(wanted: str) -> int:
-    """Entry point of the role before files are written: print the suffix this host has, the wanted one (in base64) if it has none."""
+def main_found(asked: str) -> int:
+    """Entry point of the role before files are written: print what there is, as JSON.
+
+    Args:
+        asked: base64 of JSON: `base_dn`, the suffix of a new directory, and `packages`.
+
+    Returns:
+        0: `suffix`, that of this host's directory (the wanted one if it has none), or `error`; `packages`: their states, in order.
+    """
+    order = json.loads(base64.b64decode(asked))
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Status}\n", *order["packages"]]
+    found: dict[str, Any] = {"packages": subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()}
     try:
-        print(suffix_here(base64.b64decode(wanted).decode()))
+        found["suffix"] = suffix_here(order["base_dn"])
     except (SeedError, OSError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
+        found["error"] = str(problem)
+    print(json.dumps(found))
     return 0

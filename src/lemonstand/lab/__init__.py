@@ -422,7 +422,7 @@ def _seed(topology: Topology, folder: Path) -> None:
     users, probes = _demo_users()
     for user in users:
         # What checks type as one of their users has letters with two spellings, and some that a step on the way might take for its own.
-        odd = " Gr\u00f6\u00dfe 1\u00aa\u00b4 100%u" if probes and user == probes[-1] else ""
+        odd = " Gr\u00f6\u00dfe 1\u00aa\u00b4 100%u" if user in probes[1:2] else ""
         known_passwords.setdefault(user, secrets.token_urlsafe(12) + odd)
     if known_passwords != before or not passwords.exists():
         write_text(passwords, yaml.safe_dump(known_passwords))
