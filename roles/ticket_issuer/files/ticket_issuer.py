@@ -63,7 +63,7 @@ class Settings:
     directory_socket: str = "ldapi:///run/slapd/ldapi"
     directory_timeout_seconds: int = 15
     parallel_passwords: int = 0
-    queue_seconds: int = 25
+    queue_seconds: int = 40
     queue_per_user: int = 100
     refusal_milliseconds: int = 500
     refusals_window_seconds: int = 3600
