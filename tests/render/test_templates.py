@@ -241,6 +241,29 @@ def test_one_users_alias_reaches_his_store_and_a_shared_one_is_resolved(rendered
     assert "all@lemon.example" not in transport + hosts["store"]["/etc/dovecot/users"] + hosts["store2"]["/etc/dovecot/users"]
 
 
+def test_what_users_and_sieve_send_is_let_through(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    """Read receipts, missing fields, blanks in MAIL and Sieve's mail; and one address of the relay at stores, whatever the shape."""
+    for shape, hosts in rendered.items():
+        for files in hosts.values():
+            if "/etc/postfix/stores_headers" in files:
+                master = files["/etc/postfix/master.cf"]
+                assert "<>=REJECT" not in master and "reject_multi_recipient_bounce" in master, shape
+                assert "always_add_missing_headers=yes" in master and "nested_header_checks=\n" in master, shape
+            if "/etc/dovecot/users" not in files:
+                continue
+            conf, names = files["/etc/dovecot/dovecot.conf"], files["/etc/hosts"]
+            for line in (
+                "submission_client_workarounds = whitespace-before-path mailbox-for-path",
+                "sieve_redirect_envelope_from = recipient",
+                "lmtp_user_concurrency_limit = unlimited",
+                "submission_backend_capabilities = 8BITMIME CHUNKING DSN ENHANCEDSTATUSCODES PIPELINING SIZE",
+            ):
+                assert f"\n{line}\n" in conf, shape
+            relay = re.search(r"^submission_relay_host = (\S+)$", conf, re.MULTILINE)
+            assert relay is not None
+            assert len(re.findall(rf"^\S+ {re.escape(relay[1])}( |$)", names, re.MULTILINE)) == 1, f"{shape}: {names}"
+
+
 def _trace(rules: str, header: str) -> str | None:
     """What Postfix makes of a header: a new one, None where it drops it, the same where no rule fits."""
     for line in rules.splitlines():
