@@ -31,6 +31,9 @@ LOGINS = 300
 PUSHES = 5
 SIZE = 10_000_000
 STALL_SECONDS = 10
+AWAY_SECONDS = 10
+LATE_BEFORE = 308
+"""Seconds, measured before the relay's times were set: 300 s between attempts, and what was left of the outage."""
 Rows = list[tuple[str, str]]
 
 
@@ -107,7 +110,12 @@ def mail() -> Rows:
     sockets = Path(tempfile.mkdtemp(prefix="lemonstand-ssh-"))
     try:
         prober = Prober(read_connections(inventory, sockets))
-        return [*_logins(prober, doors, accounts), *_forward(prober, doors, accounts), *_push(prober, doors["IPv4"], mx, accounts[0])]
+        return [
+            *_logins(prober, doors, accounts),
+            *_forward(prober, doors, accounts),
+            *_push(prober, doors["IPv4"], mx, accounts[0]),
+            *_outage(prober, doors["IPv4"], mx, accounts[0]),
+        ]
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
 
@@ -158,6 +166,22 @@ def _push(prober: Prober, door: Door, mx: Door, account: Account) -> Rows:
         prober.ask("handset", "wait-for", door=door, account=account, ident=accepted.values["data"]["ident"], within=20)
     return [
         ("push, from acceptance at the MX to EXISTS", f"median {statistics.median(delays):.2f} s, slowest {max(delays):.2f} s of {PUSHES}")
+    ]
+
+
+def _outage(prober: Prober, door: Door, mx: Door, account: Account) -> Rows:
+    """How late mail is for a store that was away."""
+    lemonstand("lab", "ssh", "--name", NAME, "store", "systemctl", "stop", "dovecot")
+    sent = prober.ask("peer", "foreign-mx", door=mx, sender=PEER_SENDER, recipient=account["user"], elsewhere=ELSEWHERE)
+    time.sleep(AWAY_SECONDS)
+    lemonstand("lab", "ssh", "--name", NAME, "store", "systemctl", "start", "dovecot")
+    back = time.monotonic()
+    prober.ask("handset", "wait-for", seconds=400, door=door, account=account, ident=sent["ident"], within=330)
+    return [
+        (
+            f"mail that came while a store was away for {AWAY_SECONDS} s",
+            f"{time.monotonic() - back:.0f} s after its return (up to {LATE_BEFORE} s with Postfix's own times between two attempts)",
+        )
     ]
 
 

@@ -1,8 +1,8 @@
-"""What sleeping costs: wake-ups an hour beside stock Dovecot and the RFC's floor, and memory of sleeping sessions. Prints two tables.
+"""What sleeping costs: wake-ups an hour beside stock Dovecot and the RFC's floor, lost pushes, memory of sleepers. Prints three tables.
 
 Run by `make bench-dormancy` on a lab of its own; `--lab NAME` takes one that is up. Intervals are shortened to 1/`SCALE`, for all alike,
 and the figures are scaled back: the line above the table says so. Memory is PSS of all Dovecot processes of a host, with sessions less
-without, divided by their number.
+without, divided by their number. Pushes are changes that come while sessions fall asleep, with and without who wakes them (decision 0018).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench import lemonstand, machine
 
 from lemonstand import lab as labs
 from lemonstand.paths import data_dir
-from lemonstand.phone import Look, looking
+from lemonstand.phone import Look, looking, questions
 from lemonstand.policy import load_timers
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site, load_site
@@ -33,11 +33,13 @@ STOCK_SECONDS = 120
 FLOOR_SECONDS = 7200
 """RFC 5383 section 4.1: no connection is silent for longer by default."""
 WATCHED_HOURS = 2
+PUSHES = 500
+"""Sessions that meet a change in the moment they fall asleep, or beside it."""
 SHARED = 200
 """Sessions a login process holds in the high-performance setup."""
 DEVICES, RESERVE, NOBODYS = 60, 12, "{SSHA}nobody"
 """Room for 2,000 sessions follows from users and devices; the users in reserve never log in."""
-PROCESSES = ("imap-login", "imap", "imap-hibernate", "auth", "anvil", "stats", "dovecot", "log", "config")
+PROCESSES = ("imap-login", "imap", "imap-hibernate", "auth", "anvil", "stats", "dovecot", "log", "config", "mailbox-nudge")
 SETTLE_SECONDS = 20
 Overrides = dict[str, Any]
 Rows = list[tuple[str, ...]]
@@ -83,6 +85,23 @@ def _watched(look: Look) -> tuple[str, str]:
         sys.exit(f"the session was not left alone: {seen}")
     hours = seen["counted"] * SCALE / 3600
     return f"{seen['wake_ups'] / hours:.1f}", f"{seen['octets'] / hours:.0f} B"
+
+
+def pushes(lab: str) -> Rows:
+    """Changes that come while sessions fall asleep: how many are lost without who wakes them, and with him."""
+    site = load_site(data_dir("inventories") / "lab", labs.environment(lab))
+    store = site.group("stores")[0].name
+    rows: Rows = []
+    for name, does in (("stock Dovecot", "stop"), ("with mailbox-nudge", "start")):
+        labs.run_on(lab, store, f"systemctl {does} mailbox-nudge.socket mailbox-nudge.service\n")
+        with looking(site) as look:
+            found = questions.falling_asleep(look, kinds=(*questions.CHANGES, "twice"), sessions=PUSHES).data
+        met = [seconds for seen in found.values() for _, seconds in seen["sessions"]]
+        told = sorted(seconds for seconds in met if seconds is not None)
+        crossed = sum(seen["crossed"] for seen in found.values())
+        rows.append((name, f"{len(met) - len(told)} of {len(met)}", str(crossed), f"{told[len(told) // 2]:.2f} s", f"{told[-1]:.2f} s"))
+        print("| " + " | ".join(rows[-1]) + " |", flush=True)
+    return rows
 
 
 def memory(lab: str, folder: Path, counts: list[int]) -> Rows:
@@ -151,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lab", help="a lab that is up and deployed; it is left as it was")
     parser.add_argument("--sessions", type=int, nargs="+", default=[500, 2000])
-    parser.add_argument("--only", choices=["wake-ups", "memory"])
+    parser.add_argument("--only", choices=["wake-ups", "pushes", "memory"])
     chosen = parser.parse_args()
     lab = chosen.lab or NAME
     if not chosen.lab:
@@ -162,13 +181,23 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="lemonstand-dormancy-"))
     print(f"measured on {machine()}\n", flush=True)
     try:
-        if chosen.only != "memory":
+        if chosen.only in {None, "wake-ups"}:
             print(f"one idling client, intervals shortened to 1/{SCALE}, figures scaled back to an hour\n")
             _table("server", "a line each", "wake-ups an hour", "carried an hour")
             for row in wake_ups(lab):
                 print("| " + " | ".join(row) + " |", flush=True)
             print()
-        if chosen.only != "wake-ups":
+        if chosen.only in {None, "pushes"}:
+            _table(
+                "changes while sessions fall asleep",
+                "not told",
+                "in the last half second before sleep",
+                "told after, median",
+                "at the latest",
+            )
+            pushes(lab)
+            print()
+        if chosen.only in {None, "memory"}:
             _table("sessions", "login process", "hibernated", "a session on the frontend", "on the store", "answered at the end")
             memory(lab, folder, chosen.sessions)
     finally:

@@ -130,6 +130,17 @@ def _user(number: int, **values: Any) -> Callable[[Tree], object]:
     return lambda tree: tree["all"]["lemonstand_users"][number].update(values)
 
 
+def _called(group: str, old: str, new: str) -> Callable[[Tree], object]:
+    def rename(tree: Tree) -> None:
+        members = tree["hosts"]["all"]["children"][group]["hosts"]
+        members[new] = members.pop(old)
+        for user in tree["all"]["lemonstand_users"]:
+            if user.get("store") == old:
+                user["store"] = new
+
+    return rename
+
+
 def _file(name: str, content: Any) -> Callable[[Tree], object]:
     return lambda tree: tree["files"].__setitem__(name, content)
 
@@ -192,6 +203,29 @@ BAD_SITES: tuple[Bad, ...] = (
         "lemonstand_tls_profile on store differs",
         "host_vars/store.yml:1",
         "group_vars/all",
+    ),
+    Bad(
+        "a port no flow admits",
+        _file("host_vars/store.yml", {"ansible_port": 2222}),
+        "no flow lets the controllers in on 2222",
+        "host_vars/store.yml:1",
+        "lemonstand_flows_extra",
+        "ansible_port 2222",
+    ),
+    Bad(
+        "a table of others without its family",
+        _set("lemonstand_foreign_tables", ["f2b-table"]),
+        "lemonstand_foreign_tables[0]",
+        SITE_YML,
+        "[inet f2b-table]",
+    ),
+    Bad(
+        "a password Jinja would eat",
+        lambda tree: tree["all"]["lemonstand_user_passwords"].update({"bob@lemon.example": "50%{% off} 2026 ok"}),
+        "lemonstand_user_passwords.bob@lemon.example is a secret with braces",
+        SITE_YML,
+        "!unsafe",
+        "lemonstand_user_passwords.bob@lemon.example",
     ),
     # values
     Bad(
@@ -414,6 +448,102 @@ BAD_SITES: tuple[Bad, ...] = (
     ),
     # users
     Bad("user address", _user(0, name="alice"), "lemonstand_users[0].name: 'alice' is no mail address", SITE_YML, "name", "'alice'"),
+    Bad(
+        "a tag in a login name",
+        _user(1, name="first+last@lemon.example"),
+        "lemonstand_users[1].name: 'first+last@lemon.example' is no mail address here: '+' begins a tag",
+        SITE_YML,
+        "name",
+        "'+' begins a tag",
+    ),
+    Bad(
+        "a tag in an alias",
+        _user(1, aliases=["b+c@lemon.example"]),
+        "lemonstand_users[1].aliases[0]: 'b+c@lemon.example' is no mail address here: '+' begins a tag",
+        SITE_YML,
+        "aliases",
+        "b+c@lemon.example",
+    ),
+    Bad(
+        "a slash in a login name",
+        _user(1, name="b/ob@lemon.example"),
+        "would leave the mailbox's directory",
+        SITE_YML,
+        "name",
+        "would leave the mailbox",
+    ),
+    Bad(
+        "upper case in a login name",
+        _user(1, name="Bob@lemon.example"),
+        "write it in lower case: bob@lemon.example",
+        SITE_YML,
+        "name",
+        "bob@lemon.example",
+    ),
+    Bad(
+        "a login name beyond ASCII",
+        _user(1, name="bób@lemon.example"),
+        "this site offers no SMTPUTF8",
+        SITE_YML,
+        "name",
+        "no SMTPUTF8",
+    ),
+    Bad(
+        "a mail domain beyond ASCII",
+        _set("lemonstand_mail_domains", ["lemon.example", "lémon.example"]),
+        "write its A-label",
+        SITE_YML,
+        "the domains",
+        "lemonstand_mail_domains",
+    ),
+    Bad(
+        "a mail domain twice",
+        _set("lemonstand_mail_domains", ["lemon.example", "lemon.example"]),
+        "the mail domain lemon.example is there twice",
+        SITE_YML,
+        "keep one",
+        "lemon.example is there twice",
+    ),
+    Bad(
+        "the relay's name as a mail domain",
+        _set("lemonstand_mail_domains", ["lemon.example", "mx.lemon.example"]),
+        "is lemonstand_mx_name too",
+        SITE_YML,
+        "another name",
+        "mx.lemon.example is lemonstand_mx_name too",
+    ),
+    Bad(
+        "a host no host may be called",
+        _called("stores", "store", "mail_store1"),
+        "host mail_store1: it can't be a host name",
+        "hosts.yml (host mail_store1)",
+        "mail-store1",
+        "host mail_store1",
+    ),
+    Bad(
+        "a host in upper case",
+        _called("relays", "relay", "Relay"),
+        "host Relay: it can't be a host name",
+        "hosts.yml (host Relay)",
+        "rename the host, to relay",
+        "host Relay",
+    ),
+    Bad(
+        "a host called by its address",
+        _called("auths", "auth", "192.0.2.75"),
+        "host 192.0.2.75: it is read as an address",
+        "hosts.yml (host 192.0.2.75)",
+        "ansible_host",
+        "host 192.0.2.75",
+    ),
+    Bad(
+        "a host with the relay's public name",
+        _called("relays", "relay", "mx.lemon.example"),
+        "is lemonstand_mx_name too",
+        "hosts.yml (host mx.lemon.example)",
+        "name of its own",
+        "host mx.lemon.example",
+    ),
     Bad("user key", _user(0, alias=[]), "lemonstand_users[0].alias: no such key", SITE_YML, "did you mean 'aliases'?"),
     Bad(
         "user without name",
@@ -484,6 +614,49 @@ BAD_SITES: tuple[Bad, ...] = (
         SITE_YML,
         "name two",
     ),
+    *(
+        Bad(
+            f"hash that {name}",
+            lambda t, given=given: t["all"]["lemonstand_users"][1].update({"password_hash": given}),  # type: ignore[misc]
+            what,
+            "lemonstand_users[1].password_hash",
+            "lemonstand user hash",
+            "password_hash of bob@lemon.example",
+        )
+        for name, given, what in (
+            ("slapd does not know", "{PBKDF2}100$abc$def", "can't compare hashes of the scheme {PBKDF2}"),
+            ("is cut off", "{SHA512-CRYPT}$6$...", "no hash of that kind, or is cut off"),
+            ("is none", "correct-horse-battery", "this is no hash"),
+            ("is plain text", "{PLAIN}correct horse", "can't compare hashes of the scheme {PLAIN}"),
+            ("is no base64", "{SSHA}correct horse!", "no base64"),
+            ("is too short", "{SSHA}c2FtcGxl", "6 octets"),
+        )
+    ),
+    *(
+        Bad(
+            f"password with {name}",
+            lambda t, typed=typed: t["all"]["lemonstand_user_passwords"].update({"bob@lemon.example": typed}),  # type: ignore[misc]
+            f"lemonstand_user_passwords of bob@lemon.example: the password holds {what}",
+            "lemonstand_user_passwords",
+            "another first password",
+        )
+        for name, typed, what in (
+            ("a variation selector", "correct \u2764\ufe0f horse battery", "U+FE0F VARIATION SELECTOR-16"),
+            ("a joiner", "family \U0001f468\u200d\U0001f469 horse", "U+200D ZERO WIDTH JOINER"),
+            ("a soft hyphen", "correct\u00adhorse battery", "U+00AD SOFT HYPHEN"),
+            ("a tabulator", "correct\thorse battery", "a control character"),
+        )
+    ),
+    Bad(
+        "two directories",
+        lambda t: t["hosts"]["all"]["children"]["auths"]["hosts"].update(
+            auth2=host(21, auth=leg("auth0", "192.0.2.76", "2001:db8:3::11")),
+        ),
+        "there are 2 auth hosts (auth, auth2)",
+        "hosts.yml (group 'auths')",
+        "leave the one with the accounts",
+        "the group 'auths' has 2 hosts",
+    ),
     Bad(
         "probe user who is none",
         _set("lemonstand_probe_users", ["alice@lemon.example", "blob@lemon.example"]),
@@ -495,7 +668,7 @@ BAD_SITES: tuple[Bad, ...] = (
         "probe user with a hash",
         lambda t: (
             t["all"]["lemonstand_user_passwords"].pop("bob@lemon.example"),
-            t["all"]["lemonstand_users"][1].update({"password_hash": "{SSHA}abcdefgh"}),
+            t["all"]["lemonstand_users"][1].update({"password_hash": "{SSHA}NHqZKoTHLmiSaXSyHEhpbtmBpJdzYWx0"}),
             t["all"].update({"lemonstand_probe_users": ["alice@lemon.example", "bob@lemon.example"]}),
         ),
         "the probe user bob@lemon.example has no password",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib.util
 import ipaddress
 import re
+import string
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,12 +46,14 @@ KNOWN = [
     "flows_extra",
     "flows_disabled",
     "foreign_variables",
+    "waivers",
+    "foreign_tables",
     "clock_is_ours",
     "kind",
 ]
 REQUIRED = ["site_name", "zones", "mail_domains", "public_name", "mx_name", "internal_domain", "users", "pki_dir"]
 TLS_PROFILES = ("both", "seed-strict", "modern")
-ADDRESS = re.compile(r"[a-z0-9][a-z0-9._+-]*@[a-z0-9][a-z0-9.-]*\Z")
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z")
 
 Host = Mapping[str, Any]
 Hosts = Mapping[str, Host]
@@ -256,6 +260,70 @@ def addresses_of(names: Iterable[str], hosts: Hosts) -> list[str]:
     return [address for name in names for address in _addresses(hosts[name])]
 
 
+def name_pattern(names: Mapping[str, Any]) -> str:
+    """A mailbox's name before the @ as a regular expression, from `names.yml`."""
+    part = names["local_part"]
+    marks, first = (re.sub(r"([\]\\^-])", r"\\\1", part[key]) for key in ("marks", "first_marks"))
+    return rf"[a-z0-9{first}][a-z0-9{marks}]*(\.[a-z0-9{marks}]+)*"
+
+
+def login_pattern(names: Mapping[str, Any]) -> str:
+    """A whole login name as a regular expression that has to match all of it. Its length over all is not in it."""
+    label = rf"[a-z0-9](?:[a-z0-9-]{{0,{names['host']['longest_label'] - 2}}}[a-z0-9])?"
+    return rf"(?=[^@]{{1,{names['local_part']['longest']}}}@){name_pattern(names)}@(?:{label}\.)+(?![0-9]+$){label}"
+
+
+def name_characters(names: Mapping[str, Any]) -> str:
+    """Every character a login name may be typed with, the @ included: Dovecot's `auth_username_chars`."""
+    part = names["local_part"]
+    return "".join(sorted({*string.ascii_letters, *string.digits, *part["marks"], *".@"}))
+
+
+def address_fault(text: str, names: Mapping[str, Any]) -> str:
+    """Why a text is no login name or alias; empty if it is one."""
+    local, at, domain = text.rpartition("@")
+    refused = next((each for each in local if each in names["refused"]), "")
+    part, marks = names["local_part"], " ".join(names["local_part"]["marks"])
+    ascii_only = "names are ASCII: there is no SMTPUTF8, and a domain is written as its A-label, which begins with xn--"
+    sorts = f"before the @ stand a to z, 0 to 9, {marks} and single dots between them, first a letter or digit; correct it"
+    lengths = f"it is too long ({part['longest']} before the @, {names['longest']} in all); shorten it"
+    faults = {
+        "write it as name@domain": not (at and local and domain),
+        ascii_only: not text.isascii(),
+        f"write it in lower case: {text.lower()}": text.lower() != text,
+        f"'{refused}' {names['refused'].get(refused)}; choose a name without it": refused,
+        sorts: not re.fullmatch(name_pattern(names), local),
+        lengths: len(local) > part["longest"] or len(text) > names["longest"],
+    }
+    return next((fault for fault, found in faults.items() if found), "") or domain_fault(domain, names)
+
+
+def domain_fault(text: str, names: Mapping[str, Any]) -> str:
+    """Why a text is no host name with a domain (RFC 1123 section 2.1); empty if it is one."""
+    labels = text.split(".")
+    sound = len(labels) > 1 and not labels[-1].isdigit() and len(text) <= names["host"]["longest"]
+    if sound and all(LABEL.match(label) and len(label) <= names["host"]["longest_label"] for label in labels):
+        return ""
+    return f"'{text}' is no domain name (labels of a to z, 0 to 9 and hyphens inside, in lower case, no dot at the end); correct it"
+
+
+def host_fault(name: str, domain: str, names: Mapping[str, Any]) -> str:
+    """Why an inventory name can't be a host's, whose inner name it makes; empty if it can."""
+    try:
+        numeric = bool(ipaddress.ip_address(name))
+    except ValueError:
+        numeric = name.replace(".", "").isdigit()
+    if numeric:
+        return "it is read as an address; give the host a name, and the address to ansible_host"
+    if name in names["host"]["reserved"]:
+        return "it means something else already; give the host a name of its own"
+    if not all(LABEL.match(label) and len(label) <= names["host"]["longest_label"] for label in name.split(".")):
+        return "it can't be a host name (labels of a to z, 0 to 9 and hyphens inside, 63 at most: RFC 1123 2.1); rename the host"
+    if len(f"{name}.{domain}") > names["host"]["longest"]:
+        return f"its inner name has more than {names['host']['longest']} characters; shorten it"
+    return ""
+
+
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda a, b: a >= b, ">": lambda a, b: a > b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
 }  # fmt: skip
@@ -319,6 +387,12 @@ def site_faults(
     ]
     if not members:
         return faults
+    auths = _members(groups, "auths")
+    if len(auths) > 1:
+        faults.append(
+            f"the group 'auths' has {len(auths)} hosts ({', '.join(auths)}), each with a directory of its own: a password set or a lock "
+            "put on one would not count on the other; leave the one with the accounts"
+        )
     shared = hosts[members[0]]
     for name in sorted({key for member in members for key in hosts[member] if str(key).startswith("lemonstand_")}):
         if name.removeprefix("lemonstand_") not in KNOWN and name not in (shared.get("lemonstand_foreign_variables") or []):
@@ -331,6 +405,8 @@ def site_faults(
         faults.append(f"lemonstand_tls_profile '{shared['lemonstand_tls_profile']}' is none of {', '.join(TLS_PROFILES)}")
     faults += _timer_faults(shared, members, hosts, timers, today)
     faults += _flow_faults(shared, list(flows))
+    faults += _name_faults(members, shared)
+    faults += _port_faults(shared, members, hosts, list(flows))
     faults += _address_faults(members, groups, hosts)
     return faults + _user_faults(shared, groups)
 
@@ -416,6 +492,50 @@ def _flow_faults(shared: Host, flows: list[Mapping[str, Any]]) -> list[str]:
     return faults
 
 
+def _name_faults(members: list[str], shared: Host) -> list[str]:
+    names, internal = data("names.yml")["names"], str(shared["lemonstand_internal_domain"])
+    public = {str(shared[f"lemonstand_{key}"]): f"lemonstand_{key}" for key in ("public_name", "mx_name")}
+    domains = [str(domain) for domain in shared["lemonstand_mail_domains"]]
+    faults = []
+    for name in members:
+        inner, fault = f"{name}.{internal}", host_fault(name, internal, names)
+        taken = next((public[text] for text in (name, inner) if text in public), None)
+        taken = taken or next((f"the inner name of host {other}" for other in members if f"{other}.{internal}" == name), None)
+        if fault or taken:
+            faults.append(f"host {name}: {fault or f'its name or its inner name {inner} is {taken} too; give the host a name of its own'}")
+    for key, value in [("internal_domain", internal), *((key.removeprefix("lemonstand_"), text) for text, key in public.items())]:
+        if domain_fault(value, names):
+            faults.append(f"lemonstand_{key}: {domain_fault(value, names)}")
+    for number, domain in enumerate(domains):
+        if domain_fault(domain, names):
+            faults.append(f"lemonstand_mail_domains: {domain_fault(domain, names)}")
+        if domain in domains[:number]:
+            faults.append(f"lemonstand_mail_domains: {domain} is there twice; keep one of the two")
+        if domain == shared["lemonstand_mx_name"]:
+            faults.append(f"lemonstand_mail_domains: {domain} is lemonstand_mx_name too; give the relay another name")
+    return faults
+
+
+def _port_faults(shared: Host, members: list[str], hosts: Hosts, flows: list[Mapping[str, Any]]) -> list[str]:
+    """Hosts whose SSH port no flow leaves open, as far as variables tell; what the connection really is, each host is asked."""
+    disabled = shared.get("lemonstand_flows_disabled") or []
+    left = [flow for flow in [*flows, *(shared.get("lemonstand_flows_extra") or [])] if flow.get("name") not in disabled]
+    let_in = [flow for flow in left if (flow.get("from"), flow.get("to"), flow.get("protocol")) == ("controllers", "management", "tcp")]
+    ports = {port for flow in let_in for port in flow.get("ports") or ()}
+    faults = []
+    for name in members if let_in else ():
+        for variable in ("ansible_ssh_port", "ansible_port"):
+            port = hosts[name].get(variable)
+            if port is not None:
+                if str(port) not in {str(each) for each in ports}:
+                    faults.append(
+                        f"{variable} {port} of {name}: no flow lets the controllers in on {port}; "
+                        f"add one from controllers to management with ports [{port}] to lemonstand_flows_extra"
+                    )
+                break
+    return faults
+
+
 def _address_faults(members: list[str], groups: Mapping[str, list[str]], hosts: Hosts) -> list[str]:
     faults = _zone_faults(members, groups, hosts)
     taken: dict[str, str] = {}
@@ -471,6 +591,25 @@ def _zone_faults(members: list[str], groups: Mapping[str, list[str]], hosts: Hos
     return faults
 
 
+@functools.cache
+def _seed_program() -> Any:
+    """The program that seeds the directory, for its rule of what slapd can compare."""
+    path = Path(__file__).parents[2] / "roles" / "directory" / "files" / "directory_seed.py"
+    spec = importlib.util.spec_from_file_location("lemonstand_directory_seed", path)
+    assert spec is not None and spec.loader is not None  # noqa: S101 - for the type checker
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _hash_fault(text: str) -> str | None:
+    try:
+        _seed_program().stored_hash(text)
+    except _seed_program().SeedError as problem:
+        return str(problem)
+    return None
+
+
 def _user_faults(shared: Host, groups: Mapping[str, list[str]]) -> list[str]:
     faults = []
     domains = shared["lemonstand_mail_domains"]
@@ -479,8 +618,9 @@ def _user_faults(shared: Host, groups: Mapping[str, list[str]]) -> list[str]:
     for user in shared["lemonstand_users"]:
         name = str(user.get("name", ""))
         for address in [name, *(user.get("aliases") or [])]:
-            if not ADDRESS.match(address):
-                faults.append(f"lemonstand_users: '{address}' is no mail address in lower case")
+            fault = address_fault(str(address), data("names.yml")["names"])
+            if fault:
+                faults.append(f"lemonstand_users: '{address}' is no mail address here: {fault}")
             elif address.split("@")[1] not in domains:
                 faults.append(f"lemonstand_users: {address} is in none of lemonstand_mail_domains ({', '.join(domains)})")
             if address in seen:
@@ -489,6 +629,12 @@ def _user_faults(shared: Host, groups: Mapping[str, list[str]]) -> list[str]:
         if not user.get("password_hash") and not passwords.get(name):
             faults.append(
                 f"lemonstand_users: {name} has neither password_hash nor an entry in lemonstand_user_passwords (put it into a vault)"
+            )
+        fault = _hash_fault(str(user["password_hash"])) if user.get("password_hash") else None
+        if fault:
+            faults.append(
+                f"lemonstand_users: password_hash of {name}: {fault}; make one with `lemonstand user hash`, "
+                "or give a first password in lemonstand_user_passwords"
             )
         stores = _members(groups, "stores")
         if user.get("store") and user["store"] not in stores:
@@ -510,6 +656,8 @@ class FilterModule:
             "lemonstand_host_rules": host_rules,
             "lemonstand_edge_rules": edge_rules,
             "lemonstand_host_names": host_names,
+            "lemonstand_name_characters": name_characters,
+            "lemonstand_login_pattern": login_pattern,
             "lemonstand_addresses_of": addresses_of,
             "lemonstand_broken_timers": broken_timers,
             "lemonstand_data": data,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from lemonstand.errors import LemonstandError
+from lemonstand.errors import InputError, LemonstandError
 
+LAB_NAME = re.compile(r"[a-z][a-z0-9]{0,11}\Z")
+"""What can name a lab: it is part of every container, namespace and directory name."""
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -59,10 +62,21 @@ def site_dir(name: str) -> Path:
 
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
-    return Path(value) if value.startswith("/") else Path.home() / fallback
+    if value.startswith("/"):
+        return Path(value)
+    try:
+        return Path.home() / fallback
+    except RuntimeError:
+        raise InputError("this user has no home directory", "HOME", REMEDY) from None
+
+
+REMEDY = "name directories that can be written in LEMONSTAND_STATE and LEMONSTAND_CACHE"
 
 
 def _private(path: Path) -> Path:
     path = path.absolute()
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise InputError(f"this directory can't be made: {fault.strerror}", str(path), REMEDY) from None
     return path

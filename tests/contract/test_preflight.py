@@ -18,6 +18,10 @@ SHARED = tuple(bad for bad in BAD_SITES if bad.key is not None)
 """The faults that both must see; tests/unit/test_site_model.py shows that the model does."""
 
 
+NAMED = "marks in names"
+"""A sound site whose users have an apostrophe and an ampersand in their names."""
+
+
 def preflight(folder: Path, *options: str) -> tuple[int, str, bool]:
     """Runs the play as a user of plain Ansible does.
 
@@ -45,12 +49,21 @@ def preflight(folder: Path, *options: str) -> tuple[int, str, bool]:
 def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, bool]]:
     """What the play says to the sound site (`""`) and to each spoilt one; two at a time."""
     folders = {"": write_site(tmp_path_factory.mktemp("sound"), sound_site())}
+    named = sound_site()
+    named["all"]["lemonstand_users"].append({"name": "o'brien@lemon.example", "aliases": ["r&d@lemon.example"], "password_hash": "{SSHA}x"})
+    folders[NAMED] = write_site(tmp_path_factory.mktemp("named"), named)
     for bad in SHARED:
         tree = sound_site()
         bad.spoil(tree)
         folders[bad.name] = write_site(tmp_path_factory.mktemp("bad"), tree)
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(folders, pool.map(preflight, folders.values()), strict=True))
+
+
+def test_names_that_people_have_pass(verdicts: dict[str, tuple[int, str, bool]]) -> None:
+    code, text, touched = verdicts[NAMED]
+    assert code == 0, text
+    assert not touched
 
 
 def test_enough_is_shared() -> None:

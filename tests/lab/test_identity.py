@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from lemonstand import lab as labs
 from lemonstand.checks.connections import read_connections, sockets_directory
 from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to
 from lemonstand.checks.prober import Prober
@@ -70,6 +76,161 @@ def test_what_can_not_be_a_password_or_a_user_is_refused(deployed: str, lab_site
     still_there = _typed("user", "delete", "--lab", deployed, name, given="")
     assert still_there.returncode == 2
     assert "the next apply would add" in still_there.stderr
+
+
+TYPED = (
+    "it\u00b4s my password 2026",
+    "Gru\u0308\u00dfe-Stra\u00dfe-2026",
+    "contrase\u00f1a 1\u00aa segura \u00ba2",
+    "\u05e1\u05d9\u05e1\u05de\u05d4-mail-2026-abc",
+    "\u0661\u0662\u0663\u0664 \uff21\uff22 \ufb01gures",
+    "  {SSHA}100%u %{user} \\ \"x\" 'y' a:b+c&d=e;f  ",
+    "\U0001f600\U0001f680 without joiners",
+    "\u00fc" * 512,
+)
+"""Passwords of several kinds: all can be set, and open as they are typed."""
+
+
+def _answers(prober: Prober, site: Site, user: str, password: str) -> tuple[str, str]:
+    """What IMAP and submission answer."""
+    account = {"user": user, "password": password}
+    said = prober.ask("handset", "login-answers", seconds=120, door=door_to(site, ca_of_clients(site), "frontends", 4), account=account)
+    return str(said["imap"][0]["code"] or said["imap"][0]["status"]), str(said["submission"][0]["status"])
+
+
+@pytest.mark.parametrize("typed", TYPED, ids=range(len(TYPED)))
+def test_what_was_set_opens_both_services_in_either_spelling(deployed: str, prober: Prober, lab_site: Site, typed: str) -> None:
+    user = accounts_of(lab_site)[1]
+    try:
+        done = _typed("user", "passwd", "--lab", deployed, user["user"], given=typed + "\n")
+        assert done.returncode == 0, done.stderr
+        for form in ("NFC", "NFD"):
+            imap, submission = _answers(prober, lab_site, user["user"], unicodedata.normalize(form, typed))
+            assert imap not in {"AUTHENTICATIONFAILED", "UNAVAILABLE"}, form
+            assert submission == "235", form
+        assert _answers(prober, lab_site, user["user"], typed + "x") == ("AUTHENTICATIONFAILED", "535")
+    finally:
+        assert _typed("user", "passwd", "--lab", deployed, user["user"], given=user["password"] + "\n").returncode == 0
+
+
+@pytest.mark.parametrize("typed", ["correct \u2764\ufe0f horse battery", "family of \U0001f468\u200d\U0001f469", "soft\u00adhyphen inside"])
+def test_what_can_not_be_typed_again_is_refused_when_it_is_set(deployed: str, prober: Prober, lab_site: Site, typed: str) -> None:
+    user = accounts_of(lab_site)[1]
+    done = _typed("user", "passwd", "--lab", deployed, user["user"], given=typed + "\n")
+    assert done.returncode == 1
+    assert "the password holds U+" in done.stderr
+    assert typed not in done.stderr + done.stdout
+    assert _answers(prober, lab_site, user["user"], typed) == ("AUTHENTICATIONFAILED", "535")
+    assert _answers(prober, lab_site, user["user"], user["password"])[1] == "235", "the password of before still counts"
+
+
+HASHES = {
+    "{SHA512-CRYPT}": "$6$abc$rvqzMBuMVukmply9mZJpW0wJMdDfgUKLDrSNxf9l66h/ytQiKNAdqHSj5YPJpxWJpVjRXibQXRddCl9xYHQnd0",
+    "{SHA256-CRYPT}": "$5$abc$6va2Z4O.keO7R84v9g0B9d2NkB7NOyTy0sMeQ5Z3LLA",
+    "{BLF-CRYPT}": "$2y$05$abcdefghijklmnopqrstuuWG29KuyeAicPCJODk1zjyGvyQUU2awu",
+    "": "$y$j9T$abcdefgh$79JhsKZwfY/UU2qrk3QcffpHl7EyEEJK0pA5pD1wu73",
+    "{SHA1}": "W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+    "{SHA512}": "sQnzu7wkTrgkQZF+0G1hi5AI3Qmzvv0bXgc5THBqi7mAsdd4Xll27ASbRt9fEyavWi6m0QP9B8lThf+rDKy8hg==",
+}
+"""Of the password `password`, by what others call the scheme."""
+STORE_HASH = """
+import json, sys
+sys.path.insert(0, "/usr/local/lib/lemonstand")
+import directory_seed
+order = json.load(sys.stdin)
+connection = directory_seed.connect()
+dn = "uid=" + order["name"] + ",ou=people," + directory_seed.suffix_here("")
+connection.modify(dn, {"userPassword": [("MODIFY_REPLACE", [directory_seed.stored_hash(order["hash"])])]})
+directory_seed.done_or_error(connection, "storing")
+"""
+
+
+@pytest.mark.parametrize("scheme", HASHES)
+def test_hashes_of_other_systems_open(deployed: str, prober: Prober, lab_site: Site, scheme: str) -> None:
+    user = accounts_of(lab_site)[1]
+    order = json.dumps({"name": user["user"], "hash": scheme + HASHES[scheme]})
+    ssh = ["ssh", "-F", str(lab_dir(deployed) / "ssh" / "config"), "auth", "python3", "-c", f"'{STORE_HASH}'"]
+    try:
+        done = subprocess.run(ssh, input=order, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert _answers(prober, lab_site, user["user"], "password")[1] == "235"
+        assert _answers(prober, lab_site, user["user"], "Password")[1] == "535"
+    finally:
+        assert _typed("user", "passwd", "--lab", deployed, user["user"], given=user["password"] + "\n").returncode == 0
+
+
+def test_a_hash_from_the_command_line_opens(deployed: str, prober: Prober, lab_site: Site) -> None:
+    user = accounts_of(lab_site)[1]
+    typed = "Gru\u0308\u00dfe aus K\u00f6ln \u00aa"
+    made = _typed("user", "hash", given=typed + "\n")
+    assert made.returncode == 0, made.stderr
+    order = json.dumps({"name": user["user"], "hash": made.stdout.strip()})
+    ssh = ["ssh", "-F", str(lab_dir(deployed) / "ssh" / "config"), "auth", "python3", "-c", f"'{STORE_HASH}'"]
+    try:
+        assert subprocess.run(ssh, input=order, capture_output=True, text=True, timeout=60, check=False).returncode == 0
+        assert _answers(prober, lab_site, user["user"], unicodedata.normalize("NFC", typed))[1] == "235"
+    finally:
+        assert _typed("user", "passwd", "--lab", deployed, user["user"], given=user["password"] + "\n").returncode == 0
+
+
+def _edited(deployed: str, folder: Path, edit: Callable[[dict[str, Any], dict[str, Any]], None]) -> subprocess.CompletedProcess[str]:
+    """Applies the lab's inventory to its auth host after an edit of `hosts.yml` and of what the site says."""
+    shutil.copytree(INVENTORY, folder)
+    paths = (folder / "hosts.yml", folder / "group_vars" / "all" / "site.yml")
+    trees = tuple(yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths)
+    edit(*trees)
+    for path, tree in zip(paths, trees, strict=True):
+        path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-m", "lemonstand", "apply", "--site", str(folder), "--limit", "auths"],
+        env={**os.environ, **labs.environment(deployed)},
+        capture_output=True, text=True, timeout=900, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_no_edit_of_the_inventory_undoes_a_password_or_a_lock(
+    deployed: str, lemonstand: Command, on: Callable[..., str], prober: Prober, *, lab_site: Site, tmp_path: Path
+) -> None:
+    first, second = accounts_of(lab_site)
+    new = "a password set since the site was made"
+
+    def put_first(_: dict[str, Any], site: dict[str, Any]) -> None:
+        site["lemonstand_mail_domains"] = ["acme.test", "lemon.test", "third.test"]
+        site["directory_base_dn"] = "dc=acme,dc=test"
+
+    before = on("auth", "sed", "-n", "s/^suffix//p", "/etc/ldap/lemonstand.conf")
+    assert _typed("user", "passwd", "--lab", deployed, second["user"], given=new + "\n").returncode == 0
+    order = json.dumps({"action": "lock", "name": first["user"]})
+    on("auth", f"printf '%s\\n' '{order}' | python3 /usr/local/lib/lemonstand/directory_users.py")
+    try:
+        done = _edited(deployed, tmp_path / "domains", put_first)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "keeps its suffix" in done.stdout
+        assert on("auth", "sed", "-n", "s/^suffix//p", "/etc/ldap/lemonstand.conf") == before
+        assert _answers(prober, lab_site, second["user"], new)[1] == "235"
+        assert _answers(prober, lab_site, second["user"], second["password"])[1] == "535"
+        assert _answers(prober, lab_site, first["user"], first["password"])[1] == "535", "locked"
+    finally:
+        lemonstand("user", "unlock", "--lab", deployed, first["user"])
+        assert _typed("user", "passwd", "--lab", deployed, second["user"], given=second["password"] + "\n").returncode == 0
+        lemonstand("apply", "--lab", deployed, "--limit", "auth")
+
+
+def test_an_emptied_directory_is_not_seeded(
+    deployed: str, lemonstand: Command, on: Callable[..., str], prober: Prober, lab_site: Site
+) -> None:
+    user, there, away = accounts_of(lab_site)[1], "/var/lib/ldap/lemonstand", "/var/lib/ldap/away"
+    on("auth", f"systemctl stop slapd && mv {there} {away} && install -d -o openldap -g openldap -m 0700 {there} && systemctl start slapd")
+    try:
+        for command in ("plan", "apply"):
+            refused = lemonstand(command, "--lab", deployed, "--limit", "auth", code=1)
+            assert "nobody was seeded" in refused.stdout + refused.stderr
+            assert "directory.json" in refused.stdout + refused.stderr
+        assert _answers(prober, lab_site, user["user"], user["password"])[1] == "535"
+    finally:
+        on("auth", f"systemctl stop slapd && rm -rf {there} && mv {away} {there} && systemctl start slapd")
+    lemonstand("apply", "--lab", deployed, "--limit", "auth")
+    assert _answers(prober, lab_site, user["user"], user["password"])[1] == "235"
 
 
 def test_everybody_is_listed_and_no_hash(deployed: str, lemonstand: Command, lab_site: Site) -> None:

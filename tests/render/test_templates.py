@@ -42,6 +42,7 @@ def _several(tree: Tree) -> None:
     children["frontends"]["hosts"]["frontend2"] = host(20, dmz=leg("dmz0", "192.0.2.11", "2001:db8:2::11"))
     for number, user in enumerate(tree["all"]["lemonstand_users"]):
         user["store"] = "store" if number % 2 else "store2"
+        user["aliases"] = ["all@lemon.example", f"own-{number}@lemon.example"]
 
 
 def _no_edge(tree: Tree) -> None:
@@ -50,7 +51,7 @@ def _no_edge(tree: Tree) -> None:
 
 
 def _odd_names(tree: Tree) -> None:
-    tree["all"]["lemonstand_users"][0]["aliases"] = ["a+b_c.d-e@lemon.example", "0@lemon.example"]
+    tree["all"]["lemonstand_users"][0]["aliases"] = ["a&b_c.d-e@lemon.example", "0@lemon.example", "o'x@lemon.example"]
     tree["all"]["lemonstand_mail_domains"] = ["lemon.example", "xn--zitrne-9za.example"]
 
 
@@ -211,10 +212,78 @@ def test_no_secret_is_in_a_file(rendered: dict[str, dict[str, dict[str, str]]]) 
                 assert "correct horse" not in text and "battery staple" not in text, path
 
 
+def test_the_directorys_suffix_follows_nothing(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    for shape, hosts in rendered.items():
+        files = hosts["auth" if "auth" in hosts else "auth1"]
+        assert 'suffix "o=lemonstand"' in files["/etc/ldap/lemonstand.conf"], shape
+        assert '"directory_base_dn": "o=lemonstand"' in files["/etc/lemonstand/ticket/issuer.json"], shape
+
+
 def test_a_user_is_sent_to_his_store(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
     transport = rendered["several"]["relay"]["/etc/postfix/transport"]
     assert "alice@lemon.example lmtp:[192.0.2.140]:24" in transport
     assert "bob@lemon.example lmtp:[192.0.2.139]:24" in transport
+
+
+def test_one_users_alias_reaches_his_store_and_a_shared_one_is_resolved(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    hosts = rendered["several"]
+    transport, aliases = hosts["relay"]["/etc/postfix/transport"], hosts["relay"]["/etc/postfix/aliases"]
+    for alias, address, store, user in (
+        ("own-0@lemon.example", "192.0.2.140", "store2", "alice@lemon.example"),
+        ("own-1@lemon.example", "192.0.2.139", "store", "bob@lemon.example"),
+    ):
+        assert f"{alias} lmtp:[{address}]:24" in transport
+        assert f"{alias} OK" in hosts["relay"]["/etc/postfix/recipients"]
+        assert alias not in aliases
+        line = re.search(rf"^{alias}:.*$", hosts[store]["/etc/dovecot/users"], re.MULTILINE)
+        assert line is not None and line[0].endswith(f":userdb_user={user} userdb_sieve_user_email={user}")
+    assert "all@lemon.example alice@lemon.example, bob@lemon.example" in aliases
+    assert "all@lemon.example" not in transport + hosts["store"]["/etc/dovecot/users"] + hosts["store2"]["/etc/dovecot/users"]
+
+
+def _trace(rules: str, header: str) -> str | None:
+    """What Postfix makes of a header: a new one, None where it drops it, the same where no rule fits."""
+    for line in rules.splitlines():
+        found = re.fullmatch(r"/(.*)/ (REPLACE|IGNORE) ?(.*)", line)
+        if found is None:
+            continue
+        pattern = found[1].replace("[:space:]", r"\s").replace("[:alnum:]", "A-Za-z0-9")
+        if match := re.search(pattern, header, re.DOTALL | re.IGNORECASE):
+            return None if found[2] == "IGNORE" else re.sub(r"\$(\d)", lambda number: match[int(number[1])] or "", found[3])
+    return header
+
+
+@pytest.mark.parametrize("client", ["198.51.100.7", "IPv6:2001:db8:ffff::7", "IPv6:2001:db8::1"])
+@pytest.mark.parametrize("recipient", ["\n\tfor <bob@lemon.example>", ""])
+@pytest.mark.parametrize("how", ["ESMTPS", "ESMTPSA", "UTF8SMTPS"])
+def test_a_users_trace_pairs_no_name_with_his_address(
+    rendered: dict[str, dict[str, dict[str, str]]], client: str, recipient: str, how: str
+) -> None:
+    rules = rendered["lab"]["relay"]["/etc/postfix/stores_headers"]
+    secured = '\n\t(using TLSv1.3 with cipher X (256/256 bits))\n\t(Client CN "store.site.lemon.test", Issuer "clients" (verified OK))'
+    by = f"by mx.lemon.test (Postfix) with {how} id 4Abc{recipient}; Sun, 29 Nov 2026 10:00:00 +0000 (UTC)"
+    given = f"Received: from mail.lemon.test (unknown [{client}]){secured}\n\t{by}"
+    assert _trace(rules, given) == f"Received: from [{client}] ([{client}]) {by}"
+    for store in ("10.83.4.10", "IPv6:fd6c:656d:83:4::10"):
+        assert _trace(rules, given.replace(client, store)) == f"Received: {by}"
+
+
+@pytest.mark.parametrize(
+    ("given", "dropped"),
+    [
+        ("Received: from mx.lemon.test ([10.83.2.20])\n\tby mail.lemon.test with LMTP\n\tid x; now", True),
+        ("Received: from mx.lemon.test ([fd6c:656d:83:2::20])\n\tby mail.lemon.test with LMTP; now", True),
+        ("Received: from a (b [IPv6:fd6c:656d:83:4::10]) by c with ESMTP; now", True),
+        ("Received: from a (b [1.2.3.4]) by store.site.lemon.test with ESMTP; now", True),
+        ("Received: from a (b [110.83.2.20]) by c with ESMTP; now", False),
+        ("Received: from a (b [10.83.2.201]) by c with ESMTP; now", False),
+        ("Received: from site.lemon.test.example (b [1.2.3.4]) by c with ESMTP; now", False),
+        ("Received: from peer (peer [1.2.3.4])\n\t(using TLSv1.3)\n\tby mx.lemon.test (Postfix) with ESMTPS id 4; now", False),
+        ("X-Note: from store.site.lemon.test 10.83.2.20 ", False),
+    ],
+)
+def test_only_what_names_the_inside_is_dropped(rendered: dict[str, dict[str, dict[str, str]]], given: str, dropped: bool) -> None:
+    assert _trace(rendered["lab"]["relay"]["/etc/postfix/stores_headers"], given) == (None if dropped else given)
 
 
 def test_topology_is_what_the_lab_inventory_says(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
@@ -260,3 +329,28 @@ def test_tables_of_connections_grow_with_the_site(rendered: dict[str, dict[str, 
     for name in ("edge", "frontend", "store"):
         assert "nf_conntrack_max = 131072" in rendered["large"][name]["/etc/sysctl.d/60-lemonstand.conf"]
         assert "nf_conntrack_max = 65536" in rendered["plain"][name]["/etc/sysctl.d/60-lemonstand.conf"]
+
+
+LISTENERS = {
+    "frontend": ("/etc/dovecot/dovecot.conf", r"^listen = (.*)$"),
+    "store": ("/etc/dovecot/dovecot.conf", r"^listen = (.*)$"),
+    "relay": ("/etc/postfix/main.cf", r"^inet_protocols = (.*)$"),
+    "auth": ("/etc/lemonstand/ticket/gunicorn.conf.py", r"^bind = (.*)$"),
+}
+EXPECTED = {
+    "ipv4-only": {"frontend": "*", "store": "*", "relay": "ipv4", "auth": '["0.0.0.0:8443"]'},
+    "ipv6-only": {"frontend": "::", "store": "::", "relay": "all", "auth": '["[::]:8443"]'},
+    "plain": {"frontend": "*, ::", "store": "*, ::", "relay": "all", "auth": '["[::]:8443"]'},
+    "mixed": {"frontend": "*, ::", "store": "::", "relay": "all", "auth": '["[::]:8443"]'},
+}
+
+
+@pytest.mark.parametrize("shape", EXPECTED)
+def test_listeners_follow_the_ip_versions_of_a_hosts_legs(rendered: dict[str, dict[str, dict[str, str]]], shape: str) -> None:
+    """A kernel without IPv6 refuses the whole service where one listener asks for it."""
+    for name, (path, form) in LISTENERS.items():
+        assert re.findall(form, rendered[shape][name][path], re.MULTILINE) == [EXPECTED[shape][name]], name
+    services = re.findall(r"^SLAPD_SERVICES=.*$", rendered[shape]["auth"]["/etc/default/slapd"], re.MULTILINE)[0]
+    assert ("[::1]" in services) == (shape != "ipv4-only")
+    networks = re.findall(r"^mynetworks = (.*)$", rendered[shape]["relay"]["/etc/postfix/main.cf"], re.MULTILINE)[0]
+    assert ("[::1]" in networks) == (shape != "ipv4-only")

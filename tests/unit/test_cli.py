@@ -85,7 +85,7 @@ def test_apply_runs_the_site_playbook(site: Path, runs: list[dict[str, Any]]) ->
     assert result.exit_code == 0, result.output
     (asked,) = runs
     assert asked["playbooks"] == ["site.yml"]
-    assert (asked["check"], asked["limit"], asked["tags"]) == (False, "store:auths", "configure"), (
+    assert (asked["check"], asked["limit"], asked["tags"]) == (False, "store,auth", "configure"), (
         "a store without the issuer's keys is broken"
     )
     assert asked["runs"] == paths.site_dir("sample") / "runs"
@@ -148,7 +148,7 @@ def test_lab_commands_reach_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(("ssh", name, host, argv))
         return 7
 
-    monkeypatch.setattr(labs, "up", lambda name, prefix, progress: seen.append(("up", name, prefix)))
+    monkeypatch.setattr(labs, "up", lambda name, prefix, progress, fresh: seen.append(("up", name, prefix)))
     monkeypatch.setattr(labs, "down", lambda name: seen.append(("down", name)))
     monkeypatch.setattr(labs, "ssh", ssh)
     row = {"host": "edge", "state": "running", "systemd": "degraded", "addresses": [], "memory": 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import email
+import os
 import socket
 import ssl
 import threading
@@ -120,6 +121,23 @@ def test_message_arrives_and_the_password_is_encrypted(server: Server) -> None:
     assert sent, "the password went over the wire in the clear"
 
 
+@pytest.mark.parametrize(
+    "password",
+    [
+        "Gr\u00fc\u00dfe-aus-K\u00f6ln-2026",
+        "Gru\u0308\u00dfe",
+        "\u05e1\u05d9\u05e1\u05de\u05d4",
+        '\U0001f600 100% \\ "x" ',
+        "x" * 512,
+        " end ",
+    ],
+)
+def test_any_password_is_typed_as_it_is(server: Server, password: str) -> None:
+    assert "accepted" in send(order(server, password=password), None)
+    (line,) = [line for _, line in server.lines if line.startswith("AUTH PLAIN ")]
+    assert base64.b64decode(line.split()[2]).decode() == f"\0alice@lemon.example\0{password}"
+
+
 @pytest.mark.parametrize("changes", [{"server": "other.lemon.example"}, {"ca": ""}], ids=["wrong name", "unknown CA"])
 def test_no_password_for_a_stranger(server: Server, changes: dict[str, object]) -> None:
     with pytest.raises(LemonstandError, match=r"(?i)certificate"):
@@ -147,6 +165,20 @@ def test_attachment_and_letters_survive(tmp_path: Path) -> None:
     assert text.isascii(), "8-bit text needs no extension of the server"
 
 
+@pytest.mark.parametrize(
+    ("recipient", "subject", "body"),
+    [
+        ("b\u00fccher@lemon.example", "x", ""),
+        ("bob@b\u00fccher.example", "x", ""),
+        ("bob@lemon.example", "a\udcfcb", ""),
+        ("bob@lemon.example", "x", "a\udcfcb"),
+    ],
+)
+def test_what_can_not_be_sent_is_refused_before_anybody_is_asked(recipient: str, subject: str, body: str) -> None:
+    with pytest.raises(InputError):
+        compose("a@lemon.example", [recipient], subject, body, [])
+
+
 def test_header_injection_is_refused() -> None:
     with pytest.raises(InputError):
         compose("a@lemon.example", ["b@lemon.example"], "x\nBcc: c@lemon.example", "", [])
@@ -163,6 +195,9 @@ def test_command_takes_the_password_from_the_environment(tmp_path: Path, monkeyp
     tree["all"]["lemonstand_pki_dir"] = str(tmp_path / "pki")
     folder = write_site(tmp_path / "site", tree)
     words = ["mail", "send", "--site", str(folder), "--from", "alice@lemon.example", "--to", "bob@lemon.example", "--subject", "Hi"]
+    monkeypatch.setitem(os.environb, b"LEMONSTAND_PASSWORD", b"Gr\xfc\xdfe")
+    latin = CliRunner().invoke(cli.main, words)
+    assert latin.exit_code == 1 or "no UTF-8" in latin.stderr
     monkeypatch.setenv("LEMONSTAND_PASSWORD", "from the environment")
     early = CliRunner().invoke(cli.main, words)
     assert early.exit_code == 1

@@ -80,8 +80,8 @@ def test_passwords_are_in_no_message_and_no_representation(tmp_path: Path) -> No
 def test_password_hash_needs_no_password(tmp_path: Path) -> None:
     tree = sound_site()
     del tree["all"]["lemonstand_user_passwords"]["bob@lemon.example"]
-    tree["all"]["lemonstand_users"][1]["password_hash"] = "{SSHA}c2FtcGxl"
-    assert model_of(write_site(tmp_path, tree)).settings.users[1].password_hash == "{SSHA}c2FtcGxl"
+    tree["all"]["lemonstand_users"][1]["password_hash"] = "{SSHA}NHqZKoTHLmiSaXSyHEhpbtmBpJdzYWx0"
+    assert model_of(write_site(tmp_path, tree)).settings.users[1].password_hash == "{SSHA}NHqZKoTHLmiSaXSyHEhpbtmBpJdzYWx0"
 
 
 def test_several_stores_ask_for_a_name(tmp_path: Path) -> None:

@@ -182,6 +182,14 @@ def test_a_broken_file_stops_neither_logins_nor_limits(issuer: ModuleType, tmp_p
     assert "<4>alarm=limits-file" in caplog.text
 
 
+def test_a_disk_without_room_at_the_start_costs_no_count(issuer: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file that could not be opened stays what it was; limits are kept in memory."""
+    refusals = _refusals(issuer, Clock(), str(tmp_path / "missing" / "refusals.sqlite"))
+    _guess(refusals, ALICE, HOME, 3)
+    assert refusals.closed(ALICE, HOME, FRONTEND) == "client"
+    assert "<4>alarm=limits-file" in caplog.text
+
+
 def test_a_clock_that_was_wrong_locks_nobody_out(issuer: ModuleType) -> None:
     clock = Clock()
     refusals = _refusals(issuer, clock)
@@ -215,7 +223,10 @@ def test_a_ticket_is_for_one_user_at_one_store_for_a_minute(issuer: ModuleType) 
     ("raw", "name"),
     [
         ("Alice@Lemon.Test ", "alice@lemon.test"),
-        ("a+b@lemon.test", "a+b@lemon.test"),
+        ("O'Brien@lemon.test", "o'brien@lemon.test"),
+        ("r&d@lemon.test", "r&d@lemon.test"),
+        ("a+b@lemon.test", None),
+        ("\u212aarl@lemon.test", None),
         ("alice", None),
         ("alice@lemon.test)(uid=*", None),
         ("alice@lemon.test\0", None),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
-from lemonstand import admin
+from lemonstand import admin, cli
+from lemonstand.admin import users as users_module
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import load_site
 from sample_site import sound_site, write_site
@@ -59,6 +64,7 @@ def test_states(program: ModuleType) -> None:
     assert program.state_of({"userPassword": ["x"]}) == "active"
     assert program.state_of({"userPassword": ["x"], "pwdAccountLockedTime": ["000001010000Z"]}) == "locked"
     assert program.state_of({}) == "no password"
+    assert program.state_of({"userPassword": ["x"], "description": ["no password"]}) == "no password"
 
 
 def test_made_passwords_differ_and_are_long() -> None:
@@ -139,3 +145,64 @@ def test_who_is_in_the_inventory_is_not_deleted(tmp_path: Path, said: list[str])
     with pytest.raises(InputError, match="the next apply would add"):
         users.delete(name)
     assert hosts.orders == []
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "correct horse battery",
+        "Gru\u0308\u00dfe-aus-K\u00f6ln",
+        "contrase\u00f1a 1\u00aa segura",
+        " spaces at ends ",
+        "{SSHA}looks like one",
+    ],
+)
+def test_a_hash_is_made_of_the_prepared_password(program: ModuleType, typed: str) -> None:
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id  # noqa: PLC0415
+
+    done = CliRunner().invoke(cli.main, ["user", "hash"], input=typed.encode() + b"\n")
+    assert done.exit_code == 0, done.output
+    made = done.stdout.strip()
+    assert sys.modules["directory_seed"].stored_hash(made) == made
+    _, kind, version, cost, salt, digest = made.split("$")
+    assert (kind, version, cost) == ("argon2id", "v=19", "m=19456,t=2,p=1")
+    octets = unicodedata.normalize("NFC", typed).encode()
+    salt_octets, digest_octets = (base64.b64decode(each + "=" * (-len(each) % 4)) for each in (salt, digest))
+    Argon2id(salt=salt_octets, length=32, iterations=2, lanes=1, memory_cost=19456).verify(octets, digest_octets)
+    assert CliRunner().invoke(cli.main, ["user", "hash"], input=typed.encode() + b"\n").stdout.strip() != made, "salted"
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (b"short\n", "asks for 12"),
+        (b"", "no password"),
+        (b"Gr\xfc\xdfe aus K\xf6ln\n", "no UTF-8"),
+        (b"soft\xc2\xadhyphen in it\n", "U+00AD"),
+    ],
+)
+def test_no_hash_is_made_of_what_can_not_be_a_password(given: bytes, why: str) -> None:
+    done = CliRunner().invoke(cli.main, ["user", "hash"], input=given)
+    assert done.exit_code == 2
+    assert why in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_hash_costs_what_the_role_says() -> None:
+    defaults = yaml.safe_load((FOLDER.parent / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    assert {key: defaults[f"directory_argon2_{key}"] for key in ("memory_kib", "iterations", "parallelism")} == users_module.ARGON2
+    assert defaults["directory_password_length"] == users_module.LEAST_PASSWORD
+
+
+@pytest.mark.parametrize(
+    "typed", ["correct \u2764\ufe0f horse battery", "a\u200db and twelve", "twelve\0 letters", "\u1100 lone jamo and so on"]
+)
+def test_what_can_not_be_prepared_is_never_set(program: ModuleType, typed: str) -> None:
+    with pytest.raises(program.SeedError):
+        program.check_password(typed, "alice@lemon.test", 12)
+
+
+def test_the_length_is_that_of_the_prepared_password(program: ModuleType) -> None:
+    with pytest.raises(program.SeedError, match="has 6 characters"):
+        program.check_password("u\u0308" * 6, "alice@lemon.test", 12)
+    program.check_password("u\u0308" * 512, "alice@lemon.test", 12)

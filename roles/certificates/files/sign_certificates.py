@@ -117,6 +117,8 @@ def load_authority(folder: Path) -> Authority | None:
     """Load a CA, or None if there is none yet; refuse one whose parts do not fit or whose time is up."""
     certificate_file, key_file = folder / "ca.crt", folder / "ca.key"
     if not certificate_file.exists():
+        if key_file.exists():
+            raise SignError(f"{key_file} is there but {certificate_file} is not; restore it, or move the CA away to have a new one made")
         return None
     if not key_file.exists():
         raise SignError(f"{certificate_file} is there but {key_file} is not; restore the key, or move the CA away to have a new one made")

@@ -4,23 +4,72 @@ Runs on the directory's host as root from standard input (`python3 -`), over the
 credentials: no administrator's password exists. Adds missing users with their first password, corrects store and aliases of the
 others, and only reports users the list no longer names: deleting an account is a decision, not a side effect.
 
+Nobody is seeded twice: a record beside the database (`RECORD`) holds the suffix and every name that ever had an entry. A name of it
+without an entry was deleted, and its first password does not come back; a database that is empty although the record has names is not
+filled again.
+
 Lines that begin with `changed:` say what was done (with `check`: would be), `notice:` what somebody should look at.
 """
 
 # ruff: noqa: PLC0415 - ldap3 is a package of the host that a first check run comes before
 
 import base64
+import binascii
 import json
+import os
 import re
 import secrets
 import subprocess
 import sys
+import tempfile
+import unicodedata
+from pathlib import Path
 from typing import Any
 
 SOCKET = "ldapi:///run/slapd/ldapi"
 # What slapd calls root on the socket.
 ROOT = "gidNumber=0+uidNumber=0,cn=peercred,cn=external,cn=auth"
 PERSON = ["inetOrgPerson", "inetLocalMailRecipient"]
+
+NEW_SUFFIX = "o=lemonstand"
+"""What a new directory gets if nobody chose another."""
+CONFIGURATION = Path("/etc/ldap/lemonstand.conf")
+DATABASE = Path("/var/lib/ldap/lemonstand/data.mdb")
+RECORD = Path("/var/lib/lemonstand/directory.json")
+
+NO_PASSWORD = "no password"  # noqa: S105 - it says that there is none
+"""Stands in an entry's `description` if nobody knows its password. There is one, thrown away, so that a refusal costs what others cost."""
+LONGEST_PASSWORD = 512
+"""Characters after preparation; the issuer refuses more unasked."""
+CONTEXT = {0xB7, 0x375, 0x5F3, 0x5F4, 0x30FB, *range(0x660, 0x66A), *range(0x6F0, 0x6FA)}
+"""Code points that are allowed beside certain others only (RFC 5892 section 2.6)."""
+BASE64 = r"[A-Za-z0-9+/]"
+CRYPT64 = r"[./0-9A-Za-z]"
+ARGON2 = re.compile(rf"\$argon2(id|i)\$v=19\$m=\d+,t=\d+,p=\d+\${BASE64}{{11,}}\${BASE64}{{22,}}")
+"""A hash of Argon2 in the form of its reference implementation."""
+CRYPT = re.compile(
+    rf"""\$1\$[^$:]{{0,8}}\${CRYPT64}{{22}}
+    |\$2[abxy]\$\d\d\${CRYPT64}{{53}}
+    |\$5\$(rounds=\d+\$)?[^$:]{{0,16}}\${CRYPT64}{{43}}
+    |\$6\$(rounds=\d+\$)?[^$:]{{0,16}}\${CRYPT64}{{86}}
+    |\$g?y\${CRYPT64}+\${CRYPT64}*\${CRYPT64}{{43}}
+    |\$7\${CRYPT64}{{11,}}\${CRYPT64}{{43}}
+    |\$sha1\$\d+\${CRYPT64}*\${CRYPT64}{{28}}
+    |\$md5(,rounds=\d+)?\${CRYPT64}*\$?\${CRYPT64}{{22}}
+    |_{CRYPT64}{{19}}
+    |{CRYPT64}{{13}}""",
+    re.VERBOSE,
+)
+"""What Debian's libcrypt (libxcrypt) makes and compares, of the whole length (crypt(5))."""
+DIGESTS = {"MD5": 16, "SHA": 20, "SHA256": 32, "SHA384": 48, "SHA512": 64}
+"""Octets of the digests slapd compares (the longer ones by its module pw-sha2); with salt they are named SMD5, SSHA and so on."""
+SAME = {
+    "SHA1": "SHA",
+    "LDAP-MD5": "MD5",
+    **dict.fromkeys(("ARGON2I", "ARGON2ID"), "ARGON2"),
+    **dict.fromkeys(("SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "BLF-CRYPT", "BCRYPT", "DES-CRYPT"), "CRYPT"),
+}
+"""Schemes by the names Dovecot and others give them."""
 
 
 class SeedError(Exception):
@@ -50,13 +99,51 @@ def base_entry(dn: str) -> tuple[list[str], dict[str, str]]:
     return classes, attributes
 
 
+def prepare(password: str) -> str:
+    """Return a password in the one form in which it is hashed and tried: OpaqueString (RFC 8265 section 4.2).
+
+    Raises:
+        SeedError: it has no such form; says which character is in the way, and nothing else of the password.
+    """
+    from precis_i18n import get_profile
+
+    try:
+        prepared: str = get_profile("OpaqueString").enforce(password)
+    except UnicodeEncodeError as problem:
+        if problem.reason.endswith("/empty"):
+            raise SeedError("the password is empty") from None
+        # Not the library's text: it shows the password.
+        raise SeedError(f"the password holds {_forbidden(problem.object[problem.start], problem.reason)}") from None
+    if "\ufffd" in prepared:
+        raise SeedError("the password holds U+FFFD, which stands for octets that were no UTF-8; type it in a UTF-8 terminal")
+    if len(prepared) > LONGEST_PASSWORD:
+        raise SeedError(f"the password has more than {LONGEST_PASSWORD} characters")
+    return prepared
+
+
+def _forbidden(character: str, reason: str) -> str:
+    """Name a character that is no part of a password, and why."""
+    if unicodedata.category(character) == "Cc":
+        return "a control character, which clients can't send"
+    if unicodedata.category(character) == "Cs":
+        return "octets that are no UTF-8"
+    named = f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip()
+    if character in "\u200c\u200d" or "ignorable" in reason:
+        return f"{named}, which nobody sees and keyboards add by themselves (to emoji, for one)"
+    if "unassigned" in reason:
+        return f"{named}, which Unicode {unicodedata.unidata_version} does not know"
+    if ord(character) in CONTEXT:
+        return f"{named} where it can't stand (RFC 8264 section 4.3.2)"
+    return f"{named}, which is no part of a password (RFC 8265 section 4.2)"
+
+
 def hash_of(password: str, argon2: dict[str, int], whose: str) -> str:
-    """Return the hash of a password as slapd stores it."""
+    """Return the hash of a password, prepared, as slapd stores it."""
     cost = f"m={argon2['memory_kib']} t={argon2['iterations']} p={argon2['parallelism']}"
     # slappasswd reads the password from its standard input: nothing of it stands in the process list.
     done = subprocess.run(
         ["slappasswd", "-o", "module-path=/usr/lib/ldap", "-o", f"module-load=argon2 {cost}", "-h", "{ARGON2}", "-T", "/dev/stdin"],
-        input=password.encode(),
+        input=prepare(password).encode(),
         capture_output=True,
         check=False,
     )
@@ -65,17 +152,133 @@ def hash_of(password: str, argon2: dict[str, int], whose: str) -> str:
     return done.stdout.decode("ascii").strip()
 
 
-def first_hash(user: dict[str, Any], passwords: dict[str, str], argon2: dict[str, int]) -> str | None:
-    """Return the hash a new user begins with: the one given, one made of the password given, or none."""
+def stored_hash(given: str) -> str:
+    """Return a hash as slapd compares it, whatever the scheme is called where it came from.
+
+    Raises:
+        SeedError: slapd would never find it equal to a password; says why, and nothing of the hash but its scheme.
+    """
+    found = re.fullmatch(r"\{([^{}]*)\}(.*)", given, re.DOTALL)
+    scheme, rest = (found.group(1).upper(), found.group(2)) if found else ("", given)
+    wanted = SAME.get(scheme, scheme)
+    # Dovecot calls MD5-CRYPT by the short name too.
+    if wanted == "MD5" and rest.startswith("$1$"):
+        wanted = "CRYPT"
+    if not wanted:
+        # Without a scheme thirteen letters are as likely a password as a hash of DES.
+        if not rest.startswith("$"):
+            raise SeedError("this is no hash: there is neither a scheme in braces nor a '$' before it")
+        wanted = "ARGON2" if rest.startswith("$argon2") else "CRYPT"
+    if wanted == "ARGON2":
+        whole = ARGON2.fullmatch(rest)
+    elif wanted == "CRYPT":
+        whole = CRYPT.fullmatch(rest)
+    elif _digest(wanted) is not None:
+        try:
+            octets = len(base64.b64decode(rest, validate=True))
+        except (binascii.Error, ValueError):
+            raise SeedError(f"the hash is no base64 after {{{wanted}}}") from None
+        size, salted = _digest(wanted) or (0, False)
+        if octets != size if not salted else octets <= size:
+            raise SeedError(f"the hash after {{{wanted}}} has {octets} octets; {'more than ' if salted else ''}{size} are right")
+        return f"{{{wanted}}}{rest}"
+    else:
+        raise SeedError(f"slapd can't compare hashes of the scheme {{{scheme[:24]}}}")
+    if not whole:
+        raise SeedError(
+            f"the text after {{{scheme[:24]}}} is no hash of that kind, or is cut off" if scheme else "this is no hash, or is cut off"
+        )
+    return f"{{{wanted}}}{rest}"
+
+
+def _digest(scheme: str) -> tuple[int, bool] | None:
+    """Return a digest's octets and whether salt follows; None if slapd has no such scheme."""
+    if scheme in DIGESTS:
+        return DIGESTS[scheme], False
+    plain = {"SMD5": "MD5"}.get(scheme, scheme[1:] if scheme.startswith("SSHA") else "")
+    return (DIGESTS[plain], True) if plain in DIGESTS else None
+
+
+def first_hash(user: dict[str, Any], passwords: dict[str, str], argon2: dict[str, int], *, check: bool = False) -> str | None:
+    """Return the hash a new user begins with: the one given, one made of the password given, or none.
+
+    Args:
+        check: judge only; the answer is not to be stored.
+    """
     given: str | None = user.get("password_hash")
-    if given:
-        if given.startswith("{"):
-            return given
-        return ("{ARGON2}" if given.startswith("$argon2") else "{CRYPT}") + given
-    password = passwords.get(user["name"])
-    if not password:
+    try:
+        if given:
+            return stored_hash(given)
+        password = passwords.get(user["name"])
+        if not password:
+            return None
+        return prepare(password) if check else hash_of(password, argon2, user["name"])
+    except SeedError as problem:
+        raise SeedError(f"user {user['name']}: {problem}; nobody was seeded") from None
+    except ImportError:
+        # A check run comes before the package that prepares.
+        if not check:
+            raise
         return None
-    return hash_of(password, argon2, user["name"])
+
+
+def read_record() -> dict[str, Any]:
+    """Return what this host remembers of its directory: `suffix`, and `names` that ever had an entry. Empty if there is none."""
+    try:
+        record = json.loads(RECORD.read_text(encoding="utf-8"))
+        if not isinstance(record["suffix"], str) or not all(isinstance(name, str) for name in record["names"]):
+            raise TypeError
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError) as problem:
+        raise SeedError(
+            f"{RECORD} can't be read ({type(problem).__name__}): restore it from a backup; without one remove it, if "
+            "`lemonstand user list` still shows the accounts, and apply again"
+        ) from None
+    return {"suffix": record["suffix"], "names": sorted(record["names"])}
+
+
+def remember(suffix: str, names: set[str], *, check: bool = False) -> bool:
+    """Add names to the record; return whether it changed."""
+    before = read_record()
+    record = {"suffix": suffix, "names": sorted(names.union(before.get("names", [])))}
+    if record == before:
+        return False
+    if not check:
+        RECORD.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=RECORD.parent, prefix=".directory-")  # 0600
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(record, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(RECORD)
+    return True
+
+
+def configured_suffix(text: str) -> str | None:
+    """Return the suffix slapd's configuration names."""
+    found = re.search(r'^suffix\s+"?([^"\n]+)"?\s*$', text, re.MULTILINE)
+    return found.group(1) if found else None
+
+
+def suffix_here(wanted: str) -> str:
+    """Return the suffix of this host's directory; the wanted one if it has none yet.
+
+    Raises:
+        SeedError: there is a database, and nothing says under which suffix.
+    """
+    recorded: str | None = read_record().get("suffix")
+    if recorded:
+        return recorded
+    configured = configured_suffix(CONFIGURATION.read_text(encoding="utf-8")) if CONFIGURATION.exists() else None
+    if configured:
+        return configured
+    if DATABASE.exists():
+        raise SeedError(
+            f"{DATABASE} holds a directory, and neither {RECORD} nor {CONFIGURATION} says under which suffix: restore one of them from "
+            f"a backup; to begin anew with the passwords of the inventory, move {DATABASE.parent} away"
+        )
+    return wanted
 
 
 def policy_attributes(length: int) -> dict[str, list[str]]:
@@ -161,13 +364,11 @@ def connect() -> Any:
 
 def read_entries(connection: Any, base: str) -> dict[str, dict[str, list[str]]]:
     """Return all people by lower-case user name."""
-    import ldap3
-
     people: dict[str, dict[str, list[str]]] = {}
     entries = connection.extend.standard.paged_search(
         base,
         "(objectClass=inetOrgPerson)",
-        search_scope=ldap3.LEVEL,
+        search_scope="LEVEL",
         attributes=["uid", "mail", "mailHost", "mailLocalAddress"],
         paged_size=500,
         generator=True,
@@ -185,53 +386,103 @@ def done_or_error(connection: Any, what: str) -> None:
         raise SeedError(f"{what}: {connection.result['description']} {connection.result['message']}".strip())
 
 
+def refuse_emptied(base: str, record: dict[str, Any], people: dict[str, Any] | None) -> None:
+    """End the run if the database was emptied under a directory that had accounts.
+
+    Args:
+        people: who has an entry; None if nobody could be asked.
+
+    Raises:
+        SeedError: it was.
+    """
+    if record.get("names") and people is not None and not people:
+        raise SeedError(
+            f"the directory {base} had {len(record['names'])} accounts and has none now: nobody was seeded, since passwords and locks of "
+            f"before would be undone. Restore {DATABASE.parent} from a backup (with slapd stopped); to begin anew with the passwords of "
+            f"the inventory, remove {RECORD}. Then apply again"
+        )
+
+
+def first_hashes(order: dict[str, Any], known: set[str]) -> dict[str, str | None]:
+    """Return what each user of the list begins with: nothing for a name that is known, now or from before.
+
+    Raises:
+        SeedError: a name is there twice, or a first password or hash would open nothing.
+    """
+    first: dict[str, str | None] = {}
+    for user in order["users"]:
+        name = user["name"].lower()
+        if name in first:
+            raise SeedError(f"user {name} is listed twice; see directory_users")
+        first[name] = None if name in known else first_hash(user, order["passwords"], order["argon2"], check=order["check"])
+    return first
+
+
 def seed(order: dict[str, Any], connection: Any) -> list[str]:
     """Compare and change; return the lines to print. Without a connection everything is missing."""
     check: bool = order["check"]
-    base: str = order["base_dn"]
-    people_dn = f"ou=people,{base}"
+    base = suffix_here(order["base_dn"])
     lines: list[str] = []
+    if order["base_dn"] not in {base, NEW_SUFFIX}:
+        lines.append(f"notice: this host's directory keeps its suffix {base}; {order['base_dn']} is for a new one")
     people: dict[str, dict[str, list[str]]] = {}
     classes, attributes = base_entry(base)
-    for dn, kinds, values in ((base, classes, attributes), (people_dn, ["organizationalUnit"], {"ou": "people"})):
+    missing = []
+    for dn, kinds, values in ((base, classes, attributes), (f"ou=people,{base}", ["organizationalUnit"], {"ou": "people"})):
         if connection is None or not connection.search(dn, "(objectClass=*)", search_scope="BASE", attributes=["objectClass"]):
-            lines.append(f"changed: entry {dn}")
-            if not check:
-                connection.add(dn, kinds, values)
-                done_or_error(connection, f"adding {dn}")
-        elif dn == people_dn:
-            people = read_entries(connection, people_dn)
-    seed_own(order, connection, lines)
-    listed: set[str] = set()
+            missing.append((dn, kinds, values))
+        elif dn != base:
+            people = read_entries(connection, dn)
+    record = read_record()
+    refuse_emptied(base, record, people if connection else None)
+    gone = set(record.get("names", [])) - set(people)
+    # Before anything is changed: a seed that can't be one leaves the directory as it was.
+    first = first_hashes(order, gone.union(people))
+    for dn, kinds, values in missing:
+        lines.append(f"changed: entry {dn}")
+        if not check:
+            connection.add(dn, kinds, values)
+            done_or_error(connection, f"adding {dn}")
+    seed_own({**order, "base_dn": base}, connection, lines)
     for user in order["users"]:
         name = user["name"].lower()
-        if name in listed:
-            raise SeedError(f"user {name} is listed twice; see directory_users")
-        listed.add(name)
-        dn = f"uid={escape_value(name)},{people_dn}"
-        wanted = wanted_attributes(user)
-        found = people.get(name)
-        if found is None:
-            lines.append(f"changed: user {name} added")
-            hashed = None if check else first_hash(user, order["passwords"], order["argon2"])
-            if not check:
-                entry = {key: value for key, value in wanted.items() if value}
-                entry |= {"uid": [name], "cn": [name], "sn": [name]}
-                if hashed:
-                    entry["userPassword"] = [hashed]
-                connection.add(dn, PERSON, entry)
-                done_or_error(connection, f"adding user {name}")
-            if not user.get("password_hash") and not order["passwords"].get(user["name"]):
-                lines.append(f"notice: user {name} has no password and can't log in")
+        dn = f"uid={escape_value(name)},ou=people,{base}"
+        if name in people:
+            follow(connection, dn, user, people[name], lines, check=check)
             continue
-        changes = differences(found, wanted)
-        if changes:
-            lines.append(f"changed: user {name}: {', '.join(sorted(changes))}")
-            if not check:
-                connection.modify(dn, {key: [("MODIFY_REPLACE", values)] for key, values in changes.items()})
-                done_or_error(connection, f"changing user {name}")
-    lines += [f"notice: user {name} is in the directory but not in the list; left alone" for name in sorted(set(people) - listed)]
+        lines.append(f"changed: user {name} added")
+        if not check:
+            add_person(connection, dn, user, first[name], order["argon2"])
+        if name in gone:
+            lines.append(f"notice: user {name} had an account before, so the first password does not count: lemonstand user add {name}")
+        elif not user.get("password_hash") and not order["passwords"].get(user["name"]):
+            lines.append(f"notice: user {name} has no password and can't log in")
+    lines += [f"notice: user {name} is in the directory but not in the list; left alone" for name in sorted(set(people) - set(first))]
+    if remember(base, set(people) | set(first), check=check):
+        lines.append(f"changed: record {RECORD}")
     return lines
+
+
+def follow(connection: Any, dn: str, user: dict[str, Any], found: dict[str, list[str]], lines: list[str], *, check: bool) -> None:
+    """Bring one user's store and aliases in line with the list."""
+    changes = differences(found, wanted_attributes(user))
+    if changes:
+        lines.append(f"changed: user {user['name'].lower()}: {', '.join(sorted(changes))}")
+        if not check:
+            connection.modify(dn, {key: [("MODIFY_REPLACE", values)] for key, values in changes.items()})
+            done_or_error(connection, f"changing user {user['name'].lower()}")
+
+
+def add_person(connection: Any, dn: str, user: dict[str, Any], hashed: str | None, argon2: dict[str, int]) -> None:
+    """Add one user's entry, with a hash if he begins with one."""
+    name = user["name"].lower()
+    entry = {key: value for key, value in wanted_attributes(user).items() if value}
+    entry |= {"uid": [name], "cn": [name], "sn": [name]}
+    if not hashed:
+        entry["description"] = [NO_PASSWORD]
+    entry["userPassword"] = [hashed or hash_of(secrets.token_urlsafe(32), argon2, name)]
+    connection.add(dn, PERSON, entry)
+    done_or_error(connection, f"adding user {name}")
 
 
 def main(order: dict[str, Any]) -> int:
@@ -255,3 +506,13 @@ def main(order: dict[str, Any]) -> int:
 def main_encoded(order: str) -> int:
     """Entry point of the role, which appends a call with the order as base64 of JSON to this text."""
     return main(json.loads(base64.b64decode(order)))
+
+
+def main_suffix(wanted: str) -> int:
+    """Entry point of the role before files are written: print the suffix this host has, the wanted one (in base64) if it has none."""
+    try:
+        print(suffix_here(base64.b64decode(wanted).decode()))
+    except (SeedError, OSError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    return 0

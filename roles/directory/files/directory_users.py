@@ -12,36 +12,41 @@ no password is ever an argument; the answer is one JSON object on standard outpu
 import json
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
-from directory_seed import PERSON, SeedError, connect, done_or_error, escape_value, hash_of, wanted_attributes
+from directory_seed import (
+    CONFIGURATION,
+    NO_PASSWORD,
+    SeedError,
+    add_person,
+    configured_suffix,
+    connect,
+    done_or_error,
+    escape_value,
+    hash_of,
+    prepare,
+    remember,
+)
 
-CONFIGURATION = Path("/etc/ldap/lemonstand.conf")
 LOCKED_BY_OPERATOR = "000001010000Z"
 """The value that locks until somebody unlocks (slapo-ppolicy(5))."""
-LONGEST_PASSWORD = 512
-"""Characters; the issuer refuses more unasked."""
 
 
 def configuration(text: str) -> tuple[str, dict[str, int]]:
     """Return the base of all entries and the cost of a hash, as slapd is configured."""
-    suffix = re.search(r'^suffix\s+"?([^"\n]+)"?\s*$', text, re.MULTILINE)
+    suffix = configured_suffix(text)
     cost = re.search(r"^moduleload\s+argon2\s+m=(\d+)\s+t=(\d+)\s+p=(\d+)", text, re.MULTILINE)
     if not suffix or not cost:
         raise SeedError(f"{CONFIGURATION} names no suffix or no cost of a hash; apply the site first")
-    return suffix.group(1), dict(zip(("memory_kib", "iterations", "parallelism"), map(int, cost.groups()), strict=True))
+    return suffix, dict(zip(("memory_kib", "iterations", "parallelism"), map(int, cost.groups()), strict=True))
 
 
 def check_password(password: str, name: str, least: int) -> None:
-    """Refuse what the policy refuses. slapd itself asks nothing of an administrator."""
-    if len(password) < least:
-        raise SeedError(f"the password has {len(password)} characters; the policy asks for {least}")
-    if len(password) > LONGEST_PASSWORD:
-        raise SeedError(f"the password has more than {LONGEST_PASSWORD} characters")
-    if any(ord(each) < 32 or ord(each) == 127 for each in password):
-        raise SeedError("the password holds a control character, which clients can't send")
-    if name.partition("@")[0].lower() in password.lower() and len(password) < 2 * least:
+    """Refuse what the policy refuses, of the password as it will be stored. slapd itself asks nothing of an administrator."""
+    prepared = prepare(password)
+    if len(prepared) < least:
+        raise SeedError(f"the password has {len(prepared)} characters; the policy asks for {least}")
+    if name.partition("@")[0].lower() in prepared.lower() and len(prepared) < 2 * least:
         raise SeedError("the password holds the user's name")
 
 
@@ -49,7 +54,13 @@ def state_of(attributes: dict[str, list[str]]) -> str:
     """Return `locked`, `no password` or `active`."""
     if attributes.get("pwdAccountLockedTime"):
         return "locked"
-    return "active" if attributes.get("userPassword") else "no password"
+    known = attributes.get("userPassword") and NO_PASSWORD not in attributes.get("description", [])
+    return "active" if known else "no password"
+
+
+def _unknown(found: dict[str, list[bytes]]) -> bool:
+    """Tell whether an entry says that nobody knows its password."""
+    return NO_PASSWORD.encode() in found.get("description", [])
 
 
 class Accounts:
@@ -74,7 +85,7 @@ class Accounts:
             f"ou=people,{self._base}",
             "(objectClass=inetOrgPerson)",
             search_scope=ldap3.LEVEL,
-            attributes=["uid", "mailHost", "userPassword", "pwdAccountLockedTime", "pwdChangedTime"],
+            attributes=["uid", "mailHost", "description", "userPassword", "pwdAccountLockedTime", "pwdChangedTime"],
             paged_size=500,
             generator=True,
         )
@@ -87,7 +98,7 @@ class Accounts:
                     "name": first["uid"],
                     "store": first["mailHost"],
                     "state": state_of(attributes),
-                    "password_set": first["pwdChangedTime"][:8],
+                    "password_set": first["pwdChangedTime"][:8] if NO_PASSWORD not in attributes.get("description", []) else "",
                 }
             )
         return sorted(people, key=lambda each: each["name"])
@@ -95,25 +106,22 @@ class Accounts:
     def add(self, name: str, store: str, aliases: list[str], password: str) -> str:
         """Add an account, or give one without a password its first."""
         found = self._find(name)
-        if found is not None and found.get("userPassword"):
+        if found is not None and found.get("userPassword") and not _unknown(found):
             raise SeedError(f"{name} has a password already; `passwd` sets another")
         check_password(password, name, self._least())
         hashed = hash_of(password, self._argon2, name)
         if found is not None:
-            self._modify(name, {"userPassword": [("MODIFY_REPLACE", [hashed])]})
+            self._set(name, found, hashed)
             return "password set"
-        wanted = wanted_attributes({"name": name, "store": store, "aliases": aliases})
-        entry = {key: values for key, values in wanted.items() if values}
-        entry |= {"uid": [name], "cn": [name], "sn": [name], "userPassword": [hashed]}
-        self._connection.add(self._dn(name), PERSON, entry)
-        done_or_error(self._connection, f"adding {name}")
+        add_person(self._connection, self._dn(name), {"name": name, "store": store, "aliases": aliases}, hashed, self._argon2)
+        remember(self._base, {name})
         return "added"
 
     def passwd(self, name: str, password: str) -> str:
         """Set a password. Sessions that are open stay open; `lock` ends them."""
-        self._known(name)
+        found = self._known(name)
         check_password(password, name, self._least())
-        self._modify(name, {"userPassword": [("MODIFY_REPLACE", [hash_of(password, self._argon2, name)])]})
+        self._set(name, found, hash_of(password, self._argon2, name))
         return "password set"
 
     def lock(self, name: str) -> str:
@@ -130,8 +138,9 @@ class Accounts:
         return "unlocked"
 
     def delete(self, name: str) -> str:
-        """Remove the account; mail is not the directory's."""
+        """Remove the account; mail is not the directory's. Its name is remembered: no seed brings its first password back."""
         self._known(name)
+        remember(self._base, {name})
         self._connection.delete(self._dn(name))
         done_or_error(self._connection, f"deleting {name}")
         return "deleted"
@@ -141,7 +150,10 @@ class Accounts:
 
     def _find(self, name: str) -> dict[str, list[bytes]] | None:
         if not self._connection.search(
-            self._dn(name), "(objectClass=inetOrgPerson)", search_scope="BASE", attributes=["userPassword", "pwdAccountLockedTime"]
+            self._dn(name),
+            "(objectClass=inetOrgPerson)",
+            search_scope="BASE",
+            attributes=["description", "userPassword", "pwdAccountLockedTime"],
         ):
             return None
         attributes: dict[str, list[bytes]] = self._connection.response[0]["raw_attributes"]
@@ -158,6 +170,13 @@ class Accounts:
         if not self._connection.search(policy, "(objectClass=pwdPolicy)", search_scope="BASE", attributes=["pwdMinLength"]):
             raise SeedError(f"there is no {policy}; apply the site first")
         return int(self._connection.response[0]["raw_attributes"]["pwdMinLength"][0])
+
+    def _set(self, name: str, found: dict[str, list[bytes]], hashed: str) -> None:
+        """Store a hash, and that its password is known."""
+        changes: dict[str, Any] = {"userPassword": [("MODIFY_REPLACE", [hashed])]}
+        if _unknown(found):
+            changes["description"] = [("MODIFY_DELETE", [NO_PASSWORD])]
+        self._modify(name, changes)
 
     def _modify(self, name: str, changes: dict[str, Any]) -> None:
         self._connection.modify(self._dn(name), changes)

@@ -13,12 +13,16 @@ def words(value):
     return " ".join(str(value).split())
 
 
+# Gone where the kernel was started with ipv6.disable=1: then there is nothing to set.
+IPV6 = pathlib.Path("/proc/sys/net/ipv6/conf")
+
+
 def main_encoded(text):
     order = json.loads(base64.b64decode(text))
     faults, skipped = [], []
     for name, value in sorted(order["settings"].items()):
         path = pathlib.Path("/proc/sys", name.replace(".", "/"))
-        if name in order["not_ours"]:
+        if name in order["not_ours"] or (name.startswith("net.ipv6.") and not IPV6.exists()):
             skipped.append(name)
             continue
         try:

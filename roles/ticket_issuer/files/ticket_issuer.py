@@ -39,10 +39,14 @@ log = logging.getLogger("ticket_issuer")
 # Longer than any real name or password, shorter than what would keep a hash function busy.
 LONGEST_LOGIN = 254
 LONGEST_PASSWORD = 512
-LONGEST_FORM = 8192
+LONGEST_FORM = 16384
 
-_LOGIN = re.compile(r"[a-z0-9][a-z0-9._%+=-]*@[a-z0-9-]+(\.[a-z0-9-]+)*")
-_LOGGABLE = re.compile(r"[^A-Za-z0-9.:/@+_=-]")
+# What a login name looks like in lower case, unless the settings say otherwise.
+LOGIN = (
+    r"(?=[^@]{1,64}@)[a-z0-9_][a-z0-9_'&\-]*(\.[a-z0-9_'&\-]+)*"
+    r"@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?![0-9]+$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+)
+_LOGGABLE = re.compile(r"[^A-Za-z0-9.:/@+_='&-]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Settings:
     refusals_wait_seconds: int = 30
     refusals_longest_wait_seconds: int = 900
     refusals_file: str = ":memory:"
+    login_pattern: str = LOGIN
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
@@ -259,6 +264,10 @@ class Refusals:
     def _open(self, path: str) -> sqlite3.Connection:
         try:
             return self._connect(path)
+        except sqlite3.OperationalError as problem:
+            # A disk that is full or can only be read: the file may be sound, so it stays, and this process counts in memory.
+            warn("alarm=limits-file reason=%s", loggable(str(problem)))
+            return self._connect(":memory:")
         except sqlite3.DatabaseError as problem:
             # Not a database any more. What it held is lost, which is better than an issuer that does not start.
             warn("alarm=limits-file reason=%s", loggable(str(problem)))
@@ -292,12 +301,30 @@ def warn(form: str, *values: object) -> None:
     log.warning("<4>" + form, *values)
 
 
-def normalise_login(raw: str) -> str | None:
-    """Return a login name in the one form it has here, or None if it can't be one."""
-    login = raw.strip().lower()
-    if len(login) > LONGEST_LOGIN or not _LOGIN.fullmatch(login):
+def normalise_login(raw: str, pattern: str = LOGIN) -> str | None:
+    """Return a login name in the one form it has here, or None if it can't be one.
+
+    Only ASCII is lowered: a Kelvin sign is no k, and Dovecot, which lowers names before the session begins, does not take it for one.
+    """
+    login = raw.strip().lower() if raw.isascii() else ""
+    if len(login) > LONGEST_LOGIN or not re.fullmatch(pattern, login):
         return None
     return login
+
+
+def prepare(password: str) -> str:
+    """Return a password in the form its hash was made of: OpaqueString (RFC 8265 section 4.2), so that `ü` is `ü` however it was typed.
+
+    What has no such form is returned as it came. Nobody can set such a password, so it is refused, at the cost of every refusal; but it may
+    have been set before passwords were prepared.
+    """
+    from precis_i18n import get_profile
+
+    try:
+        prepared: str = get_profile("OpaqueString").enforce(password)
+    except UnicodeEncodeError:
+        return password
+    return prepared
 
 
 def person_dn(login: str, base_dn: str) -> str:
@@ -378,14 +405,16 @@ class LdapDirectory:
         from ldap3.core.exceptions import LDAPException
 
         dn = person_dn(login, self._base_dn)
+        # Octets: ldap3 runs SASLprep over text, which is not what the hash was made of, and raises an error for some.
+        octets = password.encode("utf-8", "surrogateescape")
         try:
-            with self._connection(self._url, user=dn, password=password) as connection:
+            with self._connection(self._url, user=dn, password=octets) as connection:
                 if connection.bind():
                     return self._read(connection, dn, login)
                 if connection.result["result"] not in self.REFUSED:
                     raise DirectoryUnavailable(f"bind: {connection.result['description']}")
             if not self._was_hashed(dn):
-                with self._connection(self._url, user=f"cn=nobody,{self._base_dn}", password=password) as connection:
+                with self._connection(self._url, user=f"cn=nobody,{self._base_dn}", password=octets) as connection:
                     connection.bind()
         except (LDAPException, OSError) as problem:
             raise DirectoryUnavailable(f"{type(problem).__name__}") from problem
@@ -552,9 +581,10 @@ def create_app(
         def authenticate_user(self, username: str, password: str) -> Person:
             if (self.request.payload.scope or conf.scope).split() != [conf.scope]:
                 raise InvalidScopeError()
-            login = normalise_login(username)
+            login = normalise_login(username, conf.login_pattern)
             # Somebody may have typed his password where his name belongs: what can't be a name is not logged.
             g.login = login or "-not-a-name-"
+            password = prepare(password)
             if login is None or not password or len(password) > LONGEST_PASSWORD:
                 raise InvalidGrantError()
             address = request.headers.get("X-Client-IP", "")

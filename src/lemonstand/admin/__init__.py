@@ -3,6 +3,17 @@
 from lemonstand.admin.alarms import Alarm, Alarms, read_alarms
 from lemonstand.admin.hosts import Hosts
 from lemonstand.admin.keys import list_keys
-from lemonstand.admin.users import TICKET_SECONDS, Account, Users, generate_password
+from lemonstand.admin.users import TICKET_SECONDS, Account, Users, generate_password, hash_password
 
-__all__ = ["TICKET_SECONDS", "Account", "Alarm", "Alarms", "Hosts", "Users", "generate_password", "list_keys", "read_alarms"]
+__all__ = [
+    "TICKET_SECONDS",
+    "Account",
+    "Alarm",
+    "Alarms",
+    "Hosts",
+    "Users",
+    "generate_password",
+    "hash_password",
+    "list_keys",
+    "read_alarms",
+]

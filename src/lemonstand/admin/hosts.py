@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lemonstand.checks.connections import Connection, read_connections, sockets_directory
+from lemonstand.checks.connections import BECOME_REMEDY, Connection, read_connections, sockets_directory
 from lemonstand.errors import LemonstandError
+from lemonstand.surroundings import environment
 
 ANSWER_SECONDS = 60
 
@@ -55,20 +56,23 @@ class Hosts:
             LemonstandError: the host can't be reached, or the command failed.
         """
         way = self._connections[host]
-        words = ["sudo", "-n", *command] if way.sudo else list(command)
         try:
             done = subprocess.run(
-                ["ssh", *shlex.split(way.ssh_arguments), way.target, shlex.join(words)],
-                input=given,
+                ["ssh", *shlex.split(way.ssh_arguments), way.target, way.as_root(command)],
+                input=way.given(given),
                 capture_output=True,
                 text=True,
                 timeout=ANSWER_SECONDS,
                 check=False,
+                env=environment(),
             )
         except subprocess.TimeoutExpired:
             raise LemonstandError(
                 f"{host} gave no answer within {ANSWER_SECONDS} s", host, "see whether it is up, then try again"
             ) from None
+        refusal = way.refusal(done.returncode, done.stderr)
+        if refusal:
+            raise LemonstandError(f"{host} can't be asked as root: {refusal}", host, BECOME_REMEDY)
         if done.returncode not in codes:
             said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             remedy = (

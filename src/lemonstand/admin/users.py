@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from lemonstand.admin.hosts import Hosts
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import Site
 from lemonstand.site.fields import suggest
+from lemonstand.site.seeds import prepared
 
 PROGRAM = ("/usr/bin/python3", "/usr/local/lib/lemonstand/directory_users.py")
 TICKET_SECONDS = 65
@@ -20,6 +22,12 @@ NOBODY = 68
 """What `doveadm kick` says if the user has no session (EX_NOHOST)."""
 ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """Without the letters and digits that look alike: somebody types it on a telephone."""
+
+
+LEAST_PASSWORD = 12
+"""Characters the directory asks for by default (`directory_password_length`)."""
+ARGON2 = {"memory_kib": 19456, "iterations": 2, "parallelism": 1}
+"""What a hash costs by default (`directory_argon2_*`)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,37 @@ class Account:
 def generate_password() -> str:
     """Twenty letters and digits, 116 bits, in groups of five."""
     return "-".join("".join(secrets.choice(ALPHABET) for _ in range(5)) for _ in range(4))
+
+
+def checked_password(password: str) -> str:
+    """A password in the form in which it is hashed and tried, if it could be one.
+
+    Raises:
+        InputError: it could not, and why.
+    """
+    try:
+        text = prepared(password)
+    except ValueError as problem:
+        raise InputError(str(problem), "the password", "leave that out, or take another") from None
+    if len(text) < LEAST_PASSWORD:
+        what = f"the password has {len(text)} characters; the policy asks for {LEAST_PASSWORD}"
+        raise InputError(what, "the password", "take a longer one")
+    return text
+
+
+def hash_password(password: str) -> str:
+    """A hash for `password_hash`, as slapd here compares it: Argon2id (RFC 9106) over the prepared password.
+
+    Raises:
+        InputError: this can't be a password.
+    """
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id  # noqa: PLC0415 - loads OpenSSL, for this alone
+
+    text = checked_password(password)
+    salt, cost = secrets.token_bytes(16), ARGON2
+    made = Argon2id(salt=salt, length=32, iterations=cost["iterations"], lanes=cost["parallelism"], memory_cost=cost["memory_kib"])
+    parts = [base64.b64encode(octets).decode("ascii").rstrip("=") for octets in (salt, made.derive(text.encode()))]
+    return f"{{ARGON2}}$argon2id$v=19$m={cost['memory_kib']},t={cost['iterations']},p={cost['parallelism']}${parts[0]}${parts[1]}"
 
 
 class Users:

@@ -28,6 +28,7 @@ ASKED = {
     "units": "systemctl show", "socket_units": "systemctl show *.socket", "scheduled": "systemctl list-timers; cron tables",
     "sysctl_skipped": "cat /run/lemonstand/sysctl-skipped.json", "pki": "ls -l /etc/lemonstand/pki", "mounts": "cat /proc/self/mounts",
     "ticket_keys": "ls -l /etc/lemonstand/ticket* /run/ticket-issuer", "sieve": "sievec of a script with all extensions",
+    "directory": "cat /var/lib/lemonstand/directory.json",
     "secrets": "grep for private keys, hashes and credentials below /etc /srv /root /home /opt /usr/local /var",
     "mailboxes": "find mailboxes below /srv /home /root /var /opt", "accounts": "getent passwd", "dovecot": "doveconf -a",
     "postfix": "postconf; postconf -M; postconf -P", "issuer_processes": "pgrep -f ticket_issuer:create_app",

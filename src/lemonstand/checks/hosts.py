@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,17 +14,35 @@ from typing import Any
 import testinfra
 
 from lemonstand.checks import Invalid
-from lemonstand.checks.connections import Connection
+from lemonstand.checks.connections import BECOME_REMEDY, Connection
 from lemonstand.checks.facts import Facts
 from lemonstand.evidence.notes import note
+from lemonstand.surroundings import environment
 
 SNAPSHOT_SECONDS = 60
 _PROGRAM = Path(__file__).with_name("snapshot.py")
 
 
 def reach(way: Connection) -> Any:
-    """A testinfra host."""
-    return testinfra.get_host(way.target, ssh_extra_args=way.ssh_arguments, sudo=way.sudo)
+    """A testinfra host. What it runs is run as root, with the password that sudo wants if it wants one."""
+    host = testinfra.get_host(way.target, ssh_extra_args=way.ssh_arguments)
+    backend = host.backend
+    plain = backend.get_command
+
+    def get_command(command: str, *args: str) -> str:
+        line = plain(command, *args)
+        return way.as_root(["/bin/sh", "-c", line]) if way.sudo else str(line)
+
+    def run_local(command: str, *args: str) -> Any:
+        line = backend.quote(command, *args)
+        done = subprocess.run(["sh", "-c", line], input=way.given().encode(), capture_output=True, check=False, env=environment())
+        refusal = way.refusal(done.returncode, done.stderr.decode("utf-8", "replace"))
+        if refusal:
+            raise Invalid(f"{backend.host.name} can't be asked as root: {refusal}; {BECOME_REMEDY}")
+        return backend.result(done.returncode, backend.encode(line), done.stdout, done.stderr)
+
+    backend.get_command, backend.run_local = get_command, run_local
+    return host
 
 
 def noting(name: str, host: Any) -> Any:

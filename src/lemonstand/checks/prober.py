@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from lemonstand import probes
 from lemonstand.checks import Invalid, Unmet
-from lemonstand.checks.connections import Connection
+from lemonstand.checks.connections import BECOME_REMEDY, REFUSAL, Connection
 from lemonstand.evidence import notes
+from lemonstand.surroundings import environment
 
 PROBE_SECONDS = 60
 GRACE_SECONDS = 10
@@ -60,7 +61,7 @@ class Running:
         self._host, self._what = host, what
         self._deadline = time.monotonic() + seconds + GRACE_SECONDS
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=environment()
         )
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._said: list[str] = []
@@ -93,6 +94,9 @@ class Running:
                 raise Invalid(f"the probe on {self._host} did not end in time") from None
             if event is None:
                 said = " ".join(self._said[-3:]).strip() or f"exit status {self._process.wait()}"
+                if REFUSAL in said:
+                    why = said.partition(REFUSAL)[2]
+                    raise Invalid(f"the probe on {self._host} could not become root: sudo said no: {why[:200]}; {BECOME_REMEDY}")
                 raise Invalid(f"the probe on {self._host} ended without an answer: {said[:400]}")
             if event.name == "error":
                 raise Invalid(f"the probe on {self._host} failed: {event.values['kind']}: {event.values['message']}")
@@ -176,9 +180,9 @@ class Prober:
         """
         way = self._connections[host]
         python = ["python3", "-c", _BOOT]
-        command = ["ssh", *shlex.split(way.ssh_arguments), way.target, shlex.join(["sudo", "-n", *python] if way.sudo else python)]
+        command = ["ssh", *shlex.split(way.ssh_arguments), way.target, way.as_root(python)]
         order = json.dumps({"modules": _MODULES, "probe": probe, "args": args, "seconds": seconds})
-        return Running(host, command, order, seconds, f"probe {probe} {notes.without_secrets(args)}")
+        return Running(host, command, way.given(order), seconds, f"probe {probe} {notes.without_secrets(args)}")
 
     def ask(self, host: str, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Any:
         """Runs one and returns what it found.

@@ -37,10 +37,12 @@ SYSCTLS = [
 ]  # fmt: skip
 UNITS = [
     "dovecot.service",
+    "mailbox-nudge.service",
     "postfix.service",
     "slapd.service",
     "ticket-issuer.service",
     "submission-limits.service",
+    "urlauth-own.service",
     "chrony.service",
     "lemonstand-nftables.service",
 ]
@@ -48,7 +50,7 @@ UNIT_PROPERTIES = [
     "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "RuntimeMaxUSec", "RestrictAddressFamilies", "IPAddressDeny",
     "IPAddressAllow", "NoNewPrivileges", "CapabilityBoundingSet", "ProtectHome", "RestrictNamespaces", "MemoryDenyWriteExecute",
     "LimitNOFILE", "TasksMax", "User", "NRestarts", "ActiveEnterTimestamp", "RootDirectory", "ProtectSystem", "PrivateDevices",
-    "LimitCORE", "StateDirectoryMode",
+    "LimitCORE", "StateDirectoryMode", "Restart", "ExecStart",
 ]  # fmt: skip
 AFTER_A_CRASH = [
     "LoadState", "ActiveState", "Type", "Restart", "RestartUSec", "RestartSteps", "RestartMaxDelayUSec", "StartLimitIntervalUSec",
@@ -363,6 +365,17 @@ def keys() -> dict[str, Any]:
     return found
 
 
+def directory() -> dict[str, Any] | None:
+    """What this host remembers of its directory: suffix, number of names, who may read it; None if nothing."""
+    path = "/var/lib/lemonstand/directory.json"
+    try:
+        state, record = os.stat(path), json.loads(read(path) or "")
+        return {"suffix": str(record["suffix"]), "names": len(record["names"]), "mode": stat.S_IMODE(state.st_mode),
+                "owner": pwd.getpwuid(state.st_uid).pw_name}  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def sieve() -> dict[str, Any]:
     """Whether a script that needs every extension of the profile compiles: None, or the compiler's complaint."""
     with tempfile.TemporaryDirectory() as folder:
@@ -400,6 +413,7 @@ def main() -> int:
         "postfix": postfix(),
         "pki": pki(),
         "ticket_keys": keys(),
+        "directory": directory(),
         "secrets": secrets(),
         "mailboxes": mailboxes(),
         "mounts": mounts(),

@@ -82,6 +82,30 @@ def test_directory_tells_no_secret(snapshots: Snapshots, auth: str, measure: Mea
     )
 
 
+@pytest.mark.control("LEM-8-08")
+def test_directory_is_the_one_that_was_made(snapshots: Snapshots, auth: str, measure: Measure) -> None:
+    """slapd and the issuer use the suffix the directory was made with: under another, first passwords would count again, no lock would."""
+    facts = snapshots(auth)
+    record = facts.data["directory"]
+    expect(bool(record), "this host does not remember its directory", seen=record, expected="a record of suffix and names")
+    measure("accounts there ever were", record["names"])
+    expect(
+        record["owner"] == "root" and not record["mode"] & 0o077,
+        "others can read who has an account",
+        seen=f"{record['mode']:o} {record['owner']}",
+        expected="root, mode 0600",
+    )
+    slapd = re.findall(r'^suffix\s+"?([^"\n]+?)"?\s*$', facts.text("/etc/ldap/lemonstand.conf"), re.MULTILINE)
+    issuer = json.loads(facts.text("/etc/lemonstand/ticket/issuer.json"))["directory_base_dn"]
+    measure("suffix", record["suffix"])
+    expect(
+        slapd == [record["suffix"]] and issuer == record["suffix"],
+        "another directory is asked than the one that was made",
+        seen={"slapd": slapd, "issuer": issuer},
+        expected=record["suffix"],
+    )
+
+
 @pytest.mark.control("LEM-8-11")
 def test_tickets_are_short_and_narrow(site: Site, snapshots: Snapshots, auth: str, measure: Measure) -> None:
     """What the issuer puts into tickets, and for whom it makes them."""

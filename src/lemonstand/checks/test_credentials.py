@@ -6,6 +6,7 @@ import ipaddress
 import json
 import secrets
 import time
+import unicodedata
 from typing import Any
 
 import pytest
@@ -69,10 +70,69 @@ def test_every_refusal_costs_one_hash(prober: Prober, site: Site, accounts: list
         measure(f"{host.name}: tried for a wrong password", ", ".join(kinds["wrong"]))
         measure(f"{host.name}: tried for an unknown name", ", ".join(kinds["unknown"]))
         expect(
-            kinds == {"wrong": ["the name"], "unknown": ["the name", "nobody"]},
+            kinds == {"wrong": ["the name"], "odd": ["the name"], "unknown": ["the name", "nobody"]},
             "what a refusal costs tells whether a name exists",
             seen=kinds,
             expected="one hash: for the name where it exists, for cn=nobody where it does not",
+        )
+
+
+def _spelt(look: Look, version: int) -> dict[str, Any]:
+    """What each probe user's password is answered, composed and decomposed (Unicode Standard Annex 15); those that have two spellings."""
+    found = {}
+    for account in look.accounts:
+        spellings = {form: unicodedata.normalize(form, account["password"]) for form in ("NFC", "NFD")}
+        if len(set(spellings.values())) == 2:
+            for form, typed in spellings.items():
+                name = f"{account['user']} {form}"
+                found[name] = look.ask("login-answers", door=look.doors(version), account=Account(user=account["user"], password=typed))
+    return found
+
+
+@pytest.mark.answer("live")
+@pytest.mark.control("LEM-8-08")
+@pytest.mark.ahead(_spelt, *FAMILIES)
+def test_a_password_opens_however_it_is_spelt(ahead: dict[str, Any], family: int, measure: Measure) -> None:
+    """`ü` as one character or as two, as keyboards and systems differ, opens IMAP and submission alike (RFC 8265 section 4.2)."""
+    if not ahead:
+        not_measurable("no probe user's password has a letter with two spellings; give one of them an accent")
+    measure("spellings typed", len(ahead))
+    for name, said in ahead.items():
+        seen = {"imap": said["imap"][0]["status"], "submission": said["submission"][0]["status"]}
+        expect(seen == {"imap": "OK", "submission": "235"}, f"the right password is refused: {name}", seen=seen, expected="OK and 235")
+
+
+ODD_PASSWORDS = {
+    "of two directions": "\u05e1\u05d9\u05e1\u05de\u05d4-mail-2026-abc",
+    "with an invisible character": "correct \u2764\ufe0f horse battery",
+    "with a control character": "correct\thorse\x01battery",
+    "of unassigned characters": "correct \U000e0fff horse battery",
+}
+
+
+def _odd(look: Look, version: int) -> dict[str, Any]:
+    """What passwords are answered that nobody can have, or that a library on the way might stumble over; under names nobody has."""
+    found = {}
+    for case, typed in ODD_PASSWORDS.items():
+        nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{look.site.settings.mail_domains[0]}", password=typed)
+        found[case] = look.ask("login-answers", door=look.doors(version), account=nobody)
+    return found
+
+
+@pytest.mark.answer("live")
+@pytest.mark.control("LEM-8-08")
+@pytest.mark.ahead(_odd, *FAMILIES)
+def test_an_odd_password_is_refused_as_any_other(ahead: dict[str, Any], family: int, measure: Measure) -> None:
+    """What can't be anybody's password is refused for good: "try later" would make clients ask for ever, and count for nothing."""
+    measure("passwords tried", len(ahead))
+    for case, said in ahead.items():
+        imap, submission = said["imap"][0], said["submission"][0]
+        seen = {"imap": imap["code"], "submission": submission["status"], "usable": imap["usable"] and submission["usable"]}
+        expect(
+            seen == {"imap": "AUTHENTICATIONFAILED", "submission": "535", "usable": True},
+            f"a password {case} is not refused as others are",
+            seen=seen,
+            expected="AUTHENTICATIONFAILED, 535, and the connection goes on",
         )
 
 

@@ -14,7 +14,7 @@ from lemonstand.checks.facts import Certificate
 from lemonstand.checks.legs import Position, client_ports, inner_positions, look, outer_positions
 from lemonstand.checks.once import Once
 from lemonstand.checks.prober import Prober
-from lemonstand.probes.transport import UNABLE, WEAK, leg_of
+from lemonstand.probes.transport import ANONYMOUS, UNABLE, WEAK, leg_of
 from lemonstand.probes.wire import Door
 from lemonstand.site import Site
 
@@ -81,7 +81,7 @@ def _judge(found: dict[str, str], measure: Measure, where: str = "", *, weak: bo
     for name, what in found.items():
         measure(f"{where}{name}", what, volatile=False)
     wrong = [f"{where}{name}: {found[name]}, not taken" for name in NEW if not found[name].startswith(f"agreed {name} ")]
-    bad = (*OLD, *WEAK) if weak else OLD
+    bad = (*OLD, *ANONYMOUS, *(WEAK if weak else ()))
     return wrong + [f"{where}{name}: {found[name]}" for name in bad if found[name].startswith("agreed")]
 
 
@@ -101,7 +101,7 @@ def test_versions_and_suites(prober: Prober, site: Site, vantage: str, door: Doo
 
 @pytest.mark.control("LEM-8-19")
 def test_versions_and_suites_inside(prober: Prober, site: Site, measure: Measure) -> None:
-    """The same on every inner leg, and the versions at the MX: there any suite is better than none (RFC 7435)."""
+    """The same on every inner leg, and the versions at the MX: there any suite with a certificate is better than none (RFC 7435)."""
     positions = [*inner_positions(site), *(each for each in outer_positions(site) if each.opportunistic)]
     with ThreadPoolExecutor(max_workers=4) as pool:
         found = list(pool.map(lambda each: prober.ask(each.client, "tls-versions", leg=each.leg), positions))
@@ -113,6 +113,20 @@ def test_versions_and_suites_inside(prober: Prober, site: Site, measure: Measure
     if not positions or all(seen[name].startswith(UNABLE) for seen in found for name in OLD):
         not_measurable("no host's OpenSSL can offer old versions")
     expect(not wrong, "a current version is refused, or an old version or a weak suite is taken", seen=wrong, expected="TLS 1.2 and 1.3")
+
+
+@pytest.mark.supports("LEM-5-01", "LEM-8-19")
+def test_no_session_tickets_that_nobody_can_redeem(prober: Prober, site: Site, measure: Measure) -> None:
+    """A login process serves one session and takes its keys along: its tickets would cost a radio octets and bring it nothing."""
+    positions = [each for each in (*outer_positions(site), *inner_positions(site)) if each.leg["port"] in client_ports(site)]
+    asked = [each for each in positions if each.certificate in {"public", "mail-store"}]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        found = list(pool.map(lambda each: prober.ask(each.client, "session-tickets", leg=each.leg), asked))
+    given_away: list[str] = []
+    for position, tickets in zip(asked, found, strict=True):
+        measure(position.name, " ".join(version for version, given in tickets.items() if given) or "none")
+        given_away += [f"{position.name} {version}" for version, given in tickets.items() if given]
+    expect(bool(asked) and not given_away, "session tickets are handed out that nobody can redeem", seen=given_away, expected="none")
 
 
 @pytest.mark.control("LEM-8-21")

@@ -284,6 +284,10 @@ def test_versions_without_known_holes(snapshots: Snapshots, frontends: list[str]
         if name in stores and version < (2, 4, 3):
             worker = facts.dovecot.get("imap_urlauth_host", "imap-urlauth-worker")
             own = facts.dovecot.get("imap_urlauth_host", "imap")
-            if worker in {own, "*"}:
+            gate = facts.unit("urlauth-own")
+            listener = facts.dovecot.section("service imap-urlauth-worker/unix_listener imap-urlauth-worker").get("mode", "")
+            guarded = gate["ActiveState"] == "active" and "--across-users" not in gate["ExecStart"] and listener.strip("0") == ""
+            measure(f"{name} gate of URLs", "in front" if guarded else "open")
+            if worker in {own, "*"} and not guarded:
                 wrong.append(f"{name}: {found.group()} gives URLs for one user to any other")
     expect(not wrong, "a version has a known hole", seen=wrong, expected="versions or settings that close it")

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
+import io
 import os
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
 from lemonstand import __version__
+from lemonstand.cli.access import NAMES, Access, access_options, take
 from lemonstand.deploy import INTERRUPTED
+from lemonstand.deploy.run import SECRET_NAME
 from lemonstand.errors import InputError, LemonstandError
-from lemonstand.paths import data_dir, lab_dir, site_dir
+from lemonstand.files import write_text
+from lemonstand.paths import LAB_NAME, data_dir, lab_dir, site_dir
 from lemonstand.site import Site, load_site
+from lemonstand.site.pattern import Limit, limited
+from lemonstand.surroundings import ignored
+from lemonstand.survey import files, look_at, read_text, shown
 
 DEFAULT_SITE = "inventories/lab"
 DEFAULT_LAB = "lab"
@@ -26,16 +38,104 @@ DEFAULT_LAB = "lab"
 class Group(click.Group):
     """A group of commands that prints our errors in three lines and turns them into exit codes."""
 
+    def main(self, args: Sequence[str] | None = None, *others: Any, **more: Any) -> Any:
+        """Runs the words of this process, or those given; sees first to the streams of a process."""
+        if args is not None:
+            return super().main(args, *others, **more)
+        _open_streams()
+        try:
+            return super().main(None, *others, **more)
+        except OSError as fault:  # help that can't be printed: no command has begun
+            if fault.errno not in GONE:
+                _tell(str(_told(fault)))
+            sys.exit(InputError.exit_code)
+        finally:
+            _flush()
+
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; 1 failed, 2 wrong input, 130 interrupted."""
         try:
             return super().invoke(ctx)
         except LemonstandError as error:
-            click.echo(str(error), err=True)
+            _tell(str(error))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("interrupted; running the same command again finishes the work", err=True)
+            _tell("interrupted; running the same command again finishes the work")
             ctx.exit(INTERRUPTED)
+        except (OSError, UnicodeError, RecursionError) as fault:
+            if isinstance(fault, OSError) and fault.errno in GONE:
+                _nobody_listens()
+                ctx.exit(1)
+            if os.environ.get("LEMONSTAND_TRACEBACK"):
+                raise
+            _tell(str(_told(fault)))
+            ctx.exit(InputError.exit_code)
+
+
+def _open_streams() -> None:
+    """A stream that is closed is one that nobody reads; what a terminal can't show is written as its number."""
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file that is opened would become it
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Writes what is in buffers; what can't be written is not tried again, with a traceback, when the process ends."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+GONE = (errno.EPIPE, errno.EIO)
+"""What writing to a closed pipe or terminal says."""
+REMEDIES = {
+    errno.ENOSPC: "make room there, then run the same command again",
+    errno.EDQUOT: "make room there, then run the same command again",
+    errno.EROFS: "let it be written, or name other directories in LEMONSTAND_STATE and LEMONSTAND_CACHE",
+    errno.EACCES: "let this user read and write it",
+    errno.EPERM: "let this user read and write it",
+    errno.EMFILE: "raise `ulimit -n`",
+}
+
+
+def _told(fault: OSError | UnicodeError | RecursionError) -> InputError:
+    """What the system, a file or its octets said, in the three lines of all errors."""
+    frame = traceback.extract_tb(fault.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    remedy = "LEMONSTAND_TRACEBACK=1 shows where it came from"
+    if isinstance(fault, OSError):
+        where = " and ".join(shown(name) for name in (fault.filename, fault.filename2) if name is not None) or place
+        return InputError(fault.strerror or str(fault), where, REMEDIES.get(fault.errno or 0, remedy))
+    if isinstance(fault, UnicodeError):
+        return InputError("text that is not UTF-8 where UTF-8 is expected", place, remedy)
+    return InputError("something is nested deeper than anybody can read", place, remedy)
+
+
+def _tell(text: str) -> None:
+    """Prints to standard error, if anybody hears it, whatever characters it has."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(shown(text), err=True)
+
+
+def _nobody_listens() -> None:
+    """What is still in buffers goes nowhere, instead of failing once more at the end of the process."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (OSError, ValueError, AttributeError):
+            continue
 
 
 @dataclass(frozen=True)
@@ -58,6 +158,14 @@ class Chosen:
         """The validated model."""
         return load_site(self.path, self.env)
 
+    def limit(self, pattern: str | None) -> Limit | None:
+        """The hosts that a `--limit` means; None without one.
+
+        Raises:
+            InputError: it means nobody.
+        """
+        return None if pattern is None else limited(self.path, pattern)
+
     def state(self, site: Site) -> Path:
         """Where runs and evidence of the site are kept."""
         return lab_dir(self.lab) if self.lab else site_dir(site.settings.site_name)
@@ -67,7 +175,7 @@ NOWHERE = Chosen(Path(), {}, None, ())
 """For a command that was asked for a list only: it needs no site, and no lab that is up."""
 
 
-def choose(site: str, lab: str) -> Chosen:
+def choose(site: str, lab: str, access: Access | None = None) -> Chosen:
     """Finds the inventory: as a path, else among those that ship with lemonstand; prepares a lab's environment.
 
     Raises:
@@ -75,6 +183,9 @@ def choose(site: str, lab: str) -> Chosen:
     """
     path = Path(site)
     shipped = data_dir("inventories")
+    not_used = ignored()
+    if not_used:
+        _tell(f"not used: {', '.join(not_used)}: how hosts are reached stands in the inventory")
     if not path.exists():
         path = shipped / site.removeprefix("inventories/")
     if not path.exists():
@@ -82,33 +193,98 @@ def choose(site: str, lab: str) -> Chosen:
         raise InputError(f"there is no inventory '{site}'", "--site", f"name a directory; these ship with lemonstand: {known}")
     path = path.absolute()
     options: tuple[str, ...] = () if site == DEFAULT_SITE else ("--site", site)
-    folder = path if path.is_dir() else path.parent
-    if not any("LEMONSTAND_LAB_DIR" in text.read_text(encoding="utf-8") for text in sorted(folder.rglob("*.yml"))):
-        return Chosen(path, {}, None, options)
+    access = access or Access()
+    _set(access.env)
+    look_at(path)
+    if not any("LEMONSTAND_LAB_DIR" in read_text(text) for text in files(path) if text.suffix == ".yml" and text.is_file()):
+        return Chosen(path, access.env, None, (*options, *access.options))
     from lemonstand import lab as labs  # noqa: PLC0415 - podman's side of things is needed for labs only
 
     if not (lab_dir(lab, create=False) / "secrets" / "passwords.yml").is_file():
         running = labs.names()
         there = f", or name one that is: {', '.join(running)}" if running else ""
         raise InputError(f"no lab '{lab}' is up", "--lab", f"lemonstand lab up --name {lab}{there}")
-    env = labs.environment(lab)
+    labs.heal(lab)
+    env = {**labs.environment(lab), **access.env}
     # testinfra and our own probes read the inventory in this process.
+    _set(env)
+    return Chosen(path, env, lab, (*options, *(() if lab == DEFAULT_LAB else ("--lab", lab)), *access.options))
+
+
+def _set(env: dict[str, str]) -> None:
+    """Sets variables for what this command starts, until it ends."""
+    context = click.get_current_context(silent=True)
+    before = {name: os.environ.get(name) for name in env}
     os.environ.update(env)
-    return Chosen(path, env, lab, options if lab == DEFAULT_LAB else (*options, "--lab", lab))
+
+    def back() -> None:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    if context is not None:
+        context.call_on_close(back)
 
 
 def site_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds `--site` and `--lab` to a command, which gets the `Chosen` they lead to first; `NOWHERE` with its option `listing`."""
+    """Adds `--site`, `--lab` and Ansible's options for passwords and variables to a command.
+
+    It gets the `Chosen` they lead to first; `NOWHERE` with its option `listing`.
+    """
 
     @functools.wraps(command)
     def wrapper(site: str, lab: str, **others: Any) -> None:
-        command(NOWHERE if others.get("listing") else choose(site, lab), **others)
+        given = {name: others.pop(name) for name in NAMES}
+        command(NOWHERE if others.get("listing") else choose(site, lab, take(given)), **others)
 
-    lab = click.option("--lab", default=DEFAULT_LAB, show_default=True, metavar="NAME", help="The lab, if the site is a lab's inventory.")
+    lab = click.option(
+        "--lab",
+        default=DEFAULT_LAB,
+        show_default=True,
+        metavar="NAME",
+        callback=lab_name,
+        help="The lab, if the site is a lab's inventory.",
+    )
     site = click.option(
         "-i", "--site", default=DEFAULT_SITE, show_default=True, metavar="DIR", help="The site's inventory: a directory or hosts file."
     )
-    return site(lab(wrapper))
+    return site(lab(access_options(wrapper)))
+
+
+def lab_name(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Refuses what can't name a lab, before it becomes part of a path."""
+    if not LAB_NAME.match(value):
+        raise InputError(f"'{value}' can't name a lab", _parameter.opts[-1], "use 1 to 12 characters of a-z and 0-9, a letter first")
+    return value
+
+
+def again(*, limit: str | None = None, whole: bool = False) -> list[str]:
+    """The words of this command as it was typed, to be typed again.
+
+    Args:
+        limit: another `--limit` than the one that was typed.
+        whole: leave `--limit` as it was typed.
+    """
+    context = click.get_current_context()
+    words: list[str] = []
+    for parameter in context.command.params:
+        if context.get_parameter_source(str(parameter.name)) is not ParameterSource.COMMANDLINE:
+            continue
+        if parameter.name == "limit" and not whole:
+            continue
+        values = context.params[str(parameter.name)]
+        for value in values if isinstance(values, tuple) else (values,):
+            if isinstance(parameter, click.Argument):
+                words.append(str(value))
+            elif parameter.name == "extra_vars":
+                words += ["-e", value if value.startswith("@") or not SECRET_NAME.search(value) else "…"]
+            elif isinstance(value, bool):
+                words.append(parameter.opts[0] if value else (parameter.secondary_opts or parameter.opts)[0])
+            else:
+                words += [next((opt for opt in parameter.opts if opt.startswith("--")), parameter.opts[0]), str(value)]
+    return ["lemonstand", *context.command_path.split()[1:], *words, *(["--limit", limit] if limit else [])]
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -122,7 +298,7 @@ def main() -> None:
 
 def name_option(command: Callable[..., None]) -> Callable[..., None]:
     """Adds `--name` to a lab command."""
-    return click.option("--name", default=DEFAULT_LAB, show_default=True, help="The lab's name.")(command)
+    return click.option("--name", default=DEFAULT_LAB, show_default=True, callback=lab_name, help="The lab's name.")(command)
 
 
 def print_or_write(text: str, output: Path | None) -> None:
@@ -130,8 +306,7 @@ def print_or_write(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
+    write_text(output, text)
     click.echo(f"written: {output}")
 
 

@@ -111,20 +111,28 @@ def _row(host: str, certificate: Any, by: str) -> dict[str, Any]:
 @site_options
 @click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern).")
 @click.option("--new-keys", is_flag=True, help="Make new keys too.")
-def certificates_renew(chosen: Chosen, *, limit: str | None, new_keys: bool) -> None:
+@click.option("--new-authorities", is_flag=True, help="Make new CAs too; until the run has ended, hosts may refuse one another.")
+def certificates_renew(chosen: Chosen, *, limit: str | None, new_keys: bool, new_authorities: bool) -> None:
     """Signs every certificate anew and has services read it; sessions go on.
 
     What lemonstand signs or gets by ACME needs no such run: it is renewed long before its end. This is for lost keys and changed CAs.
     """
+    if limit and new_authorities:
+        raise click.UsageError("--new-authorities is for all hosts: those left out would refuse the others; leave out --limit")
     loaded = chosen.load()
+    hosts = chosen.limit(limit)
     console = Console()
     result = run_playbook(
         chosen.path,
         [data_dir("playbooks") / "renew-certificates.yml"],
         runs=chosen.state(loaded) / "runs",
-        limit=limit,
+        limit=",".join(hosts.hosts) if hosts else None,
         env=chosen.env,
-        extra={"certificates_new_keys": True} if new_keys else {},
+        extra={name: True for name, wanted in _wishes(new_keys, new_authorities).items() if wanted},
         observer=observer(console),
     )
-    finish(console, chosen, result, ["certificates", "renew"], limit)
+    finish(console, result)
+
+
+def _wishes(new_keys: bool, new_authorities: bool) -> dict[str, bool]:
+    return {"certificates_new_keys": new_keys, "certificates_new_authorities": new_authorities}

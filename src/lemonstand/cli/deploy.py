@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lemonstand.cli.base import DEFAULT_LAB, Chosen, main, print_hosts, site_options
+from lemonstand.cli.base import DEFAULT_LAB, Chosen, again, main, print_hosts, site_options
 from lemonstand.deploy import INTERRUPTED, RunResult, run_playbook
 from lemonstand.evidence.model import SCHEMA_VERSION
 from lemonstand.paths import data_dir, lab_dir
@@ -19,11 +19,12 @@ from lemonstand.policy.families import one_family_flows
 from lemonstand.progress import observer
 from lemonstand.redteam.analysis import unreviewed
 from lemonstand.site import Site
+from lemonstand.site.pattern import Limit
 
-NEEDED = "auths"
-"""These hosts are part of every limited run: stores are given the public keys of the issuers that are met in the same run."""
-PREFLIGHT = "Check the inventory"
-"""The play that looks at the inventory as a whole (playbooks/preflight.yml)."""
+NEEDED, NEEDING = "auths", "stores"
+"""Stores are given the public keys of the issuers that are met in the same run, so a limited run takes these along."""
+PREFLIGHT = ("Check the inventory", "Look for strangers on our ports")
+"""Plays that stop all hosts (playbooks/preflight.yml, preflight_hosts.yml): what was asked for has to be asked for again, as a whole."""
 STAGES = ("install", "configure", "activate")
 
 
@@ -64,7 +65,7 @@ def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
         for detail in change.details:
             console.print(f"              {escape(detail)}")
     if result.exit_code:
-        finish(console, chosen, result, ["plan"], limit)
+        finish(console, result)
     evidence = read_evidence(chosen.state(loaded) / "evidence" / "evidence.json")
     known = evidence if evidence is not None and evidence.get("schema") == SCHEMA_VERSION else None
     since = drift(loaded, known) if known else []
@@ -79,7 +80,7 @@ def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
         return
     if not result.record.changes:
         console.print("nothing would change")
-    finish(console, chosen, result, ["plan"], limit)
+    finish(console, result)
 
 
 @main.command()
@@ -95,7 +96,7 @@ def apply(chosen: Chosen, limit: str | None, stage: str | None, diff: bool) -> N
     if reason:
         console.print(f"[yellow]not reviewed:[/] {escape(reason)}; see `lemonstand threat-analysis`", highlight=False, soft_wrap=True)
     result = _run(console, chosen, loaded, check=False, diff=diff, limit=limit, tags=stage)
-    finish(console, chosen, result, ["apply"], limit)
+    finish(console, result)
 
 
 @main.command()
@@ -110,19 +111,19 @@ def summary(chosen: Chosen) -> None:
     for user in loaded.settings.users:
         aliases = f"  also {', '.join(user.aliases)}" if user.aliases else ""
         console.print(f"  {user.name:<24} mailbox on {loaded.store_of(user)}{aliases}", soft_wrap=True)
-    again = shlex.join(chosen.options)
+    same = shlex.join(chosen.options)
     if chosen.lab is None:
         console.print("Passwords: those the directory holds; the inventory's seed them once.")
-        tries = [f"lemonstand plan {again}", f"lemonstand verify {again}", f"lemonstand apply {again}"]
+        tries = [f"lemonstand plan {same}", f"lemonstand verify {same}", f"lemonstand apply {same}"]
     else:
         console.print(f"Passwords: {lab_dir(chosen.lab) / 'secrets' / 'passwords.yml'}")
         # What arrives in a probe user's mailbox is for checks, and emptied by them.
         names = [user.name for user in loaded.settings.users if user.name not in loaded.settings.probe_users]
         name = shlex.join(() if chosen.lab == DEFAULT_LAB else ("--name", chosen.lab))
         tries = [
-            f"lemonstand mail send {again} --from {names[0]} --to {names[-1]} --subject Hello",
+            f"lemonstand mail send {same} --from {names[0]} --to {names[-1]} --subject Hello",
             f"lemonstand lab ssh {name} store journalctl -u dovecot -n 20",
-            f"lemonstand verify {again}",
+            f"lemonstand verify {same}",
         ]
     console.print("Try:")
     for line in tries:
@@ -138,20 +139,30 @@ def summary(chosen: Chosen) -> None:
 
 
 def _run(console: Console, chosen: Chosen, site: Site, *, check: bool, diff: bool, limit: str | None, tags: str | None) -> RunResult:
+    hosts = with_needed(site, chosen.limit(limit))
     return run_playbook(
         chosen.path,
         [data_dir("playbooks") / "site.yml"],
         runs=chosen.state(site) / "runs",
         check=check,
         diff=diff,
-        limit=f"{limit}:{NEEDED}" if limit else None,
+        limit=",".join(hosts) or None,
         tags=tags,
         env=chosen.env,
         observer=observer(console, show_differences=diff, looks_only=check),
     )
 
 
-def finish(console: Console, chosen: Chosen, result: RunResult, command: list[str], limit: str | None, *, whole: bool = False) -> None:
+def with_needed(site: Site, limit: Limit | None) -> list[str]:
+    """The hosts of a `--limit`, and those they need unless they are excluded; none without a limit."""
+    if limit is None:
+        return []
+    needing = {host.name for host in site.group(NEEDING)} & set(limit.hosts)
+    more = [host.name for host in site.group(NEEDED) if needing and host.name not in {*limit.hosts, *limit.excluded}]
+    return [*limit.hosts, *more]
+
+
+def finish(console: Console, result: RunResult, *, whole: bool = False) -> None:
     """Prints the summary and what to do next, and leaves with the run's exit code; a `whole` command has no --limit."""
     if result.record.hosts:
         table = Table(box=None, pad_edge=False)
@@ -166,21 +177,25 @@ def finish(console: Console, chosen: Chosen, result: RunResult, command: list[st
         console.print(f"{seconds:7.1f} s  {escape(stage)}", highlight=False)
     for notice, hosts in result.record.notices.items():
         console.print(f"[bold yellow]notice:[/] {escape(notice)} ({', '.join(hosts)})", highlight=False, soft_wrap=True)
-    again = ["lemonstand", *command, *chosen.options]
     for failure in result.record.failures:
-        limited = shlex.join(again if whole or failure.stage == PREFLIGHT else [*again, "--limit", failure.host])
+        stopped_all = whole or failure.stage in PREFLIGHT
+        words = again(whole=True) if stopped_all else again(limit=failure.host)
         console.print(
             f"\n[bold red]{escape(failure.host)}: {escape(failure.task)}[/bold red]\n{escape(failure.message)}\n"
-            f"where:  {escape(failure.path)} (stage {escape(failure.stage)})\nrepeat: {escape(limited)}",
+            f"where:  {escape(failure.path)} (stage {escape(failure.stage)})\nrepeat: {escape(shlex.join(words))}",
             highlight=False,
             soft_wrap=True,
         )
+    lost = sorted({failure.host for failure in result.record.failures if failure.unreachable})
+    if lost:
+        others = sorted(name for name, tally in result.record.hosts.items() if not tally.failures)
+        went_on = f"; done without: {', '.join(others)}" if others else ""
+        console.print(f"could not be reached: {', '.join(lost)}{went_on}", markup=False, highlight=False, soft_wrap=True)
     if result.message:
         console.print(f"\n{result.message}", markup=False, highlight=False, soft_wrap=True)
     if result.exit_code:
         console.print(f"plain Ansible: {result.command}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"log: {result.log}   {result.seconds:.0f} s", markup=False, highlight=False, soft_wrap=True)
     if result.exit_code == INTERRUPTED:
-        words = again if limit is None else [*again, "--limit", limit]
-        console.print(f"interrupted; finish it with: {shlex.join(words)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"interrupted; finish it with: {shlex.join(again(whole=True))}", markup=False, highlight=False, soft_wrap=True)
     click.get_current_context().exit(result.exit_code)

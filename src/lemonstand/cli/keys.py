@@ -49,4 +49,4 @@ def keys_rotate(chosen: Chosen) -> None:
         env=chosen.env,
         observer=observer(console, show_differences=False),
     )
-    finish(console, chosen, result, ["keys", "rotate"], None, whole=True)
+    finish(console, result, whole=True)

@@ -36,6 +36,7 @@ def mail_send(chosen: Chosen, *, sender: str, recipients: tuple[str, ...], subje
     known = [user.name for user in settings.users]
     if chosen.lab is not None and sender not in known:
         raise InputError(f"'{sender}' is no user of this lab", "--from", f"use one of {', '.join(known)}")
+    message = mail.compose(sender, recipients, subject, body, attachments)
     order = mail.Order(
         server=settings.public_name,
         address=str(settings.public_ipv4 or "") if chosen.lab else "",
@@ -43,7 +44,7 @@ def mail_send(chosen: Chosen, *, sender: str, recipients: tuple[str, ...], subje
         user=sender,
         password=_password(loaded, chosen, sender),
         recipients=recipients,
-        message=mail.compose(sender, recipients, subject, body, attachments),
+        message=message,
     )
     click.echo(mail.send(order, chosen.lab))
 
@@ -86,9 +87,12 @@ def _roots(path: Path | None) -> str:
 
 
 def _password(site: Site, chosen: Chosen, user: str) -> str:
-    given = os.environ.get("LEMONSTAND_PASSWORD")
+    given = os.environb.get(b"LEMONSTAND_PASSWORD")
     if given is not None:
-        return given
+        try:
+            return given.decode("utf-8")  # whatever the locale says
+        except UnicodeDecodeError:
+            raise InputError("the password is no UTF-8", "LEMONSTAND_PASSWORD", "give it in UTF-8") from None
     if chosen.lab is not None:  # on a real site the inventory's password is only the first one
         known = site.password_of(user)
         if known is not None:

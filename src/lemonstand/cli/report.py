@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import webbrowser
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lemonstand.cli.base import DEFAULT_LAB, DEFAULT_SITE, choose, main
+from lemonstand.cli.access import access_options, take
+from lemonstand.cli.base import DEFAULT_LAB, DEFAULT_SITE, choose, lab_name, main
 from lemonstand.errors import InputError
+from lemonstand.files import read_json
 
 
 @main.command()
-@click.option("--site", default=DEFAULT_SITE, show_default=True, metavar="DIR", help="The site's inventory: a directory or hosts file.")
-@click.option("--lab", default=DEFAULT_LAB, show_default=True, metavar="NAME", help="The lab, if the site is a lab's inventory.")
+@click.option(
+    "-i", "--site", default=DEFAULT_SITE, show_default=True, metavar="DIR", help="The site's inventory: a directory or hosts file."
+)
+@click.option(
+    "--lab", default=DEFAULT_LAB, show_default=True, metavar="NAME", callback=lab_name, help="The lab, if the site is a lab's inventory."
+)
 @click.option("--evidence", "source", type=click.Path(path_type=Path, dir_okay=False), help="Report this evidence: it needs no site.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not beside the evidence.")
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
-def report(site: str, lab: str, *, source: Path | None, output: Path | None, show: bool) -> None:
+@access_options
+def report(site: str, lab: str, *, source: Path | None, output: Path | None, show: bool, **given: Any) -> None:
     """Writes the evidence as one HTML page that stands alone, and says where it lies."""
     from lemonstand.evidence.report import render  # noqa: PLC0415
     from lemonstand.evidence.write import write_text  # noqa: PLC0415
     from lemonstand.policy.controls import load_controls  # noqa: PLC0415
 
-    path = source or _newest(site, lab)
+    path = source or _newest(site, lab, given)
     target = output or path.with_name("report.html")
     write_text(target, render(_read(path), load_controls()))
     click.echo(f"report: {target}")
@@ -33,9 +39,9 @@ def report(site: str, lab: str, *, source: Path | None, output: Path | None, sho
         click.echo("no browser was found here; copy the file to where one is")
 
 
-def _newest(site: str, lab: str) -> Path:
+def _newest(site: str, lab: str, given: dict[str, Any]) -> Path:
     """Where a site's verifications leave their evidence."""
-    chosen = choose(site, lab)
+    chosen = choose(site, lab, take(given))
     return chosen.state(chosen.load()) / "evidence" / "evidence.json"
 
 
@@ -48,11 +54,8 @@ def _read(path: Path) -> dict[str, Any]:
     """
     from lemonstand.evidence.write import check_form  # noqa: PLC0415
 
-    try:
-        evidence: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError("there is no evidence", str(path), "lemonstand verify makes it") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"the evidence can't be read: {error}", str(path), "lemonstand verify makes it anew") from None
+    if not path.exists():
+        raise InputError("there is no evidence", str(path), "lemonstand verify makes it")
+    evidence = read_json(path, "the evidence", "lemonstand verify makes it anew")
     check_form(evidence)
     return evidence

@@ -53,4 +53,4 @@ def _run(chosen: Chosen, verb: str, env: dict[str, str]) -> None:
     if result.exit_code == 0:
         closed = ", ".join(str(port) for flow in loaded.active_flows if flow.is_for_clients for port in flow.ports)
         console.print(f"{'closed' if verb == 'close' else 'open'} for clients: TCP {closed}", highlight=False, soft_wrap=True)
-    finish(console, chosen, result, ["service", verb], None, whole=True)
+    finish(console, result, whole=True)

@@ -32,10 +32,18 @@ def _password(name: str, generate: bool) -> tuple[str, bool]:
         return admin.generate_password(), True
     if sys.stdin.isatty():
         return str(click.prompt(f"New password of {name}", hide_input=True, confirmation_prompt=True, err=True)), False
-    given = sys.stdin.readline().rstrip("\r\n")
+    given = _line_of_stdin()
     if not given:
         raise InputError("standard input holds no password", "stdin", "one line, or run it at a terminal, or use --generate")
     return given, False
+
+
+def _line_of_stdin() -> str:
+    """One line of standard input, as UTF-8 whatever the locale says."""
+    try:
+        return sys.stdin.buffer.readline().decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise InputError("standard input is no UTF-8", "stdin", "give the password in UTF-8") from None
 
 
 @contextmanager
@@ -123,3 +131,12 @@ def user_delete(chosen: Chosen, *, name: str) -> None:
     """Removes the account of a user whom the inventory no longer names; mail stays."""
     with _users(chosen) as users:
         users.delete(name.lower())
+
+
+@user_group.command("hash")
+def user_hash() -> None:
+    """Prints a hash for `password_hash` of lemonstand_users, of a password (asked for, or one line of standard input). Asks no host."""
+    from lemonstand import admin  # noqa: PLC0415 - what reaches hosts loads pytest's side of the house
+
+    password, _ = _password("the user", generate=False)
+    click.echo(admin.hash_password(password))

@@ -19,6 +19,7 @@ from lemonstand.site.fields import suggest
 @click.option("--control", "controls", multiple=True, metavar="ID", help="Only checks of it (LEM-7-01, LEM-7-*); may be repeated.")
 @click.option("--section", "sections", multiple=True, metavar="N", help="Only checks of its controls (4.2, profile); may be repeated.")
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only checks that look at this host alone; may be repeated.")
+@click.option("--limit", metavar="HOSTS", help="As --host for each of these hosts (an Ansible pattern).")
 @click.option("--disruptive", is_flag=True, help="Also run checks that disturb the site: outages, loss, injected errors, reloads.")
 @click.option("--soak", is_flag=True, help="Also hold silent and busy connections for two hours and ten minutes.")
 @click.option("--soak-seconds", type=click.IntRange(min=60), metavar="N", help="Hold them for this long; a shorter time proves less.")
@@ -32,6 +33,7 @@ def verify(
     controls: tuple[str, ...],
     sections: tuple[str, ...],
     hosts: tuple[str, ...],
+    limit: str | None,
     disruptive: bool,
     soak: bool,
     soak_seconds: int | None,
@@ -55,6 +57,9 @@ def verify(
         )
     if soak_seconds is not None and not soak:
         raise InputError("--soak-seconds means nothing without a soak", "--soak-seconds", "add --soak")
+    meant = chosen.limit(limit)
+    if meant is not None:
+        hosts = tuple(dict.fromkeys((*hosts, *meant.hosts)))
     for host in hosts:
         if host not in loaded.hosts:
             raise InputError(f"there is no host '{host}'", "--host", suggest(host, loaded.hosts, f"one of {', '.join(loaded.hosts)}"))

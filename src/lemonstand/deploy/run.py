@@ -6,14 +6,17 @@ import fcntl
 import json
 import os
 import queue
+import re
 import shlex
 import shutil
 import signal
+import stat
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,18 +24,34 @@ from types import FrameType
 from typing import Any
 
 import ansible_runner
+from ansible_runner.interface import init_runner
 
-from lemonstand import __version__
-from lemonstand.deploy.record import Observer, RunRecord
-from lemonstand.errors import LemonstandError
-from lemonstand.paths import data_dir, state_dir
+from lemonstand import __version__, surroundings
+from lemonstand.deploy import keeper
+from lemonstand.deploy.record import Observer, Outcome, RunRecord
+from lemonstand.errors import InputError, LemonstandError
+from lemonstand.paths import data_dir
 
 KEPT_RUNS = 20
 """Older run directories are removed."""
 CANCEL_SECONDS = 1
 """How long ansible-runner may take to notice Ctrl-C."""
-GRACE_SECONDS = 5
-"""How long Ansible may take to end by itself then."""
+GRACE_SECONDS = keeper.GRACE_SECONDS + 3
+"""How long Ansible may take to end by itself then, and what it leaves behind to be ended."""
+FREE_OCTETS = 32 * 2**20
+"""Room a run wants on the controller for its log and its events: a display that can't write stops Ansible half way."""
+EXTRA_VARS = "LEMONSTAND_EXTRA_VARS"
+"""Names the file with the variables of `-e`, for every program of ours that reads the inventory."""
+SECRET_NAME = re.compile(r"pass|secret|token|key|vault|credential", re.IGNORECASE)
+OWN_OF_RUNNER = frozenset(
+    {
+        "ANSIBLE_UNSAFE_WRITES", "AWX_ISOLATED_DATA_DIR", "ANSIBLE_CACHE_PLUGIN", "ANSIBLE_CACHE_PLUGIN_CONNECTION",
+        "ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_RETRY_FILES_ENABLED",
+    }
+)  # fmt: skip
+"""What ansible-runner adds to an environment so that it hears of what happens."""
+CALLBACKS = Path(ansible_runner.__file__).parent / "display_callback" / "callback"
+"""Where its callback lies, by which it hears; it would add the caller's."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C (128 + SIGINT)."""
 
@@ -84,20 +103,22 @@ def run_playbook(
         diff: show differences of files (tasks with secrets hide theirs).
         limit: Ansible host pattern.
         tags: Ansible tags, comma separated.
-        env: variables for Ansible beside the process's own. No secrets: they are shown in the command to repeat.
+        env: variables for Ansible beside the allowed ones (`surroundings`). Those of a lab are shown in the command to repeat.
         extra: variables of this run alone (`-e`). No secrets: they are arguments of a process.
         observer: is told what happens while it happens.
 
     Raises:
         LemonstandError: another run is going on, or ansible-playbook isn't installed.
+        InputError: there is no room for the run's record.
     """
     with _only_one(runs):
         folder = _new_directory(runs)
-        settings = environment(env or {})
+        settings = environment(env or {}, inventory)
         words = _arguments(inventory, check=check, diff=diff, limit=limit, tags=tags, extra=extra)
         shown = repeat_command(inventory, playbooks, check=check, diff=diff, limit=limit, tags=tags, env=env, extra=extra)
         record = RunRecord()
         started, clock = datetime.now(UTC), time.monotonic()
+        words += ["-e", f"@{settings[EXTRA_VARS]}"] if settings.get(EXTRA_VARS) else []
         interrupted, tail = _execute(folder, words + [str(path) for path in playbooks], settings, record, observer)
         seconds = time.monotonic() - clock
         status = (folder / "artifacts" / "ansible" / "rc").read_text(encoding="ascii").strip()
@@ -120,18 +141,33 @@ def run_playbook(
         return RunResult(code, record, shown, folder, seconds, message)
 
 
-def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The variables Ansible is started with beside the process's own: nothing depends on the user's ansible.cfg or directory."""
+def environment(extra: Mapping[str, str], inventory: Path | None = None) -> dict[str, str]:
+    """All variables Ansible is started with: nothing depends on the user's shell, ansible.cfg or directory."""
     return {
+        **surroundings.environment(inventory=inventory),
         "ANSIBLE_CONFIG": str(data_dir("ansible.cfg")),
         "ANSIBLE_ROLES_PATH": str(data_dir("roles")),
-        "ANSIBLE_HOME": str(state_dir() / "ansible"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(_sockets()),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_HOST_KEY_CHECKING": "True",  # ansible-runner turns it off unless it is named
-        # Ansible of our own environment, whether or not that was activated in this shell.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         **extra,
     }
+
+
+def _sockets() -> Path:
+    """Where Ansible keeps SSH's shared connections: a short path of ours alone, whether or not the home directory can be written."""
+    for folder in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir()):
+        place = Path(folder, f"lemonstand-ssh-{os.getuid()}")
+        if not folder.startswith("/"):
+            continue
+        try:
+            place.mkdir(mode=0o700, exist_ok=True)
+            found = place.lstat()
+        except OSError:
+            continue
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+            return place
+    return Path(tempfile.mkdtemp(prefix="lemonstand-ssh-"))
 
 
 def repeat_command(
@@ -147,10 +183,22 @@ def repeat_command(
 ) -> str:
     """The plain Ansible command for the same work, for a shell (see `run_playbook` for the arguments)."""
     shown = environment(env or {})
-    names = ["ANSIBLE_CONFIG", "ANSIBLE_ROLES_PATH", *(env or {})]
+    # Passwords that were typed are asked for again, by Ansible; files of this process would be gone.
+    passing = {name for name, value in (env or {}).items() if value.startswith("/proc/") or name in _ASKED}
+    names = ["ANSIBLE_CONFIG", "ANSIBLE_ROLES_PATH", *(name for name in env or {} if name not in passing)]
     words = ["env", *(f"{name}={shown[name]}" for name in names), str(Path(sys.executable).parent / "ansible-playbook")]
     words += _arguments(inventory, check=check, diff=diff, limit=limit, tags=tags, extra=extra)
+    words += [_ASKED[name] for name in _ASKED if name in passing]
     return shlex.join([*words, *(str(path) for path in playbooks)])
+
+
+_ASKED = {
+    "ANSIBLE_BECOME_PASSWORD_FILE": "--ask-become-pass",
+    "ANSIBLE_VAULT_PASSWORD_FILE": "--ask-vault-pass",
+    "ANSIBLE_VAULT_IDENTITY_LIST": "--ask-vault-pass",
+    EXTRA_VARS: "--extra-vars=@FILE-WITH-YOUR-VARIABLES",
+}
+"""The options of Ansible that stand for a variable whose value is no part of a command to be shown."""
 
 
 def _arguments(
@@ -192,7 +240,7 @@ def _execute(
 
     try:
         with _interruptible() as stop:
-            ansible_runner.run(
+            runner = init_runner(
                 private_data_dir=str(folder),
                 ident="ansible",
                 # ansible-playbook wants its playbooks in a row: the last one is what ansible-runner appends.
@@ -204,6 +252,12 @@ def _execute(
                 cancel_callback=stop.overdue,
                 quiet=True,
             )
+            # It would hand on all of this process's variables, and start Ansible so that it outlives us.
+            added = {name: runner.config.env[name] for name in OWN_OF_RUNNER & set(runner.config.env)}
+            runner.config.env = {**settings, **added, "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS)}
+            kept = [sys.executable, "-I", str(Path(keeper.__file__)), str(folder.parent / ANSIBLES_LOCK), str(os.getpid())]
+            runner.config.command = [*kept, *runner.config.command]
+            runner.run()
     finally:
         events.put(None)
         consumer.join()
@@ -215,10 +269,42 @@ def _execute(
     return stop.asked, tail
 
 
+class _Deaf:
+    """Stands between the run and who watches it: a display that fails (a closed terminal, `| head`) stops nothing."""
+
+    def __init__(self, observer: Observer | None) -> None:
+        self._observer = observer
+
+    def _tell(self, what: str, *told: Any) -> None:
+        if self._observer is None:
+            return
+        try:
+            getattr(self._observer, what)(*told)
+        except (OSError, ValueError, SystemExit):  # rich leaves the process where a pipe is closed; ValueError: a closed file
+            self._observer = None
+
+    def started(self, stage: str, host: str, task: str) -> None:
+        """Passed on."""
+        self._tell("started", stage, host, task)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Passed on."""
+        self._tell("ended", outcome)
+
+    def difference(self, host: str, task: str, text: str) -> None:
+        """Passed on."""
+        self._tell("difference", host, task, text)
+
+    def finished(self) -> None:
+        """Passed on."""
+        self._tell("finished")
+
+
 def _consume(
     events: queue.SimpleQueue[dict[str, Any] | None], log: Path, record: RunRecord, observer: Observer | None, tail: list[str]
 ) -> None:
     """Writes the log and feeds the record until a None comes."""
+    told = _Deaf(observer)
     with log.open("w", encoding="utf-8") as stream:
         while (event := events.get()) is not None:
             text = str(event.get("stdout") or "").replace("\r\n", "\n")
@@ -227,9 +313,8 @@ def _consume(
                 stream.flush()
                 tail.extend(line for line in text.splitlines() if line.strip())
                 del tail[:-8]
-            record.take(event, observer)
-    if observer is not None:
-        observer.finished()
+            record.take(event, told)
+    told.finished()
 
 
 @dataclass
@@ -263,12 +348,15 @@ def _children() -> list[int]:
 
 @contextmanager
 def _interruptible() -> Iterator[_Stop]:
-    """Takes Ctrl-C and SIGTERM as a wish to stop Ansible, instead of ending this process in the middle of things."""
+    """Takes Ctrl-C, SIGTERM and a closed terminal as a wish to stop Ansible, instead of ending this process in the middle of things."""
     stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.note) for number in (signal.SIGINT, signal.SIGTERM)}
+    wishes = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+        wishes.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop.note) for number in wishes}
     try:
         yield stop
     finally:
@@ -276,14 +364,24 @@ def _interruptible() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
+ANSIBLES_LOCK = "lock.ansible"
+"""Held by Ansible's keeper and by Ansible, so also while a run goes on whose command was killed."""
+
+
 @contextmanager
 def _only_one(runs: Path) -> Iterator[None]:
     runs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (runs / "lock").open("w", encoding="ascii") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LemonstandError("another run on this site is going on", str(runs), "wait until it ends, or stop it") from None
+    with ExitStack() as stack:
+        for name in ("lock", ANSIBLES_LOCK):
+            stream = stack.enter_context((runs / name).open("a+", encoding="ascii"))
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                killed = " (its command was killed, and Ansible is about to end)" if name == ANSIBLES_LOCK else ""
+                raise LemonstandError(
+                    f"another run on this site is going on{killed}", str(runs), "wait until it ends, or stop it"
+                ) from None
+        fcntl.flock(stream, fcntl.LOCK_UN)  # the keeper takes it; nobody else can, who has not the first one
         yield
 
 
@@ -293,5 +391,10 @@ def _new_directory(runs: Path) -> Path:
         shutil.rmtree(path, ignore_errors=True)
     stem = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder = runs / stem
+    free = shutil.disk_usage(runs).free
+    if free < FREE_OCTETS:
+        raise InputError(
+            f"{free // 2**20} MiB free, the record of a run needs {FREE_OCTETS // 2**20} MiB", str(runs), "make room; nothing was touched"
+        )
     folder.mkdir(mode=0o700)
     return folder

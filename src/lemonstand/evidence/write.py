@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +12,11 @@ import jsonschema
 
 from lemonstand.errors import LemonstandError
 from lemonstand.evidence.model import topic
+from lemonstand.files import write_text
 
+__all__ = [
+    "check_form", "clean", "hold_to", "read_evidence", "write_evidence", "write_junit", "write_plan", "write_suites", "write_text",
+]  # fmt: skip
 SCHEMA = Path(__file__).with_name("evidence.schema.json")
 
 
@@ -59,7 +60,7 @@ def read_evidence(path: Path) -> dict[str, Any] | None:
     """Evidence as it was written; None if there is none, or none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -122,20 +123,6 @@ def write_suites(path: Path, suites: Sequence[ET.Element]) -> None:
     root.extend(suites)
     ET.indent(root)
     write_text(path, ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Puts a file in place in one step, mode 0600: whoever reads it sees the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
 
 
 def clean(text: str) -> str:

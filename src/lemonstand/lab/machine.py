@@ -8,7 +8,8 @@ import shutil
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from lemonstand.errors import LemonstandError
+from lemonstand.errors import InputError, LemonstandError
+from lemonstand.files import read_json, write_text
 from lemonstand.lab.shell import run
 from lemonstand.lab.topology import Topology
 from lemonstand.paths import state_dir
@@ -127,7 +128,7 @@ def _check_clash(topology: Topology) -> None:
 def raise_settings() -> None:
     """Raises kernel settings below their floor and remembers what they were."""
     memory = state_dir() / "kernel-settings.json"
-    before: dict[str, int] = json.loads(memory.read_text(encoding="ascii")) if memory.exists() else {}
+    before = _remembered(memory)
     raised = {}
     for name, floor in KERNEL_SETTINGS.items():
         value = int(Path("/proc/sys", name).read_text(encoding="ascii"))
@@ -135,15 +136,24 @@ def raise_settings() -> None:
             before.setdefault(name, value)
             raised[name] = floor
     if raised:
-        memory.write_text(json.dumps(before), encoding="ascii")
+        write_text(memory, json.dumps(before))
         for name, floor in raised.items():
             Path("/proc/sys", name).write_text(str(floor), encoding="ascii")
+
+
+def _remembered(memory: Path) -> dict[str, int]:
+    """What settings were; of a note that can't be read, nothing: they stay raised until the machine is started again."""
+    try:
+        found = read_json(memory, "the kernel's settings of before", "remove it") if memory.exists() else {}
+    except InputError:
+        return {}
+    return {name: value for name, value in found.items() if name in KERNEL_SETTINGS and type(value) is int}
 
 
 def restore_settings() -> None:
     """Puts back what `raise_settings` changed; for the moment the last lab is gone."""
     memory = state_dir() / "kernel-settings.json"
     if memory.exists():
-        for name, value in json.loads(memory.read_text(encoding="ascii")).items():
+        for name, value in _remembered(memory).items():
             Path("/proc/sys", name).write_text(str(value), encoding="ascii")
         memory.unlink()

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lemonstand.errors import InputError, LemonstandError
+from lemonstand.files import read_json, write_text
 from lemonstand.lab.containers import await_boot, inside, inspect
 from lemonstand.lab.shell import run
 from lemonstand.lab.topology import MACHINES, Topology
@@ -29,6 +30,8 @@ FORMAT = 1
 SERVICE_SECONDS = 20
 NOTES = ("etc/hostname", "run/lemonstand")
 """What lies outside a container's own file system: the name, which podman mounts, and what roles noted in memory about this boot."""
+FREEZING, RESTORING = ".freezing", ".restoring"
+"""Marks in the directory of snapshots while one is taken or restored. Without anybody at work (the lab's lock), its work was cut off."""
 OURS = ("pki", "secrets")
 """What the controller keeps of the site; hosts' certificates would not fit another CA."""
 _ACTIVE = "systemctl list-units --type=service --state=running --plain --no-legend | cut -d' ' -f1 | grep -v '@' | sort"
@@ -78,15 +81,25 @@ def take(topology: Topology, folder: Path, name: str, key: str, *, replace: bool
     try:
         with ThreadPoolExecutor(len(hosts)) as pool:
             services = dict(zip(hosts, pool.map(lambda host: _keep_memory(topology, host, new / host), hosts), strict=True))
-            with _frozen([topology.container(host) for host in hosts]):
+            with _frozen(place, [topology.container(host) for host in hosts]):
                 list(pool.map(lambda host: _copy(_disk(topology, host), new / host / "disk"), hosts))
         for part in OURS:
             _copy(folder / part, new / part)
         size = int(run(["du", "-sb", new]).stdout.split()[0])
         snapshot = Snapshot(name, dt.datetime.now(dt.UTC).replace(microsecond=0), key, size, services)
-        (new / "snapshot.json").write_text(_plain(snapshot), encoding="utf-8")
-        shutil.rmtree(place / name, ignore_errors=True)
+        write_text(new / "snapshot.json", _plain(snapshot))
+        old = place / f".{name}.old"
+        if (place / name).exists():
+            (place / name).rename(old)
         new.rename(place / name)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as fault:
+        shutil.rmtree(new, ignore_errors=True)
+        raise InputError(
+            f"the snapshot can't be written: {fault.strerror}",
+            str(place),
+            "make room: `lemonstand lab snapshots --drop NAME`; hosts go on as before",
+        ) from None
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
@@ -106,6 +119,7 @@ def restore(topology: Topology, folder: Path, snapshot: Snapshot, say: Callable[
         LemonstandError: a service does not come back.
     """
     kept = _place(folder) / snapshot.name
+    (_place(folder) / RESTORING).write_text(snapshot.name, encoding="ascii")
     hosts = [machine.name for machine in MACHINES]
     containers = [topology.container(host) for host in hosts]
     began = time.monotonic()
@@ -119,6 +133,7 @@ def restore(topology: Topology, folder: Path, snapshot: Snapshot, say: Callable[
         say(f"files are back after {time.monotonic() - began:.1f} s")
         for _ in pool.map(lambda host: _start(topology, host, kept / host, snapshot.services[host]), hosts):
             pass
+    (_place(folder) / RESTORING).unlink(missing_ok=True)
     say(f"services are back after {time.monotonic() - began:.1f} s")
 
 
@@ -158,9 +173,14 @@ def listed(folder: Path) -> list[Snapshot]:
     """All snapshots of a lab, oldest first."""
     found = []
     for path in (folder / "snapshots").glob("[!.]*/snapshot.json"):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        services = {host: tuple(names) for host, names in data["services"].items()}
-        found.append(Snapshot(data["name"], dt.datetime.fromisoformat(data["taken"]), data["key"], data["size"], services))
+        remedy = f"remove the directory {path.parent}: without that file nobody knows what it holds"
+        data = read_json(path, "the snapshot's description", remedy)
+        try:
+            services = {str(host): tuple(names) for host, names in data["services"].items()}
+            taken = dt.datetime.fromisoformat(data["taken"])
+            found.append(Snapshot(str(data["name"]), taken, str(data["key"]), int(data["size"]), services))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InputError("the snapshot's description is of another form", str(path), remedy) from None
     return sorted(found, key=lambda each: (each.taken, each.name))
 
 
@@ -217,13 +237,50 @@ def _replace(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _frozen(containers: list[str]) -> Iterator[None]:
+def _frozen(place: Path, containers: list[str]) -> Iterator[None]:
     """Nothing runs in the containers, so all hosts' files are of one moment."""
+    (place / FREEZING).touch()
     try:
         run(["podman", "pause", *containers])
         yield
     finally:
         run(["podman", "unpause", *containers], check=False)
+        (place / FREEZING).unlink(missing_ok=True)
+
+
+def marked(folder: Path) -> bool:
+    """Whether a snapshot or a restore is at work, or was killed."""
+    place = folder / "snapshots"
+    return any((place / name).exists() for name in (FREEZING, RESTORING)) or any(place.glob(".*.new")) or any(place.glob(".*.old"))
+
+
+def heal(topology: Topology, folder: Path) -> None:
+    """Undoes what a killed snapshot left. For whoever holds the lab's lock.
+
+    Raises:
+        InputError: a restore was cut off, so that hosts hold half of two states.
+    """
+    place = folder / "snapshots"
+    if (place / FREEZING).exists():
+        for machine in MACHINES:  # one by one: one that is not frozen is an error for podman
+            run(["podman", "unpause", topology.container(machine.name)], check=False)
+        (place / FREEZING).unlink()
+    for old in place.glob(".*.old"):
+        kept = place / old.name[1:].removesuffix(".old")
+        if kept.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(kept)
+    for new in place.glob(".*.new"):
+        shutil.rmtree(new, ignore_errors=True)
+    if (place / RESTORING).exists():
+        wanted = (place / RESTORING).read_text(encoding="utf-8", errors="replace").strip()
+        name = "" if topology.name == "lab" else f" --name {topology.name}"
+        raise InputError(
+            f"a restore of '{wanted}' was cut off: hosts hold half of two states",
+            str(place / RESTORING),
+            f"lemonstand lab restore{name} {wanted} finishes it; lemonstand lab up{name} --fresh makes all anew",
+        )
 
 
 def _keep_memory(topology: Topology, host: str, target: Path) -> tuple[str, ...]:

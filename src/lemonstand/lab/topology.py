@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from lemonstand.errors import LemonstandError
+from lemonstand.errors import InputError
+from lemonstand.paths import LAB_NAME
 
 ZONES = {"internet": 1, "dmz": 2, "auth": 3, "store": 4, "management": 5, "carrier": 6}
 CONTROLLER_OCTET = 254
-NAME = re.compile(r"[a-z][a-z0-9]{0,11}\Z")
+NAME = LAB_NAME
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,14 @@ class Topology:
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
-            raise LemonstandError(f"'{self.name}' can't name a lab", "--name", "use 1 to 12 characters of a-z and 0-9, a letter first")
+            raise InputError(f"'{self.name}' can't name a lab", "--name", "use 1 to 12 characters of a-z and 0-9, a letter first")
         try:
             private = self.ipv4.is_private
         except ValueError:
             private = False
         documentation = ("192.0.2.", "198.51.100.", "203.0.113.")
         if not private or str(self.ipv4).startswith(documentation) or self.prefix.startswith(("127.", "169.254")):
-            raise LemonstandError(
-                f"'{self.prefix}' is no private IPv4 prefix of 16 bits", "--prefix", "use two octets such as 10.84 or 172.20"
-            )
+            raise InputError(f"'{self.prefix}' is no private IPv4 prefix of 16 bits", "--prefix", "use two octets such as 10.84 or 172.20")
 
     @property
     def ipv4(self) -> IPv4Network:
@@ -125,7 +123,7 @@ class Topology:
         for machine in MACHINES:
             if machine.name == name:
                 return machine
-        raise LemonstandError(f"the lab has no host '{name}'", "lemonstand lab", "hosts: " + ", ".join(m.name for m in MACHINES))
+        raise InputError(f"the lab has no host '{name}'", "lemonstand lab", "hosts: " + ", ".join(m.name for m in MACHINES))
 
     def container(self, machine: str) -> str:
         """The container's name; network namespaces are named alike."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.mail import submit
 from lemonstand.paths import lab_dir
+from lemonstand.surroundings import environment
 
 VANTAGE = "handset"
 """The lab's host that mail is sent from."""
@@ -50,23 +51,31 @@ def compose(sender: str, recipients: Sequence[str], subject: str, body: str, att
         attachments: files to attach.
 
     Raises:
-        InputError: an address or a subject that can't stand in a header.
+        InputError: an address or a subject that can't stand in a header, or text that is no UTF-8.
     """
+    for address in (sender, *recipients):
+        if not address.isascii():
+            raise InputError(
+                f"'{address}' is no address this site can send from or to", "--from, --to", "write it in ASCII (a domain as xn--…)"
+            )
     message = EmailMessage()
     try:
+        subject.encode("utf-8")  # or the header would be of an unknown character set
         message["From"] = sender
         message["To"] = ", ".join(recipients)
         message["Subject"] = subject
+        message["Date"] = formatdate(localtime=True)
+        message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or None)
+        message.set_content(body + "\n")
+        for path in attachments:
+            kind, encoding = mimetypes.guess_type(path.name)
+            main, _, sub = (kind if kind and not encoding else "application/octet-stream").partition("/")
+            message.add_attachment(path.read_bytes(), maintype=main, subtype=sub, filename=path.name)
+        return message.as_string()
+    except UnicodeError:
+        raise InputError("this is no UTF-8", "--subject, --body, --attach", "give text and names of files in UTF-8") from None
     except ValueError as error:
         raise InputError(f"this can't stand in a header: {error}", "--from, --to, --subject", "leave out line breaks") from None
-    message["Date"] = formatdate(localtime=True)
-    message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or None)
-    message.set_content(body + "\n")
-    for path in attachments:
-        kind, encoding = mimetypes.guess_type(path.name)
-        main, _, sub = (kind if kind and not encoding else "application/octet-stream").partition("/")
-        message.add_attachment(path.read_bytes(), maintype=main, subtype=sub, filename=path.name)
-    return message.as_string()
 
 
 def send(order: Order, lab: str | None) -> str:
@@ -95,7 +104,9 @@ def _from_handset(order: Order, lab: str) -> dict[str, str]:
     command = ["ssh", "-F", str(lab_dir(lab) / "ssh" / "config"), VANTAGE, shlex.join(["python3", "-c", program])]
     # The order, with the password, goes over standard input: arguments can be read by everyone on a machine.
     try:
-        done = subprocess.run(command, input=json.dumps(asdict(order)), check=False, capture_output=True, text=True, timeout=WAIT_SECONDS)
+        done = subprocess.run(
+            command, input=json.dumps(asdict(order)), check=False, capture_output=True, text=True, timeout=WAIT_SECONDS, env=environment()
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"no answer from {VANTAGE} after {WAIT_SECONDS} s"}
     if done.returncode:

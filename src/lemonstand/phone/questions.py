@@ -15,6 +15,7 @@ from typing import Any
 from lemonstand.checks import Invalid, NotMeasurable
 from lemonstand.checks.prober import results
 from lemonstand.phone.look import SPARE_SECONDS, Finding, Look, Value
+from lemonstand.probes.sweep import BLIND, UNSURE
 
 MAIL_PORTS = [143, 587]
 LOSS_PERCENT = 20
@@ -32,6 +33,13 @@ READ_LATE = 90
 """How much a timer may have run down by the time `ss` is asked; it prints whole minutes."""
 SETTLE_SECONDS = 40
 """After which a store has put a session that idles to sleep."""
+CHANGES = ("delivery", "append", "flag", "expunge")
+SWEPT, SWEEP_SECONDS = 12, 0.8
+"""Sessions a kind of change meets, and the seconds over which they fall asleep."""
+OPENING_SECONDS = 4
+"""What a login among many may take on a busy machine."""
+MISSED_SECONDS = 30.0
+"""Who was not told until then is not told: a busy machine takes its time to wake them all, what is lost is lost for ever."""
 STAGES = ("before TLS", "behind TLS", "after login")
 BY_NATURE = {"STARTTLS", "AUTH", "LOGINDISABLED", "SASL-IR"}
 """Words that differ where the way of logging in does."""
@@ -476,6 +484,55 @@ def push(look: Look, _seconds: int) -> Finding:
     return Finding(values, {"told": told, "results": results, "awake": awake, "holders": holders})
 
 
+def falling_asleep(look: Look, _seconds: int = 0, kinds: tuple[str, ...] = CHANGES, sessions: int = 0) -> Finding:
+    """Changes that come while sessions are put to sleep, one after the other: who is told, and how soon.
+
+    Args:
+        kinds: of `probes.sweep.KINDS`.
+        sessions: how many have to meet a change at least; 0: one round of as many as there is room for.
+    """
+    asleep = look.site.timers_in_force["hibernate"]
+    if not asleep:
+        raise NotMeasurable("the site puts no session to sleep")
+    # Half of what the store lets a user's devices behind one address have; two accounts share the kinds.
+    each = max(2, min(SWEPT, 4 * look.site.settings.devices_per_user // len(kinds)))
+    rounds = max(1, -(-sessions // (each * len(kinds))))
+    data = _swept(look, kinds, each, rounds, asleep)
+    # Somebody else's mail in INBOX wakes all of them together, a busy machine makes a change too late: then none was falling asleep.
+    if again := tuple(kind for kind in kinds if data[kind]["crossed"] < each // 4):
+        for kind, seen in _swept(look, again, each, 1, asleep).items():
+            data[kind] = {name: data[kind][name] + more for name, more in seen.items()}  # what was missed stays missed
+    values = []
+    for kind, seen in data.items():
+        told = [seconds for _, seconds in seen["sessions"] if seconds is not None]
+        values.append(Value(f"{kind}: told", f"{len(told)} of {len(seen['sessions'])}, {seen['crossed']} of them while falling asleep"))
+        if told:
+            values.append(Value(f"{kind}: told after, at the latest", round(max(told), 2), "s"))
+    return Finding(values, data)
+
+
+def _swept(look: Look, kinds: tuple[str, ...], each: int, rounds: int, asleep: int) -> dict[str, Any]:
+    data: dict[str, Any] = look.ask(
+        "sweep",
+        seconds=SPARE_SECONDS + OPENING_SECONDS * each * len(kinds) + rounds * (asleep + len(kinds) + int(MISSED_SECONDS) + 2),
+        doors=[look.doors(family) for family in look.families],
+        accounts=look.accounts[:2],
+        kinds=list(kinds),
+        count=each,
+        span=SWEEP_SECONDS,
+        asleep=asleep,
+        within=MISSED_SECONDS,
+        rounds=rounds,
+    )
+    for kind, seen in data.items():
+        told = [seconds for _, seconds in seen["sessions"] if seconds is not None]
+        # A message is accepted before it is there: whoever was asleep then is told at once.
+        late = min(told, default=0.0) if kind == "delivery" else 0.0
+        late = min(late, UNSURE * SWEEP_SECONDS / 2)
+        seen["crossed"] = sum(asleep - BLIND <= age + late <= asleep for age, _ in seen["sessions"])
+    return data
+
+
 def decoded(message: dict[str, Any]) -> bytes:
     """What the body of a message means, its transfer encoding undone.
 
@@ -492,6 +549,7 @@ QUESTIONS: dict[str, Question] = {
     "sleep": Question(sleep, "what wakes a session that idles, by cause, and a busy one beside it", 300),
     "wait": Question(wait, "how long submission waits for the next command", 310),
     "push": Question(push, "how soon a hibernated session is told of new mail"),
+    "falling-asleep": Question(falling_asleep, "changes that come in the moment in which sessions are put to sleep: who is told, how soon"),
     "timers": Question(timers, "TCP keep-alive timers on each leg"),
     "answers": Question(answers, "whether TCP keep-alive of the client is answered"),
     "conntrack": Question(memory, "what the border remembers of connections in each state (holds packets back for 6 s)", disturbs=True),

@@ -15,6 +15,7 @@ from lemonstand.probes.smtp import Smtp
 from lemonstand.probes.wire import Account, Door, Refused, Wire, context
 
 POLL_SECONDS = 0.1
+LONG_LINE = b"This message may be deleted. " * 200 + b"\r\n"
 EIGHT_BIT = "Grüße aus der Wartung: für Löschen freigegeben.\r\n".encode()
 
 
@@ -22,7 +23,7 @@ def deliver(door: Door, account: Account, recipient: str, how: str = "data", *, 
     """Submits a message.
 
     Args:
-        how: `data`; `chunks` (BDAT, three of them); `eightbit` (8-bit text, RFC 6152).
+        how: `data`; `chunks` (BDAT, three of them); `eightbit` (8-bit text, RFC 6152); `long` (a line of more than 998 octets).
         report: ask for a report of success (RFC 3461).
     """
     session = Smtp.open(door, account)
@@ -32,7 +33,7 @@ def deliver(door: Door, account: Account, recipient: str, how: str = "data", *, 
         sample = message(account["user"], recipient, body=EIGHT_BIT, headers=mime)
         parameters = f"BODY=8BITMIME {parameters}".strip()
     else:
-        sample = message(account["user"], recipient)
+        sample = message(account["user"], recipient, body=LONG_LINE) if how == "long" else message(account["user"], recipient)
     reply = session.envelope(account["user"], [recipient], parameters, "NOTIFY=SUCCESS" if report else "")
     if reply.ok and how == "chunks":
         third = len(sample.data) // 3
@@ -41,7 +42,8 @@ def deliver(door: Door, account: Account, recipient: str, how: str = "data", *, 
     elif reply.ok:
         reply = session.data(sample.data)
     session.quit()
-    return {**reply.plain(), "ident": sample.ident, "transcript": session.wire.transcript}
+    longest = max(len(line) for line in sample.data.split(b"\r\n"))
+    return {**reply.plain(), "ident": sample.ident, "longest": longest, "transcript": session.wire.transcript}
 
 
 def foreign_mx(door: Door, *, sender: str, recipient: str, elsewhere: str) -> dict[str, Any]:
@@ -75,29 +77,30 @@ def foreign_mx(door: Door, *, sender: str, recipient: str, elsewhere: str) -> di
     return {**seen, "ident": sample.ident, "transcript": wire.transcript}
 
 
-def wait_for(door: Door, account: Account, ident: str, within: float, *, report: bool = False) -> dict[str, Any]:
+def wait_for(door: Door, account: Account, ident: str, within: float, *, report: bool = False, field: str = "Message-ID") -> dict[str, Any]:
     """Waits until a message is in INBOX, reads it and removes it.
 
     Args:
         ident: its Message-ID.
         within: seconds.
         report: wait for a report about that message instead.
+        field: the header field that holds `ident`.
 
     Returns:
         `seconds` it took (None: it did not come), `size`, `header`, `sha256` of its body, and `bits`: 7 or 8.
     """
     session = Imap.open(door, account)
     try:
-        return wait_in(session, ident, within, report=report)
+        return wait_in(session, ident, within, report=report, field=field)
     finally:
         session.quit()
 
 
-def wait_in(session: Imap, ident: str, within: float, *, report: bool = False) -> dict[str, Any]:
+def wait_in(session: Imap, ident: str, within: float, *, report: bool = False, field: str = "Message-ID") -> dict[str, Any]:
     """`wait_for` in a session that is logged in."""
     session.command("SELECT INBOX")
     started = time.monotonic()
-    sought = f'NOT HEADER Message-ID "{ident}" BODY "{ident}"' if report else f'HEADER Message-ID "{ident}"'
+    sought = f'NOT HEADER Message-ID "{ident}" BODY "{ident}"' if report else f'HEADER {field} "{ident}"'
     while True:
         found = session.command(f"UID SEARCH {sought}").lines("SEARCH")
         numbers = found[0].split()[1:] if found else []
@@ -127,7 +130,11 @@ def wait_in(session: Imap, ident: str, within: float, *, report: bool = False) -
 
 
 def maildir(folder: str, ident: str, within: float) -> dict[str, Any]:
-    """Waits until a message is in one of the Maildirs of a folder on this host, reads its header and removes it."""
+    """Waits until a message is in one of the Maildirs of a folder on this host, reads its header and removes it.
+
+    Returns:
+        `found`, `header`, and `longest`: octets of its longest line.
+    """
     until = time.monotonic() + within
     wanted = ident.encode()
     while time.monotonic() < until:
@@ -135,7 +142,8 @@ def maildir(folder: str, ident: str, within: float) -> dict[str, Any]:
             data = path.read_bytes()
             if wanted in data.partition(b"\n\n")[0]:
                 path.unlink()
-                return {"found": True, "header": data.partition(b"\n\n")[0].decode("utf-8", "replace")[:4000]}
+                longest = max(len(line.rstrip(b"\r")) for line in data.split(b"\n"))
+                return {"found": True, "header": data.partition(b"\n\n")[0].decode("utf-8", "replace")[:4000], "longest": longest}
         time.sleep(POLL_SECONDS)
     return {"found": False}
 

@@ -143,9 +143,9 @@ def abuse(door: Door, owner: Account, other: Account) -> dict[str, Any]:
         seen["longer life than granted"] = burl(mine, user, user, lasting.replace(f";EXPIRE={future}", "")).plain()
         seen["other user submits it"] = burl(theirs, other["user"], other["user"], good).plain()
         seen["meant for the other user only"] = burl(mine, user, user, shared).plain()
-        seen["other user fetches it"] = _fetched(foreign, good)
-        seen["third party fetches it"] = _fetched(foreign, third)
-        seen["owner fetches it"] = _fetched(session, url(f"user+{user}"))
+        seen["other user fetches it"] = fetched(foreign, good)
+        seen["third party fetches it"] = fetched(foreign, third)
+        seen["owner fetches it"] = fetched(session, url(f"user+{user}"))
         seen["another mailbox"] = burl(mine, user, user, good.replace(f"/{mailbox};", "/INBOX;")).plain()
         time.sleep(EXPIRY_SECONDS)
         seen["expired"] = burl(mine, user, user, expiring).plain()
@@ -175,7 +175,8 @@ def _marked(session: Imap, stored: Stored) -> str:
     return found[0] if found else ""
 
 
-def _fetched(session: Imap, url: str) -> dict[str, Any]:
+def fetched(session: Imap, url: str) -> dict[str, Any]:
+    """What URLFETCH gives (RFC 4467 section 6): `got`, octets, None for NIL; `status` and `text` of the command."""
     answer = session.command(f'URLFETCH "{url}"')
     lines = [line for line in answer.untagged if line.upper().startswith(b"URLFETCH")]
     if not lines:

@@ -37,7 +37,7 @@ def odd_names(door: Door, account: Account, other: str) -> dict[str, Any]:
         "full-width letters": "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in theirs) + f"@{domain}",
         "a Cyrillic letter": f"{theirs.replace('o', chr(0x043E))}@{domain}", "a dotless i": f"{theirs}{chr(0x0131)}@{domain}",
         "broken UTF-8": "caf\udcff@" + domain, "LDAP pattern": f"{theirs[:2]}*@{domain}", "LDAP filter": f"*)(uid={theirs}",
-        "LDAP name that goes on": f"{user},ou=people,dc=lemon,dc=test", "LDAP escape": f"{theirs}\\2a@{domain}",
+        "LDAP name that goes on": f"{user},ou=people,o=lemonstand", "LDAP escape": f"{theirs}\\2a@{domain}",
         "SQL comment": f"{other}'--", "SQL always true": "' OR '1'='1", "shell": f"$(id)@{domain}", "format": f"%n%s%{{user}}@{domain}",
         "Dovecot variable": f"%{{owner_user}}@{domain}", "folder": f"../{theirs}@{domain}", "zero byte": f"{other}\0{user}",
         "line end": f"{user}\r\na1 LOGIN {other} x", "ticket within the name": f"{other}\x01auth=Bearer x\x01\x01",

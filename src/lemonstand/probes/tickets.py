@@ -271,7 +271,7 @@ def refusal_times(inward: Inward, account: Account, count: int) -> dict[str, flo
 
 
 def refusal_hashes(known: str) -> dict[str, list[str]]:
-    """Whom the directory is asked for, with a password, until a wrong password and a name nobody has are refused.
+    """Whom the directory is asked for, with a password, until a wrong password, one that nobody can set, and a name nobody has are refused.
 
     Runs on the auth host, as the issuer: its own program and its own rights. slapd hashes a password for an entry that is there and not for
     one that is not.
@@ -280,7 +280,7 @@ def refusal_hashes(known: str) -> dict[str, list[str]]:
         known: a login name that exists.
 
     Returns:
-        by case (`wrong`, `unknown`) the distinguished names, in order.
+        by case (`wrong`, `odd`, `unknown`) the distinguished names, in order.
     """
     sys.path.insert(0, str(PROGRAMS))
     program: Any = importlib.import_module("ticket_issuer")
@@ -300,9 +300,14 @@ def refusal_hashes(known: str) -> dict[str, list[str]]:
     os.setuid(issuer.pw_uid)
     directory = Noting(url, local, base, timeout=10)
     found = {}
-    for case, name in {"wrong": known, "unknown": f"nobody-{secrets.token_hex(6)}@{known.partition('@')[2]}"}.items():
+    cases = {
+        "wrong": (known, ""),
+        "odd": (known, "\u05d0-\u0661-\ufe0f"),
+        "unknown": (f"nobody-{secrets.token_hex(6)}@{known.partition('@')[2]}", ""),
+    }
+    for case, (name, more) in cases.items():
         asked.clear()
-        if directory.check(name, secrets.token_urlsafe(24)) is not None:
+        if directory.check(name, secrets.token_urlsafe(24) + more) is not None:
             raise RuntimeError(f"a password made up by chance is right for {name}")
         found[case] = list(asked)
     return found

@@ -21,6 +21,8 @@ VERSIONS = {
 }
 WEAK = {"CBC": "ECDHE+AES:!AESGCM:!AESCCM", "RSA key exchange": "kRSA+AES"}
 """Suites of TLS 1.2 a server should not agree to (RFC 9325, sections 4.1 and 4.2)."""
+ANONYMOUS = {"no certificate": "aNULL:!eNULL"}
+"""Suites in which a server shows no certificate: whoever is on the way may answer in its place."""
 
 UNABLE = "can't offer"
 IMPLICIT = {465, 993, 8443}
@@ -118,7 +120,7 @@ def versions(leg: Leg) -> dict[str, str]:
         `agreed …`, `refused: …`, or `can't offer: …` if this host's OpenSSL has no such version.
     """
     found = {name: _try(leg, version, "ALL:@SECLEVEL=0") for name, version in VERSIONS.items()}
-    found |= {name: _try(leg, ssl.TLSVersion.TLSv1_2, f"{suites}:@SECLEVEL=0") for name, suites in WEAK.items()}
+    found |= {name: _try(leg, ssl.TLSVersion.TLSv1_2, f"{suites}:@SECLEVEL=0") for name, suites in {**WEAK, **ANONYMOUS}.items()}
     return found
 
 
@@ -127,6 +129,9 @@ def _try(leg: Leg, version: ssl.TLSVersion, ciphers: str) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             offered = _own(ssl.create_default_context(cadata=leg["ca"] or None), leg["certificate"])
+            if "aNULL" in ciphers:
+                # there is no certificate to look at
+                offered.check_hostname, offered.verify_mode = False, ssl.CERT_NONE
             offered.set_ciphers(ciphers)
             offered.minimum_version = offered.maximum_version = version
     except (ssl.SSLError, ValueError) as fault:
@@ -142,6 +147,27 @@ def _try(leg: Leg, version: ssl.TLSVersion, ciphers: str) -> str:
     finally:
         wire.close()
     return f"agreed {agreed['version']} {agreed['cipher']}"
+
+
+def session_tickets(leg: Leg) -> dict[str, bool]:
+    """Whether a server gives a ticket to take the session up again with, by version (RFC 5077, RFC 8446 4.6.1)."""
+    return {name: _ticket(leg, VERSIONS[name]) for name in ("TLSv1.2", "TLSv1.3")}
+
+
+def _ticket(leg: Leg, version: ssl.TLSVersion) -> bool:
+    offered = _own(context(leg["ca"]), leg["certificate"])
+    offered.minimum_version = offered.maximum_version = version
+    wire = Wire(leg["address"], leg["port"])
+    try:
+        begin(wire, leg["port"])
+        wire.starttls(offered, leg["name"])
+        # 1.3 sends tickets behind the handshake, before the first thing it says.
+        wire.send(b"t NOOP\r\n" if leg["port"] in {143, 993} else b"NOOP\r\n")
+        wire.line()
+        session = wire.socket.session if isinstance(wire.socket, ssl.SSLSocket) else None
+        return session is not None and session.has_ticket
+    finally:
+        wire.close()
 
 
 def injection(leg: Leg) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,8 @@ from lemonstand.site.model import PREFIX, Host, HostSettings, Site, SiteSettings
 from lemonstand.site.raw import RawHost, RawSite
 from lemonstand.site.roles import check_role_variable, role_of
 from lemonstand.site.rules import RULES, Draft
+from lemonstand.surroundings import environment
+from lemonstand.survey import look_at
 
 READ_SECONDS = 60
 VAULT_HINT = "name the file with the vault's password in ANSIBLE_VAULT_PASSWORD_FILE"
@@ -41,6 +42,7 @@ def load_site(inventory: Path, env: Mapping[str, str] | None = None) -> Site:
 
 def read_inventory(inventory: Path, env: Mapping[str, str] | None = None) -> RawSite:
     """What Ansible reads out of an inventory (see `load_site` for the arguments)."""
+    look_at(inventory)
     settings = {
         "ANSIBLE_CONFIG": str(data_dir("ansible.cfg")),
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",  # a file Ansible can't parse is else passed over with a warning
@@ -49,15 +51,21 @@ def read_inventory(inventory: Path, env: Mapping[str, str] | None = None) -> Raw
     }
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "lemonstand.site.reader", str(inventory), str(data_dir("playbooks"))],
-            check=False, capture_output=True, text=True, timeout=READ_SECONDS, env={**os.environ, **settings},
+            [sys.executable, "-P", "-m", "lemonstand.site.reader", str(inventory), str(data_dir("playbooks"))],
+            check=False, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=READ_SECONDS,
+            stdin=subprocess.DEVNULL, env=environment(settings, inventory),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise LemonstandError(f"no end after {READ_SECONDS} s of reading", str(inventory), "look for a lookup that waits") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise LemonstandError(f"the inventory can't be read: {last}", str(inventory), "see if `ansible-inventory --list -i` on it works")
-    return RawSite.from_plain(json.loads(done.stdout))
+    try:
+        return RawSite.from_plain(json.loads(done.stdout))
+    except ValueError:
+        raise LemonstandError(
+            "the inventory's answer is cut off", str(inventory), "see if memory or disk is full, then try again"
+        ) from None
 
 
 def build(inventory: Path, raw: RawSite, flows: Flows, timers: Timers) -> Site:
@@ -127,11 +135,13 @@ def _check_names(raw: RawSite) -> Iterator[InputError]:
     known = variables()
     for host in raw.hosts.values():
         foreign = host.values.get(PREFIX + "foreign_variables")
-        allowed = set(foreign) if isinstance(foreign, list) else set()
+        allowed = {str(each) for each in foreign} if isinstance(foreign, list) else set()
         for name in [*host.values, *host.faulty]:
             if name.startswith(PREFIX):
                 if name not in known:
                     yield InputError(f"unknown variable '{name}'", place_of(host, name), suggest(name, known, "remove it"))
+                elif host.faulty.get(name) == "":
+                    continue  # told with the file's other problems
                 elif name in host.faulty:
                     reason = host.faulty[name]
                     remedy = VAULT_HINT if "undecryptable" in reason else "define what the template needs, or correct it"

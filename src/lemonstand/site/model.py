@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StrictBool, StrictInt, model_validator
 
 from lemonstand.policy import DEFAULT_PROFILE, Flow, Flows, Timers
+from lemonstand.policy.names import is_any_address, load_names
 from lemonstand.policy.waivers import ControlWaiver, Waiver
 
 PREFIX = "lemonstand_"
@@ -25,37 +25,45 @@ MIN_MESSAGE_SIZE = 64 * 1024
 MAX_DEVICES = 64
 """Devices per user a connection limit may be sized for; more would undo the limit."""
 
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
-_LOCAL_PART = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
+FOREIGN_TABLE = r"^(ip|ip6|inet|arp|netdev|legacy-ip|legacy-ip6) [^\s]+$"
+"""A table as preflight names it: family and name; `legacy-` for those of xtables."""
 
 
 def is_host_name(text: str) -> bool:
     """Whether a text is a host name with a domain (RFC 1123 section 2.1, lower case)."""
-    labels = text.split(".")
-    return len(text) <= 253 and len(labels) > 1 and all(_LABEL.match(label) for label in labels) and not labels[-1].isdigit()
+    return load_names().domain_fault(text) is None
 
 
 def is_mail_address(text: str) -> bool:
-    """Whether a text is a mail address this product handles: a dot-atom of ASCII, lower case, at a domain (RFC 5321 section 4.1.2)."""
-    local, at, domain = text.rpartition("@")
-    return bool(at) and len(local) <= 64 and _LOCAL_PART.match(local) is not None and is_host_name(domain)
+    """Whether a text is a login name or an alias here (`playbooks/names.yml`)."""
+    return load_names().address_fault(text) is None
 
 
 def _host_name(text: str) -> str:
-    if not is_host_name(text):
-        raise ValueError(f"'{text}' is no host name (lower case, with a domain)")
+    fault = load_names().domain_fault(text)
+    if fault:
+        raise ValueError(f"'{text}' is no host name: {fault}")
     return text
 
 
 def _mail_address(text: str) -> str:
-    if not is_mail_address(text):
-        raise ValueError(f"'{text}' is no mail address (lower case, local part and domain)")
+    fault = load_names().address_fault(text)
+    if fault:
+        raise ValueError(f"'{text}' is no mail address here: {fault}")
+    return text
+
+
+def _any_address(text: str) -> str:
+    if not is_any_address(text):
+        raise ValueError(f"'{text}' is no mail address")
     return text
 
 
 ZoneName = Literal["internet", "dmz", "auth", "store", "management"]
 HostName = Annotated[str, AfterValidator(_host_name)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
+AnyAddress = Annotated[str, AfterValidator(_any_address)]
+"""An address of somebody else's domain, where other rules hold."""
 
 
 class Strict(BaseModel):
@@ -153,7 +161,7 @@ class AcmeCertificate(Strict):
 
     source: Literal["acme"]
     directory: str = Field(description="URL of the ACME server's directory (RFC 8555)", pattern=r"^https://[^\s]+$")
-    email: MailAddress | None = Field(None, description="where the CA may write to")
+    email: AnyAddress | None = Field(None, description="where the CA may write to")
     server_ca: Path | None = Field(None, description="PEM file on the controller: the CA of the ACME server's own HTTPS, if a private one")
     roots: Path | None = Field(None, description="PEM file on the controller: what clients trust, if none of the system's; for checks")
 
@@ -205,6 +213,9 @@ class HostSettings(Strict):
     ntp_servers: tuple[IPv4Address | IPv6Address, ...] = Field((), description="addresses of time servers")
     dns_resolvers: tuple[IPv4Address | IPv6Address, ...] = Field((), description="addresses of resolvers")
     clock_is_ours: StrictBool = Field(True, description="false where the host may not set its clock, in a container")
+    foreign_tables: tuple[Annotated[str, Field(pattern=FOREIGN_TABLE)], ...] = Field(
+        (), description="nftables tables of others that may drop or translate: a list such as [inet f2b-table]; each is for you to judge"
+    )
     user_passwords: dict[str, SecretStr] = Field({}, description="{login name: password} to seed the directory with; from a vault")
 
 

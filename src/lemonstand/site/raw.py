@@ -20,6 +20,7 @@ class RawHost:
         origins: `file:line` of each value, by the dotted way to it.
         faulty: variables that could not be templated, with the reason.
         shadowed: variables the playbooks set again after the site, with the place they do it at.
+        connection: how Ansible gets to it: its `ansible_*` variables for that, as text.
     """
 
     name: str
@@ -28,6 +29,7 @@ class RawHost:
     origins: Mapping[str, str]
     faulty: Mapping[str, str] = field(default_factory=dict)
     shadowed: Mapping[str, str] = field(default_factory=dict)
+    connection: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, place: Place) -> str:
         """`file:line` of a value, or of the nearest value around it; empty if Ansible doesn't know."""
@@ -60,7 +62,9 @@ class RawSite:
     def from_plain(cls, data: Mapping[str, Any]) -> RawSite:
         """Takes back what `reader` printed as JSON."""
         hosts = {
-            name: RawHost(name, tuple(host["groups"]), host["values"], host["origins"], host["faulty"], host["shadowed"])
+            name: RawHost(
+                name, tuple(host["groups"]), host["values"], host["origins"], host["faulty"], host["shadowed"], host.get("connection", {})
+            )
             for name, host in data["hosts"].items()
         }
         groups = {name: tuple(members) for name, members in data["groups"].items()}

@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible import constants
+from ansible import constants, context
 from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
-from ansible.parsing.vault import VaultSecretsContext, get_file_vault_secret
+from ansible.parsing.vault import EncryptedString, VaultSecretsContext, get_file_vault_secret
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
+from ansible.utils.context_objects import CLIArgs
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
+
+from lemonstand.site import files
 
 VAULT_REMEDY = "name the file with the vault's password in ANSIBLE_VAULT_PASSWORD_FILE"
 
@@ -40,11 +43,25 @@ def read(inventory: Path, playbook_dir: Path) -> dict[str, Any]:
     Returns:
         Plain data for `RawSite.from_plain`.
     """
+    # Keys that are there twice are told all at once, with the lines of both (files.py); Ansible would end at the first.
+    setting = "ANSIBLE_DUPLICATE_YAML_DICT_KEY"
+    before = os.environ.get(setting)
+    os.environ[setting] = "ignore"
+    try:
+        return _read(inventory, playbook_dir)
+    finally:
+        os.environ.pop(setting)
+        if before is not None:
+            os.environ[setting] = before
+
+
+def _read(inventory: Path, playbook_dir: Path) -> dict[str, Any]:
     inventory = inventory.absolute()
     folder = inventory if inventory.is_dir() else inventory.parent
     result: dict[str, Any] = {"folder": str(folder), "hosts": {}, "groups": {}, "problems": [], "strays": []}
     problems: list[tuple[str, str, str]] = result["problems"]
     _find_plugins()
+    command_line()
     loader, own_loader = DataLoader(), DataLoader()
     loader.set_basedir(str(playbook_dir))
     own_loader.set_basedir(str(folder))
@@ -64,7 +81,10 @@ def read(inventory: Path, playbook_dir: Path) -> dict[str, Any]:
         for name, members in manager.get_groups_dict().items()
         if name not in {"all", "ungrouped"}
     }
-    result["strays"] = _strays(folder, {str(name) for name in manager.groups}, {str(host.name) for host in manager.get_hosts()})
+    group_names, host_names = {str(name) for name in manager.groups}, {str(host.name) for host in manager.get_hosts()}
+    found = files.look(folder, inventory, sorted(group_names), sorted(host_names), lambda path: _text(own_loader, path))
+    problems += found.problems
+    result["strays"] = [stray for stray in _strays(folder, group_names, host_names) if stray[0] not in found.passed_over]
     for host in manager.get_hosts():
         try:
             known = variables.get_vars(host=host)
@@ -75,13 +95,16 @@ def read(inventory: Path, playbook_dir: Path) -> dict[str, Any]:
                 problems.append(problem)
             continue
         known["hostvars"] = hostvars
+        for key, value in own.items():
+            problems += [each for each in _sealed_faults(str(key), value, _origin(key) or str(folder)) if each not in problems]
         groups = [str(group.name) for group in host.get_groups() if group.name not in {"all", "ungrouped"}]
-        result["hosts"][str(host.name)] = {"groups": groups, **_host(Templar(loader=loader, variables=known), own, known, playbook_dir)}
+        templar = Templar(loader=loader, variables=known)
+        result["hosts"][str(host.name)] = {"groups": groups, **_host(templar, own, known, playbook_dir, found.secrets)}
     return result
 
 
-def _host(templar: Templar, own: Mapping[str, Any], known: Mapping[str, Any], playbook_dir: Path) -> dict[str, Any]:
-    """The site's own variables of a host, templated among all that is known of it."""
+def _host(templar: Templar, own: Mapping[str, Any], known: Mapping[str, Any], playbook_dir: Path, told: set[str]) -> dict[str, Any]:
+    """The site's own variables of a host, templated among all that is known of it; faults of those in `told` are told already."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     faulty: dict[str, str] = {}
@@ -98,8 +121,63 @@ def _host(templar: Templar, own: Mapping[str, Any], known: Mapping[str, Any], pl
             values[name] = _plain(templar.template(raw))
         except AnsibleError as error:
             origins[name] = _origin(getattr(error, "obj", None)) or origins.get(name, "")
-            faulty[name] = _reason(error)
-    return {"values": values, "origins": origins, "faulty": faulty, "shadowed": shadowed}
+            faulty[name] = "" if name in told else _hidden_reason(error) if files.is_secret(name) else _reason(error)
+    return {"values": values, "origins": origins, "faulty": faulty, "shadowed": shadowed, "connection": _connection(templar, own, origins)}
+
+
+CONNECTION = (
+    "ansible_connection", "ansible_host", "ansible_ssh_host", "ansible_port", "ansible_ssh_port", "ansible_ssh_common_args",
+    "ansible_ssh_extra_args", "ansible_ssh_args",
+)  # fmt: skip
+"""How Ansible gets to a host; what else begins with `ansible_` is between it and the user."""
+
+
+def _connection(templar: Templar, own: Mapping[str, Any], origins: dict[str, str]) -> dict[str, str]:
+    """What a host's connection variables say, as text; their origins are noted."""
+    found = {}
+    for key in [key for key in own if str(key) in CONNECTION]:
+        try:
+            value = templar.template(own[key])
+        except AnsibleError:
+            continue  # Ansible will say so when it connects, and only the user knows what is meant
+        if value is not None:
+            found[str(key)] = str(value)
+            _collect_origins(own[key], (str(key),), origins, fallback=_origin(key))
+    return found
+
+
+def _sealed_faults(name: str, raw: object, where: str) -> list[tuple[str, str, str]]:
+    """Secrets encrypted one by one that end where they should not: `echo` adds a line's end before the vault closes."""
+    faults = []
+    waiting: list[tuple[str, object]] = [(name, raw)]
+    while waiting:
+        at, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{at}.{key}", item) for key, item in value.items()]
+        elif isinstance(value, Sequence) and not isinstance(value, str | bytes | EncryptedString):
+            waiting += [(f"{at}[{number}]", item) for number, item in enumerate(value)]
+        elif isinstance(value, EncryptedString) and (files.is_secret(name) or files.is_secret(at.rpartition(".")[2])):
+            try:
+                text = str(value)
+            except AnsibleError:
+                continue  # told when it is templated
+            if text != text.strip():
+                remedy = "encrypt it without: `printf %s … | ansible-vault encrypt_string`"
+                faults.append((f"{at} is a secret that begins or ends with a blank or a line's end", f"{where} ({at})", remedy))
+    return faults
+
+
+def _hidden_reason(error: AnsibleError) -> str:
+    """Why a secret can't be worked out, without a word of it."""
+    reason = _reason(error)
+    return reason if "undecryptable" in reason else "its template fails (what it says is not shown, for it is a secret)"
+
+
+def command_line() -> None:
+    """Lets Ansible take the variables that were given by `-e`: their file is named in LEMONSTAND_EXTRA_VARS (docs/decisions/0024)."""
+    named = os.environ.get("LEMONSTAND_EXTRA_VARS")
+    if named:
+        context.CLIARGS = CLIArgs({"extra_vars": (f"@{named}",)})
 
 
 @cache
@@ -126,6 +204,22 @@ def _unlock(loader: DataLoader) -> None:
     loader.set_vault_secrets(secrets)
     if VaultSecretsContext.current(optional=True) is None:
         VaultSecretsContext.initialize(VaultSecretsContext(secrets))  # values encrypted one by one look there
+
+
+unlock = _unlock
+"""For those that read a site's other variables."""
+
+
+def _text(loader: DataLoader, path: Path) -> str:
+    """A file's text, opened if it is vaulted.
+
+    Raises:
+        ValueError: Ansible can't read it, and says so when it reads the values.
+    """
+    try:
+        return str(loader.get_text_file_contents(str(path)))
+    except AnsibleError as error:
+        raise ValueError(str(path)) from error
 
 
 def _strays(folder: Path, groups: set[str], hosts: set[str]) -> list[tuple[str, str]]:
@@ -177,6 +271,10 @@ def _plain(value: object) -> Any:
     return float(value) if isinstance(value, float) else str(value)
 
 
+plain = _plain
+"""For those that read a site's other variables."""
+
+
 def _reason(error: AnsibleError) -> str:
     """The heart of Ansible's message: one line, without the repeated causes and the source excerpt."""
     cause = _causes(error)[-1]
@@ -185,7 +283,17 @@ def _reason(error: AnsibleError) -> str:
 
 
 def _problem(error: AnsibleError, folder: Path) -> tuple[str, str, str]:
-    """An error of Ansible as (what, where, remedy)."""
+    """An error of Ansible as (what, where, remedy); of a file that holds secrets nothing is shown."""
+    what, where, remedy = _whole_problem(error, folder)
+    path = Path(re.sub(r":\d+\Z", "", where))
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError:
+        text = ""
+    return (files.hush(what) if files.holds_secrets(text) else what), where, remedy
+
+
+def _whole_problem(error: AnsibleError, folder: Path) -> tuple[str, str, str]:
     chain = _causes(error)
     place = next((found for link in chain if (found := _origin(getattr(link, "obj", None)))), "") or _told_origin(error)
     if any("vault" in str(link).lower() or "decrypt" in str(link).lower() for link in chain):
@@ -243,7 +351,11 @@ def _causes(error: BaseException) -> list[BaseException]:
 def main() -> None:
     """Prints the inventory named on the command line as JSON."""
     os.umask(0o077)
-    json.dump(read(Path(sys.argv[1]), Path(sys.argv[2])), sys.stdout)
+    # Ansible and its plugins may say what they like: the answer goes where nothing else is written to.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    with answer:
+        json.dump(read(Path(sys.argv[1]), Path(sys.argv[2])), answer)
 
 
 if __name__ == "__main__":

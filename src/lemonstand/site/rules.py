@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from lemonstand.errors import InputError
@@ -14,6 +15,7 @@ from lemonstand.policy import Flows, Timers
 from lemonstand.policy.controls import load_controls
 from lemonstand.policy.families import families_of
 from lemonstand.policy.flows import ENDPOINTS
+from lemonstand.policy.names import load_names
 from lemonstand.policy.waivers import load_waivers
 from lemonstand.site.fields import place_of, suggest
 from lemonstand.site.model import (
@@ -28,6 +30,8 @@ from lemonstand.site.model import (
     Zone,
 )
 from lemonstand.site.raw import RawHost, RawSite
+from lemonstand.site.seeds import hash_fault, password_fault
+from lemonstand.site.shipped import filter_plugin
 
 INNER_ZONES = ("dmz", "auth", "store", "management")
 """The zones every site declares."""
@@ -90,6 +94,18 @@ def groups_are_filled(draft: Draft) -> Iterator[InputError]:
             )
 
 
+def one_directory(draft: Draft) -> Iterator[InputError]:
+    """There is one auth host: the directory has no replication, and two of them would not know each other's passwords and locks."""
+    auths = draft.members("auths")
+    if len(auths) > 1:
+        yield InputError(
+            f"there are {len(auths)} auth hosts ({', '.join(auths)}), each with a directory of its own: "
+            "a password set or a lock put on one would not count on the other",
+            f"{draft.raw.folder}/hosts.yml (group 'auths')",
+            f"leave the one with the accounts in 'auths' and remove {' and '.join(auths[1:])}, or whichever is new",
+        )
+
+
 def one_role_a_host(draft: Draft) -> Iterator[InputError]:
     """No host has two roles: mailboxes, credentials and the DMZ would share a machine."""
     for name, host in draft.raw.hosts.items():
@@ -102,6 +118,39 @@ def one_role_a_host(draft: Draft) -> Iterator[InputError]:
             known = ", ".join((*ROLE_GROUPS, *OUTER_GROUPS))
             remedy = suggest(host.groups[0] if host.groups else "", (*ROLE_GROUPS, *OUTER_GROUPS), f"put it into one of {known}")
             yield InputError(f"host {name} has no role", f"{draft.raw.folder}/hosts.yml (host {name})", remedy)
+
+
+def hosts_have_names(draft: Draft) -> Iterator[InputError]:
+    """Each host's name makes an inner name that stands in certificates, tickets and host files, and that nothing else has."""
+    internal = draft.settings.get("internal_domain")
+    names = load_names()
+    members = {name: f"{name}.{internal}" for group in ROLE_GROUPS for name in draft.members(group)}
+    public = {draft.settings.get(key): f"{PREFIX}{key}" for key in ("public_name", "mx_name")}
+    for name, inner in members.items():
+        where = f"{draft.raw.folder}/hosts.yml (host {name})"
+        fault = names.host_fault(name, internal or "")
+        if fault:
+            what, _, remedy = fault.partition("; ")
+            yield InputError(f"host {name}: {what}", where, remedy)
+            continue
+        taken = next((public[text] for text in (name, inner) if text in public), None)
+        taken = taken or next((f"the inner name of host {other}" for other, text in members.items() if text == name), None)
+        if taken is not None and internal is not None:
+            yield InputError(f"host {name}: its name or its inner name {inner} is {taken} too", where, "give the host a name of its own")
+
+
+def domains_are_sound(draft: Draft) -> Iterator[InputError]:
+    """Each mail domain is there once, and none is the relay's own name, whose mail the relay keeps for itself."""
+    domains = draft.settings.get("mail_domains") or ()
+    for number, domain in enumerate(domains):
+        if domain in domains[:number]:
+            yield InputError(f"the mail domain {domain} is there twice", draft.at("mail_domains", number), "keep one of the two")
+        if domain == draft.settings.get("mx_name"):
+            yield InputError(
+                f"the mail domain {domain} is {PREFIX}mx_name too, so the relay would take its users for unknown ones",
+                draft.at("mail_domains", number),
+                "give the relay another name",
+            )
 
 
 def zones_are_declared(draft: Draft) -> Iterator[InputError]:
@@ -261,6 +310,30 @@ def users_have_a_password(draft: Draft) -> Iterator[InputError]:
                 draft.at("user_passwords", host=host),
                 suggest(name, names, "remove it"),
             )
+
+
+def seeds_open_something(draft: Draft) -> Iterator[InputError]:
+    """What the directory is seeded with can be compared and typed: else everything looks right and nobody gets in."""
+    for number, user in enumerate(draft.settings.get("users") or ()):
+        fault = hash_fault(user.password_hash) if user.password_hash is not None else None
+        if fault:
+            yield InputError(
+                f"{PREFIX}users[{number}].password_hash of {user.name}: {fault}",
+                draft.at("users", number, "password_hash"),
+                f"make one with `lemonstand user hash`, or give a first password in {PREFIX}user_passwords, from a vault",
+            )
+    judged: set[tuple[str, str]] = set()  # every host has them all
+    for host, values in draft.hosts.items():
+        for name, secret in values.get("user_passwords", {}).items():
+            password = secret.get_secret_value()
+            fault = password_fault(password) if (name, password) not in judged else None
+            judged.add((name, password))
+            if fault:
+                yield InputError(
+                    f"{PREFIX}user_passwords of {name}: {fault}",
+                    draft.at("user_passwords", name, host=host),
+                    "give another first password",
+                )
 
 
 def probe_users_can_log_in(draft: Draft) -> Iterator[InputError]:
@@ -463,6 +536,129 @@ def controllers_get_in(draft: Draft) -> Iterator[InputError]:
         )
 
 
+def controllers_come_in_where_flows_let_them(draft: Draft) -> Iterator[InputError]:
+    """How Ansible gets to each host is a way some flow leaves open, as far as the inventory tells; the rest is seen on the hosts."""
+    ports = _management_ports(draft)
+    owners = {address: (host, zone) for host, zone, leg in draft.legs() for address in leg.addresses}
+    reached: dict[tuple[str, str, str], str] = {}
+    for name, host in draft.raw.hosts.items():
+        ways = host.connection
+        if not any(group in host.groups for group in ROLE_GROUPS) or ways.get("ansible_connection", "ssh") not in {
+            "ssh",
+            "smart",
+            "paramiko",
+        }:
+            continue
+        variable, port = _port_of(ways)
+        if ports is not None and port.isdigit() and int(port) not in ports:
+            yield InputError(
+                f"no flow lets the controllers in on {port}: nobody could reach {name} after an apply",
+                place_of(host, variable),
+                f"add a flow to {PREFIX}flows_extra: {{name: management-ssh-{port}, from: controllers, to: management, protocol: tcp, "
+                f"ports: [{port}], reason: …}}, or let sshd listen on {' or '.join(map(str, sorted(ports))) or 'a port of a flow'}",
+            )
+        elif not port.isdigit() or not 1 <= int(port) <= MAX_PORT:
+            yield InputError(f"'{port}' is no port", place_of(host, variable), f"give a number from 1 to {MAX_PORT}")
+        variable = "ansible_ssh_host" if "ansible_ssh_host" in ways else "ansible_host"
+        target = ways.get(variable, name)
+        yield from _wrong_address(draft, host, variable, target, owners)
+        jump = _jump_host(ways)
+        first = reached.setdefault((target, port, jump), name)
+        if first != name and variable in ways:
+            yield InputError(
+                f"{name} and {first} are reached by the same address {target}: both would be made of one machine",
+                place_of(host, variable),
+                "give each host its own address",
+            )
+        controllers = draft.settings.get("controllers")
+        through = _address(jump.rpartition("@")[2])
+        if controllers is not None and through is not None and through not in controllers:
+            yield InputError(
+                f"{name} is reached by way of {through}, which no flow lets in",
+                place_of(host, next(key for key in SSH_ARGUMENTS if jump in ways.get(key, ""))),
+                f"add the jump host's address on the management network to {PREFIX}controllers",
+            )
+
+
+MAX_PORT = 65535
+SSH_ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+
+
+def _management_ports(draft: Draft) -> set[int] | None:
+    """The TCP ports on which flows let controllers in; None where flows can't be judged."""
+    disabled, extra = draft.settings.get("flows_disabled"), draft.settings.get("flows_extra")
+    if disabled is None or extra is None:
+        return None
+    certificate = draft.settings.get("public_certificate")
+    conditions = {
+        "implicit_tls": draft.settings.get("tls_profile") != "seed-strict",
+        "managesieve": bool(draft.settings.get("managesieve")),
+        "acme": isinstance(certificate, AcmeCertificate),
+    }
+    active = [flow for flow in (*draft.flows.flows, *extra) if flow.name not in disabled and flow.holds(conditions)]
+    let_in = [flow for flow in active if flow.source == "controllers" and flow.destination == MANAGEMENT and flow.protocol == "tcp"]
+    return {port for flow in let_in for port in flow.ports} if let_in else None
+
+
+def _port_of(ways: Mapping[str, str]) -> tuple[str, str]:
+    """The port Ansible's ssh plug-in takes, and the variable it is from; the later name wins, then arguments for ssh, then 22."""
+    for variable in ("ansible_ssh_port", "ansible_port"):
+        if variable in ways:
+            return variable, ways[variable].strip()
+    for variable in SSH_ARGUMENTS:
+        found = re.search(r"(?:^|\s)-(?:p\s*|o\s*['\"]?Port\s*[= ]\s*)(\d+)", ways.get(variable, ""), re.IGNORECASE)
+        if found:
+            return variable, found.group(1)
+    return "ansible_port", "22"
+
+
+def _jump_host(ways: Mapping[str, str]) -> str:
+    """The last host SSH jumps over, as the arguments for ssh name it; empty if there is none."""
+    for variable in SSH_ARGUMENTS:
+        found = re.search(r"(?:^|\s)-(?:J\s*|o\s*['\"]?ProxyJump\s*[= ]\s*)([^\s'\"]+)", ways.get(variable, ""), re.IGNORECASE)
+        if found and found.group(1).lower() != "none":
+            last = found.group(1).rpartition(",")[2].removeprefix("ssh://")
+            return (
+                re.sub(r"\A(.*@)?\[([^\]]+)\](:\d+)?\Z", r"\2", last)
+                if "[" in last
+                else re.sub(r":\d+\Z", "", last)
+                if last.count(":") == 1
+                else last
+            )
+    return ""
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _wrong_address(
+    draft: Draft,
+    host: RawHost,
+    variable: str,
+    target: str,
+    owners: Mapping[IPv4Address | IPv6Address, tuple[str, str]],
+) -> Iterator[InputError]:
+    """An address that is another host's, or this host's in a zone controllers are not let in by."""
+    address = _address(target)
+    if address is None or MANAGEMENT not in (draft.settings.get("zones") or {}):
+        return
+    own = draft.hosts.get(host.name, {}).get("interfaces", {}).get(MANAGEMENT)
+    remedy = f"give its address in '{MANAGEMENT}'" + (f": {own.addresses[0]}" if own is not None else "")
+    owner, zone = owners.get(address, (host.name, MANAGEMENT))
+    if owner != host.name:
+        yield InputError(f"{variable} {target} of {host.name} is an address of {owner}", place_of(host, variable), remedy)
+    elif zone != MANAGEMENT:
+        yield InputError(
+            f"{variable} {target} is {host.name}'s address in '{zone}', and flows let controllers in by '{MANAGEMENT}' alone",
+            place_of(host, variable),
+            remedy,
+        )
+
+
 def families_match(draft: Draft) -> Iterator[InputError]:
     """A host has the IP versions its zone has, and clients reach the site by each of them."""
     zones: dict[str, Zone] | None = draft.settings.get("zones")
@@ -536,6 +732,16 @@ def files_exist(draft: Draft) -> Iterator[InputError]:
         yield InputError(f"{PREFIX}pki_dir '{pki}' is relative", draft.at("pki_dir"), "give an absolute directory on the controller")
 
 
+def authorities_are_whole(draft: Draft) -> Iterator[InputError]:
+    """The directory with the CAs can be used, and each CA in it: what hosts trust is not lost, ended, or in others' hands."""
+    pki = draft.settings.get("pki_dir")
+    if pki is None or not pki.is_absolute():
+        return
+    for fault in filter_plugin("authorities").authority_faults(pki):
+        what, _, remedy = fault.partition("; ")
+        yield InputError(what, draft.at("pki_dir"), remedy)
+
+
 def acme_can_work(draft: Draft) -> Iterator[InputError]:
     """One frontend, which can look up the ACME server's name; the files it needs are there."""
     certificate = draft.settings.get("public_certificate")
@@ -564,6 +770,8 @@ def acme_can_work(draft: Draft) -> Iterator[InputError]:
 RULES: tuple[Rule, ...] = (
     groups_are_filled,
     one_role_a_host,
+    hosts_have_names,
+    one_directory,
     zones_are_declared,
     hosts_stand_at_home,
     hosts_stay_in_one_zone,
@@ -571,17 +779,21 @@ RULES: tuple[Rule, ...] = (
     addresses_are_unique,
     public_address_is_on_the_edge,
     names_differ,
+    domains_are_sound,
     users_are_sound,
     users_have_a_password,
+    seeds_open_something,
     probe_users_can_log_in,
     flows_are_known,
     waivers_are_known,
     controllers_get_in,
+    controllers_come_in_where_flows_let_them,
     families_match,
     flows_have_a_family,
     timers_agree,
     middleboxes_keep_connections,
     files_exist,
+    authorities_are_whole,
     acme_can_work,
 )
 """All rules, in the order their faults are shown."""

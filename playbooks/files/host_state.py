@@ -1,0 +1,572 @@
+"""Says what on this host would make a deployment fail, or what would undo it later. Reads only; runs on Python's standard library.
+
+Argument: an order as JSON, in base64 (what the play wants of this host; see `judge`); the text itself comes over standard input.
+Prints what was found as JSON, `{"faults": [...]}`; with faults they also go to standard error, a line each, and the exit status is 1.
+`look` asks the host; `judge` is a pure function of the answer.
+"""
+# A text of a few hundred lines travels to each host; what is asked there is plain files.
+# ruff: noqa: PTH112, PTH118, PTH123, PTH208, UP031
+
+import base64
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+RELEASE = "13"
+"""The release of Debian the roles are written for."""
+CLOCK_SECONDS = 240
+"""A clock may be off by so much: certificates are good from five minutes before they are signed (role certificates)."""
+ROOM_MIB = 100
+INODES = 1000
+PLACES = ["/", "/etc", "/usr", "/var"]
+FIREWALLS = {
+    "ufw.service": "ufw", "firewalld.service": "firewalld", "netfilter-persistent.service": "iptables-persistent", "ferm.service": "ferm",
+    "shorewall.service": "Shorewall", "shorewall6.service": "Shorewall6", "arno-iptables-firewall.service": "arno-iptables-firewall",
+    "fwbuilder.service": "Firewall Builder",
+}  # fmt: skip
+DEBIANS = "nftables.service"
+OUR_TABLES = {"inet lemonstand", "inet lemonstand_closed"}
+# A process's name as the kernel has it: 15 letters at most.
+OURS = {
+    "dovecot", "imap-login", "submission-logi", "managesieve-log", "lmtp", "master", "gunicorn", "sshd", "sshd-session", "systemd", "slapd",
+    "smtpd", "certbot",
+}  # fmt: skip
+DROPS = {"drop": "drops", "reject": "rejects", "queue": "queues", "synproxy": "intercepts", "notrack": "takes out of conntrack"}
+TRANSLATES = {"dnat": "translates", "snat": "translates", "masquerade": "translates", "redirect": "redirects", "tproxy": "diverts"}
+VERDICTS = {**DROPS, **TRANSLATES, "fwd": "diverts"}
+# Targets of iptables, native or through nft's xt expression.
+TARGETS = {
+    "DROP": "drop", "REJECT": "reject", "NFQUEUE": "queue", "QUEUE": "queue", "SYNPROXY": "synproxy", "NOTRACK": "notrack", "DNAT": "dnat",
+    "SNAT": "snat", "MASQUERADE": "masquerade", "REDIRECT": "redirect", "TPROXY": "tproxy", "NETMAP": "dnat", "TARPIT": "drop",
+}  # fmt: skip
+MAKERS = {
+    r"^DOCKER": "Docker", r"^f2b-|f2b": "fail2ban", r"^ufw6?-": "ufw", r"firewalld": "firewalld", r"^LIBVIRT|libvirt": "libvirt",
+    r"^NETAVARK|netavark": "Podman", r"^KUBE-": "Kubernetes", r"crowdsec": "CrowdSec", r"io\.systemd\.nat": "systemd-networkd",
+}  # fmt: skip
+HOOKS = {"PREROUTING": "prerouting", "INPUT": "input", "FORWARD": "forward", "OUTPUT": "output", "POSTROUTING": "postrouting"}
+PLAIN_CONF = re.compile(
+    r"(flush ruleset|table \w+ \w+ \{|chain \w+ \{|type filter hook \w+ priority [\w -]+;?( *policy accept;?)?|policy accept;?|\}|\{)*"
+)
+"""What Debian's /etc/nftables.conf says when nobody changed it: tables and chains that let everything through."""
+
+
+def run(*words):
+    """What a command printed, or None if it isn't here, fails or takes too long."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=15, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def read(path):
+    """A file's text, empty if it can't be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+# --- asking the host ---
+
+
+def look(order):
+    """What the judge wants to know of this host."""
+    facts = {"filters": look_at_filters(), "units": look_at_units(), "nftables_conf": read("/etc/nftables.conf")}
+    if order.get("only") == "filters":
+        return facts
+    release = dict(line.split("=", 1) for line in read("/etc/os-release").splitlines() if "=" in line)
+    return {
+        **facts,
+        "release": {key: release.get(key, "").strip("\"'") for key in ("ID", "VERSION_ID", "PRETTY_NAME")},
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "connection": connection(),
+        "addresses": addresses(),
+        "ipv6": has_ipv6(),
+        "listeners": listeners(),
+        "places": places(),
+        "time": time.time(),
+        "authorities": authorities(),
+        "certificates": certificates(),
+    }
+
+
+def look_at_filters():
+    """All packet filters of this host as nft and iptables show them."""
+    listing = run("nft", "-j", "list", "ruleset")
+    found = {"nft": json.loads(listing)["nftables"] if listing else None, "texts": {}, "saved": {}, "unread": []}
+    if listing is None and shutil.which("nft"):
+        found["unread"].append("nft list ruleset fails")
+    tables = {table_of(entry["table"], "name") for entry in found["nft"] or [] if "table" in entry}
+    if tables - OUR_TABLES:
+        found["texts"] = rule_texts(run("nft", "-a", "list", "ruleset") or "")
+    for family, names in (("ip", "/proc/net/ip_tables_names"), ("ip6", "/proc/net/ip6_tables_names")):
+        tool = "iptables" if family == "ip" else "ip6tables"
+        if read(names).split():
+            saved = run(tool + "-legacy-save")
+            if saved is None:
+                found["unread"].append(f"there are legacy {tool} rules, and no {tool}-legacy-save to read them with")
+            else:
+                found["saved"]["legacy-" + family] = saved
+        # Before the first installation of nft: what iptables put into nftables.
+        if listing is None and not shutil.which("nft") and (saved := run(tool + "-save")):
+            found["saved"].setdefault(family, saved)
+    return found
+
+
+def table_of(entry, key="table"):
+    return "{} {}".format(entry["family"], entry[key])
+
+
+def rule_texts(listing):
+    """Each rule as nft writes it: {"family table handle": text}."""
+    texts, table = {}, ""
+    for line in listing.splitlines():
+        head = re.match(r"table (\S+) (\S+) \{", line)
+        if head:
+            table = " ".join(head.groups())
+        rule = re.match(r"\s+(.*) # handle (\d+)$", line)
+        if rule and not rule.group(1).endswith("{"):
+            texts[f"{table} {rule.group(2)}"] = rule.group(1)
+    return texts
+
+
+def look_at_units():
+    """States of units that load packet filters: {unit: {UnitFileState, ActiveState}}."""
+    text = run("systemctl", "show", DEBIANS, *FIREWALLS, "-p", "Id,UnitFileState,ActiveState") or ""
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n")]
+    return {block["Id"]: block for block in blocks if block.get("Id")}
+
+
+def connection():
+    """The connection this program came by, as this host sees it: [client, its port, own address, own port]; None if it is no SSH."""
+    process = os.getpid()
+    while process > 1:
+        try:
+            with open("/proc/%d/environ" % process, "rb") as stream:
+                found = [entry for entry in stream.read().split(b"\0") if entry.startswith(b"SSH_CONNECTION=")]
+        except OSError:
+            found = []
+        # sudo takes it out of the environment; the shell before it still has it.
+        if found:
+            return found[0].decode("ascii", "replace").partition("=")[2].split()
+        parent = re.search(r"^PPid:\s*(\d+)", read("/proc/%d/status" % process), re.MULTILINE)
+        process = int(parent.group(1)) if parent else 0
+    return None
+
+
+def addresses():
+    """Addresses by device, None if they can't be read."""
+    text = run("ip", "-j", "address")
+    if text is None:
+        return None
+    found = {}
+    for entry in json.loads(text):
+        if entry.get("ifname"):
+            found[entry["ifname"]] = [one["local"] for one in entry.get("addr_info", []) if "local" in one]
+    return found
+
+
+def has_ipv6():
+    """Whether the kernel can make IPv6 sockets; with ipv6.disable=1 it can't (EAFNOSUPPORT)."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
+
+
+def listeners():
+    """TCP sockets that listen and whose process is known: [address, port, process, number, unit]."""
+    found = []
+    for line in (run("ss", "-Hltnp") or "").splitlines():
+        address, _, port = line.split()[3].rpartition(":")
+        # Where ss names nobody (a process of another user, seen from a container), nothing can be said.
+        holder = re.search(r'users:\(\("([^"]+)",pid=(\d+)', line)
+        if holder and port.isdigit():
+            unit = re.search(r"/([^/]+\.(?:service|scope))\s*$", read(f"/proc/{holder.group(2)}/cgroup"), re.MULTILINE)
+            found.append([address, int(port), holder.group(1), int(holder.group(2)), unit.group(1) if unit else ""])
+    return found
+
+
+def places():
+    """Room where packages and configuration go: {place: {readonly, mib, inodes}}; inodes is None where a file system doesn't count them."""
+    found = {}
+    for place in PLACES:
+        try:
+            state = os.statvfs(place)
+        except OSError:
+            continue
+        found[place] = {
+            "readonly": bool(state.f_flag & os.ST_RDONLY),
+            "mib": state.f_bavail * state.f_frsize // 2**20,
+            "inodes": state.f_favail if state.f_files else None,
+        }
+    return found
+
+
+def authorities(folder="/etc/lemonstand/pki"):
+    """Fingerprints of the CAs this host trusts, by name: SHA-256 of the certificate, in hexadecimal digits."""
+    found = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        if name.startswith("ca-") and name.endswith(".crt"):
+            try:
+                der = ssl.PEM_cert_to_DER_cert(read(os.path.join(folder, name)).strip() + "\n")
+            except ValueError:
+                continue
+            found[name[3:-4]] = hashlib.sha256(der).hexdigest()
+    return found
+
+
+def certificates(folder="/etc/lemonstand/pki"):
+    """The key that signed each of this host's certificates, by name: the authority key identifier, in hexadecimal digits."""
+    found = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        if name.endswith(".crt") and not name.startswith("ca-"):
+            text = run("openssl", "x509", "-in", os.path.join(folder, name), "-noout", "-ext", "authorityKeyIdentifier") or ""
+            identifier = re.search(r"(?:[0-9A-F]{2}:){7,}[0-9A-F]{2}", text)
+            if identifier:
+                found[name[:-4]] = identifier.group(0).replace(":", "").lower()
+    return found
+
+
+# --- judging, without asking anybody ---
+
+
+def judge(facts, order):
+    """Sentences about what has to be mended, each with its remedy.
+
+    The order's keys: `ports` (TCP ports that are to be ours), `management` (rules that let controllers in: ports, ipv4, ipv6), `legs`
+    ({zone: {device, ipv4, ipv6}}), `routes` (whether this host forwards), `foreign_tables` (looked at by the operator), `authorities` (the
+    controller's CAs: {name: {fingerprint, key_id}}), `pki_dir`, `trusted` and `requests` (which CA should be trusted, which should have
+    signed what), `new_authorities`, `now` (seconds since 1970), `settled` (this host is configured: what a run would mend is a fault).
+    """
+    faults = []
+    if order.get("only") != "filters":
+        faults += judge_system(facts)
+        faults += judge_clock(facts, order)
+        faults += judge_connection(facts, order)
+        faults += judge_legs(facts, order)
+        faults += judge_listeners(facts, order)
+        faults += judge_authorities(facts, order)
+    faults += judge_units(facts, order)
+    faults += judge_filters(facts, order)
+    return list(dict.fromkeys(faults))
+
+
+def judge_system(facts):
+    release = facts["release"]
+    if release["ID"] != "debian" or release["VERSION_ID"].split(".")[0] not in {RELEASE, ""}:
+        name = release["PRETTY_NAME"] or "something without /etc/os-release"
+        yield f"this host runs {name}: the roles are written for Debian {RELEASE}; install or upgrade to that"
+    if not facts["systemd"]:
+        yield "systemd is not running here: services could not be started; boot this host with systemd (package systemd-sysv)"
+    for place, state in facts["places"].items():
+        if state["readonly"]:
+            yield f"{place} is read-only: nothing could be written; see `dmesg` for why, then `mount -o remount,rw {place}`"
+        elif state["mib"] < ROOM_MIB:
+            yield "%s has %d MiB left: an installation could stop half way; make room for %d" % (place, state["mib"], ROOM_MIB)
+        elif state["inodes"] is not None and state["inodes"] < INODES:
+            yield "%s has room for %d more files only: remove what isn't needed (`df -i %s`)" % (place, state["inodes"], place)
+
+
+def judge_clock(facts, order):
+    off = facts["time"] - order.get("now", facts["time"])
+    if abs(off) > CLOCK_SECONDS:
+        yield (
+            "the clock is %d s %s the controller's: certificates and tickets would not be good here; set it "
+            "(`timedatectl set-time`), or the controller's" % (abs(off), "ahead of" if off > 0 else "behind")
+        )
+
+
+def within(address, networks):
+    """Whether an address is in a list of addresses and networks; None is any."""
+    if networks is None:
+        return True
+    return any(
+        address.version == net.version and address in net for net in (ipaddress.ip_network(str(each), strict=False) for each in networks)
+    )
+
+
+def plain(text):
+    """An address without what names a device; an IPv4 address in IPv6's clothes as itself."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def judge_connection(facts, order):
+    """The connection of now must be one that the rules to come let in, or this run is the last."""
+    rules = order.get("management")
+    if not facts["connection"] or len(facts["connection"]) != 4 or rules is None:
+        return
+    client, own, port = plain(facts["connection"][0]), plain(facts["connection"][2]), int(facts["connection"][3])
+    fitting = [rule for rule in rules if within(client, rule["ipv%d" % client.version])]
+    if not fitting:
+        known = sorted({str(each) for rule in rules for key in ("ipv4", "ipv6") for each in rule[key] or ()})
+        yield (
+            "the controller comes from {}, and no flow lets that address in (those in: {}): nobody could come in after this run; "
+            "add it to lemonstand_controllers".format(client, ", ".join(known) or "none")
+        )
+    elif not any(port in rule["ports"] for rule in fitting):
+        ports = sorted({each for rule in fitting for each in rule["ports"]})
+        yield (
+            "no flow lets the controllers in on %d (only on %s): nobody could come in after this run; add a flow to "
+            "lemonstand_flows_extra: {name: management-ssh-%d, from: controllers, to: management, protocol: tcp, "
+            "ports: [%d], reason: …}, or come "
+            "in by another port" % (port, ", ".join(map(str, ports)), port, port)
+        )
+    leg = (order.get("legs") or {}).get("management")
+    if leg and facts["addresses"] is not None and facts["addresses"].get(leg["device"]):
+        there = [plain(each) for each in facts["addresses"][leg["device"]]]
+        if own not in there:
+            yield (
+                "the controller comes in at {}, and flows let it in by {} alone ({}): set ansible_host to an address there".format(
+                    own, leg["device"], ", ".join(map(str, there))
+                )
+            )
+
+
+def judge_legs(facts, order):
+    legs = order.get("legs") or {}
+    if not facts["ipv6"]:
+        wanted = sorted(str(leg["ipv6"]) for leg in legs.values() if leg.get("ipv6"))
+        if wanted:
+            yield (
+                "the kernel has no IPv6, and the site gives this host {}: take ipv6.disable=1 from the kernel's command line "
+                "(/etc/default/grub, then update-grub and a boot), or take ipv6 from lemonstand_zones and lemonstand_interfaces".format(
+                    ", ".join(wanted)
+                )
+            )
+    if facts["addresses"] is None:
+        return
+    for zone, leg in sorted(legs.items()):
+        if leg["device"] not in facts["addresses"]:
+            others = ", ".join(sorted(set(facts["addresses"]) - {"lo"})) or "none"
+            yield "there is no device {} for the zone '{}' (there are: {}): correct lemonstand_interfaces".format(
+                leg["device"], zone, others
+            )
+            continue
+        there = [plain(each) for each in facts["addresses"][leg["device"]]]
+        for family in ("ipv4", "ipv6") if facts["ipv6"] else ("ipv4",):
+            if leg.get(family) and plain(str(leg[family])) not in there:
+                yield "{} is not on {} ({} is): give it to the device, or correct lemonstand_interfaces".format(
+                    leg[family], leg["device"], ", ".join(map(str, there)) or "nothing",
+                )  # fmt: skip
+
+
+def judge_listeners(facts, order):
+    ports = set(order.get("ports") or ())
+    for _, port, name, process, unit in facts["listeners"]:
+        if port in ports and name not in OURS:
+            how = f"`systemctl disable --now {unit}`" if unit.endswith(".service") else "stop that"
+            yield "port %d is taken by %s (process %d): %s, or give it another port" % (port, name, process, how)
+
+
+def judge_authorities(facts, order):
+    """The CAs this host knows are those of the controller, unless new ones are wanted."""
+    if order.get("new_authorities") or "authorities" not in order:
+        return
+    known, folder = order["authorities"], order.get("pki_dir", "")
+    wanted = "restore it from its backup; if new CAs are wanted for all hosts: `lemonstand certificates renew --new-authorities`"
+    told = set()
+    for name in order.get("trusted") or ():
+        held = facts["authorities"].get(name)
+        if held is None:
+            continue
+        if name not in known:
+            yield f"this host trusts the CA '{name}' (SHA-256 {held[:16]}…), and there is none in {folder}: {wanted}"
+            told.add(name)
+        elif known[name]["fingerprint"] != held:
+            yield "this host trusts another CA '{}' (SHA-256 {}…) than the one in {} ({}…): is that another site's directory? {}".format(
+                name, held[:16], folder, known[name]["fingerprint"][:16], wanted,
+            )  # fmt: skip
+            told.add(name)
+    for certificate, name in sorted((order.get("requests") or {}).items()):
+        signer = facts["certificates"].get(certificate)
+        if signer is None or name in told:
+            continue
+        if name not in known:
+            yield f"this host's certificate '{certificate}' was signed by the CA '{name}', and there is none in {folder}: {wanted}"
+            told.add(name)
+        elif known[name]["key_id"] != signer:
+            yield (
+                f"this host's certificate '{certificate}' was signed by another CA '{name}' than the one in {folder}: "
+                f"is that another site's directory? {wanted}"
+            )
+            told.add(name)
+
+
+def judge_units(facts, order):
+    for unit, name in FIREWALLS.items():
+        state = facts["units"].get(unit, {})
+        if state.get("UnitFileState") == "enabled" or state.get("ActiveState") == "active":
+            yield "{} is {}, and loads rules of its own beside ours or in their place: `systemctl disable --now {}`".format(
+                name, "on" if state.get("ActiveState") == "active" else "enabled", unit,
+            )  # fmt: skip
+    state = facts["units"].get(DEBIANS, {}).get("UnitFileState", "")
+    # Escaped line ends and comments aside, statement by statement.
+    statements = [line.partition("#")[0].strip() for line in facts["nftables_conf"].replace("\\\n", " ").splitlines()]
+    if state == "enabled" and not all(PLAIN_CONF.fullmatch(" ".join(line.split())) for line in statements):
+        yield (
+            f"{DEBIANS} is enabled and loads rules of your own from /etc/nftables.conf, after it has flushed all others: move them to a "
+            "unit of yours "
+            f"that does not flush, then `systemctl disable {DEBIANS}`"
+        )
+    if order.get("settled") and state != "masked":
+        yield (
+            "{} is not masked ({}): its start, stop and restart flush all rules, ours too; `lemonstand apply` masks it".format(
+                DEBIANS, state or "not there"
+            )
+        )
+
+
+def judge_filters(facts, order):
+    """Chains of others that stop or translate packets our rules let through."""
+    accepted = {str(each) for each in order.get("foreign_tables") or ()} | OUR_TABLES
+    filters = facts["filters"]
+    for text in filters["unread"]:
+        yield f"the packet filters can't be read ({text}): mend that, so that chains of others are found before they stop mail"
+    chains = nft_chains(filters["nft"] or [], filters["texts"])
+    for family, text in filters["saved"].items():
+        chains.update(saved_chains(text, family))
+    for (table, name), chain in sorted(chains.items()):
+        if table in accepted or not chain["hook"] or (chain["hook"] == "forward" and not order.get("routes")):
+            continue
+        worst = [(chain["policy"], "", name)] if chain["policy"] in {"drop", "reject"} else []
+        worst += reached(chains, table, name)
+        if not worst:
+            continue
+        where = "chain {} (hook {}{})".format(
+            name, chain["hook"], ", priority {}".format(chain["prio"]) if chain["prio"] is not None else ""
+        )
+        verdict, rule, at = worst[0]
+        deed = (
+            f"{VERDICTS[verdict]} what it does not accept"
+            if not rule
+            else "{}: {}{}".format(VERDICTS[verdict], rule, "" if at == name else f" (in chain {at})")
+        )
+        more = " and %d more" % (len(worst) - 1) if len(worst) > 1 else ""
+        maker = next((who for form, who in MAKERS.items() if any(re.search(form, each) for each in (table, name, at, *chain["jumps"]))), "")
+        yield (
+            "the packet filter has a table '{}' of {}: {} {}{}; take it away ({}), or list '{}' in lemonstand_foreign_tables if all flows "
+            "pass it"
+        ).format(
+            table, maker or "somebody else", where, deed, more, removal(table, maker), table,
+        )  # fmt: skip
+
+
+def removal(table, maker):
+    first = f"stop {maker}, then " if maker else ""
+    if table.startswith("legacy-"):
+        family, name = table[7:].split()
+        return "{}`{}-legacy -t {} -F` and `-P CHAIN ACCEPT`".format(first, "iptables" if family == "ip" else "ip6tables", name)
+    return f"{first}`nft delete table {table}`"
+
+
+def reached(chains, table, start):
+    """What rules do that a packet can meet from a chain on: [(verdict, rule's text, chain)]."""
+    found, seen, waiting = [], {start}, [start]
+    while waiting:
+        name = waiting.pop(0)
+        chain = chains.get((table, name))
+        if chain is None:
+            continue
+        found += [(verdict, text, name) for verdict, text in chain["rules"]]
+        waiting += [each for each in chain["jumps"] if each not in seen]
+        seen.update(chain["jumps"])
+    return found
+
+
+def nft_chains(entries, texts):
+    """Chains as nft's JSON has them: {(table, chain): {hook, prio, policy, rules: [(verdict, text)], jumps}}."""
+    dormant = {table_of(entry["table"], "name") for entry in entries if "dormant" in (entry.get("table") or {}).get("flags", ())}
+    maps = {(table_of(entry["map"]), entry["map"]["name"]): entry["map"].get("elem") or [] for entry in entries if "map" in entry}
+    chains = {}
+    for entry in entries:
+        if "chain" in entry:
+            chain = entry["chain"]
+            table = table_of(chain)
+            if chain["family"] != "bridge" and table not in dormant:
+                chains[table, chain["name"]] = {
+                    "hook": chain.get("hook"), "prio": chain.get("prio"), "policy": chain.get("policy"), "rules": [], "jumps": [],
+                }  # fmt: skip
+    for entry in entries:
+        rule = entry.get("rule")
+        chain = chains.get((table_of(rule), rule["chain"])) if rule else None
+        if chain is None:
+            continue
+        table = table_of(rule)
+        text = texts.get("{} {}".format(table, rule.get("handle")), "rule {}".format(rule.get("handle")))
+        for verdict, target in verdicts(rule.get("expr") or [], table, maps):
+            if verdict in {"jump", "goto"}:
+                chain["jumps"].append(target)
+            else:
+                chain["rules"].append((verdict, text))
+    return chains
+
+
+def verdicts(expressions, table, maps):
+    """What a rule may do with a packet: pairs of a verdict and, for jumps, the chain."""
+    for expression in expressions:
+        if not isinstance(expression, dict):
+            continue
+        for key, value in expression.items():
+            if key in {"jump", "goto"}:
+                yield key, value["target"]
+            elif key in VERDICTS:
+                yield key, ""
+            elif key == "xt" and isinstance(value, dict) and value.get("type") == "target" and value.get("name") in TARGETS:
+                yield TARGETS[value["name"]], ""
+            elif key == "vmap":
+                data = value.get("data")
+                pairs = maps.get((table, data[1:]), []) if isinstance(data, str) else data.get("set", []) if isinstance(data, dict) else []
+                for pair in pairs:
+                    yield from verdicts([pair[1]] if isinstance(pair, list) else [], table, maps)
+
+
+def saved_chains(text, family):
+    """Chains as iptables-save prints them, in the form of `nft_chains`."""
+    chains, table = {}, ""
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = f"{family} {line[1:].strip()}"
+        elif line.startswith(":"):
+            name, policy = line[1:].split()[:2]
+            hook = HOOKS.get(name) if policy != "-" else None
+            chains[table, name] = {"hook": hook, "prio": None, "policy": policy.lower(), "rules": [], "jumps": []}
+        elif line.startswith("-A "):
+            name = line.split()[1]
+            target = re.search(r"\s(?:-j|--jump|-g|--goto)\s+(\S+)", line)
+            chain = chains.get((table, name))
+            if chain is None or not target:
+                continue
+            if target.group(1) in TARGETS:
+                chain["rules"].append((TARGETS[target.group(1)], line))
+            elif target.group(1) == "CT" and "--notrack" in line:
+                chain["rules"].append(("notrack", line))
+            else:
+                chain["jumps"].append(target.group(1))
+    return chains
+
+
+def main(text):
+    """Answers an order; returns the exit status."""
+    order = json.loads(text)
+    faults = judge(look(order), order)
+    print(json.dumps({"faults": faults}))
+    if faults:
+        print("\n".join(faults), file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(base64.b64decode(sys.argv[1]).decode()))

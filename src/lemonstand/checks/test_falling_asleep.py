@@ -1,0 +1,83 @@
+"""No push is lost: changes that come while sessions are put to sleep, are woken, or are told that the connection lives (RFC 2177)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lemonstand.checks import expect, invalid
+from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.phone import Finding, Look, questions
+from lemonstand.site import Site
+
+TOLD_SECONDS = 2.0
+CROSSED = 2
+"""Sessions of a kind that have to be in the moment of falling asleep when the change comes: fewer, and nothing was looked at."""
+KINDS = ("delivery", "append", "flag", "expunge")
+EVERY_KIND = (*KINDS, "twice")
+AWAKE_KINDS = ("notify", "compress")
+"""Sessions that can't be put to sleep: they are looked at at the same age."""
+
+
+def _sweep(look: Look) -> Finding:
+    return questions.falling_asleep(look, kinds=KINDS)
+
+
+@pytest.mark.answer("live")
+@pytest.mark.control("LEM-5-05", "PRO-IMAP-09")
+@pytest.mark.supports("LEM-5-01")
+@pytest.mark.ahead.with_args(_sweep)
+def test_nothing_is_missed_in_falling_asleep(ahead: Finding, measure: Measure) -> None:
+    """New mail, an addition, a flag and an expunge, each while sessions hibernate one after the other: all are told."""
+    _judge(ahead.data, measure)
+
+
+@pytest.mark.answer("live")
+@pytest.mark.disruptive
+@pytest.mark.control("LEM-5-05", "PRO-IMAP-09")
+@pytest.mark.supports("LEM-5-01")
+@pytest.mark.parametrize("kinds", [EVERY_KIND, AWAKE_KINDS], ids=["asleep", "awake"])
+def test_five_hundred_are_told_in_time(look: Look, beside: None, kinds: tuple[str, ...], measure: Measure) -> None:
+    """The same 500 times and with a second change while the first one wakes them; with sessions that compress or asked for NOTIFY too."""
+    found = questions.falling_asleep(look, kinds=kinds, sessions=500 if kinds == EVERY_KIND else 40)
+    _judge(found.data, measure, asleep=kinds == EVERY_KIND, told_within=TOLD_SECONDS)
+
+
+def _judge(kinds: dict[str, dict[str, Any]], measure: Measure, *, asleep: bool = True, told_within: float | None = None) -> None:
+    missed, late = [], []
+    for kind, seen in kinds.items():
+        told = sorted(seconds for _, seconds in seen["sessions"] if seconds is not None)
+        measure(f"{kind}: told", f"{len(told)} of {len(seen['sessions'])}")
+        measure(f"{kind}: of these falling asleep", seen["crossed"])
+        if told:
+            measure(f"{kind}: told after, median and slowest", f"{told[len(told) // 2]:.2f} and {told[-1]:.2f}", "s")
+        missed += [f"{kind}, after {age:.2f} s in IDLE" for age, seconds in seen["sessions"] if seconds is None]
+        late += [f"{kind}, after {age:.2f} s in IDLE: {seconds:.2f} s" for age, seconds in seen["sessions"] if seconds is not None
+                 and told_within is not None and seconds > told_within]  # fmt: skip
+        expect(not seen["ended"], f"{kind}: sessions ended", seen=seen["ended"][:5], expected="none")
+    expect(not missed, "sessions were not told of a change", seen=missed[:20], expected="each is told")
+    for kind, seen in kinds.items():
+        if asleep and seen["crossed"] < CROSSED:
+            invalid(f"{kind}: {seen['crossed']} sessions were falling asleep when it came, {seen['early']} had heard of another change")
+    expect(not late, "sessions were told late", seen=late[:20], expected=f"within {told_within} s")
+
+
+@pytest.mark.answer("configuration")
+@pytest.mark.supports("LEM-5-05", "PRO-IMAP-09")
+def test_who_wakes_sleepers_is_at_work(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+    """Dovecot tells of each hibernation, somebody hears it, and is started again whatever ends it."""
+    facts = snapshots(store)
+    if not site.timers_in_force["hibernate"]:
+        return
+    exporter, metric = facts.dovecot.section("event_exporter nudge"), facts.dovecot.section("metric hibernated")
+    unit = facts.unit("mailbox-nudge")
+    measure("state", f"{unit['ActiveState']}, restarts {unit['Restart']}")
+    expect(
+        metric.get("filter") == "event=imap_client_hibernated" and metric.get("exporter") == "nudge" and exporter.get("driver") == "unix",
+        "Dovecot tells nobody of sessions that fall asleep",
+        seen=[metric, exporter],
+        expected="the event imap_client_hibernated over a local socket",
+    )
+    expect(unit["ActiveState"] == "active", "nobody wakes them", seen=unit["ActiveState"], expected="active")
+    expect(unit["Restart"] == "always", "nobody starts it again", seen=unit["Restart"], expected="always")
