@@ -151,7 +151,7 @@ def _restart(topology: Topology, host: str, log: Path, again: str) -> None:
         raise InputError(
             f"{host} does not start again: {fault.what}",
             f"podman start {container}",
-            f"mend that; or, without the mail of before: {again} --fresh",
+            f"{again} tries again, once that is mended; without the mail of before: {again} --fresh",
         ) from None
 
 
