@@ -21,7 +21,7 @@ AWAKE_KINDS = ("notify", "compress")
 
 
 def _sweep(look: Look) -> Finding:
-    return questions.falling_asleep(look, KINDS)
+    return questions.falling_asleep(look, kinds=KINDS)
 
 
 @pytest.mark.answer("live")
@@ -40,7 +40,7 @@ def test_nothing_is_missed_in_falling_asleep(ahead: Finding, measure: Measure) -
 @pytest.mark.parametrize("kinds", [EVERY_KIND, AWAKE_KINDS], ids=["asleep", "awake"])
 def test_five_hundred_are_told_in_time(look: Look, beside: None, kinds: tuple[str, ...], measure: Measure) -> None:
     """The same 500 times and with a second change while the first one wakes them; with sessions that compress or asked for NOTIFY too."""
-    found = questions.falling_asleep(look, kinds, sessions=500 if kinds == EVERY_KIND else 40)
+    found = questions.falling_asleep(look, kinds=kinds, sessions=500 if kinds == EVERY_KIND else 40)
     _judge(found.data, measure, asleep=kinds == EVERY_KIND, told_within=TOLD_SECONDS)
 
 
