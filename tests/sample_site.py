@@ -213,6 +213,13 @@ BAD_SITES: tuple[Bad, ...] = (
         "ansible_port 2222",
     ),
     Bad(
+        "a table of others without its family",
+        _set("lemonstand_foreign_tables", ["f2b-table"]),
+        "lemonstand_foreign_tables[0]",
+        SITE_YML,
+        "[inet f2b-table]",
+    ),
+    Bad(
         "a password Jinja would eat",
         lambda tree: tree["all"]["lemonstand_user_passwords"].update({"bob@lemon.example": "50%{% off} 2026 ok"}),
         "lemonstand_user_passwords.bob@lemon.example is a secret with braces",

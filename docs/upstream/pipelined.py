@@ -1,6 +1,7 @@
 """Reproduces pipelined-past-the-end (docs/upstream.md) in a lab: `.venv/bin/python docs/upstream/pipelined.py LAB`.
 
-A fixed Dovecot answers 250 in every line. 0 means that the server closed the connection in place of the answer; the message is delivered all the same.
+A fixed Dovecot answers 250 in every line. 0 means that the server closed the connection in place of the answer; the message is delivered
+all the same.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Says what on this host would make a deployment fail, or what would undo it later. Reads only; runs on Python's standard library.
 
-Standard input: an order as JSON (what the play wants of this host; see `judge`). Prints what was found as JSON, `{"faults": [...]}`; with
-faults they also go to standard error, a line each, and the exit status is 1. `look` asks the host; `judge` is a pure function of
-the answer.
+Argument: an order as JSON, in base64 (what the play wants of this host; see `judge`); the text itself comes over standard input.
+Prints what was found as JSON, `{"faults": [...]}`; with faults they also go to standard error, a line each, and the exit status is 1.
+`look` asks the host; `judge` is a pure function of the answer.
 """
 # A text of a few hundred lines travels to each host; what is asked there is plain files.
 # ruff: noqa: PTH112, PTH118, PTH123, PTH208, UP031
 
+import base64
 import hashlib
 import ipaddress
 import json
@@ -568,4 +569,4 @@ def main(text):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.stdin.read()))
+    sys.exit(main(base64.b64decode(sys.argv[1]).decode()))

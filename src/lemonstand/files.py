@@ -23,7 +23,7 @@ def read_json(path: Path, what: str, remedy: str) -> dict[str, Any]:
     Raises:
         InputError: it can't be read, is cut off, or is something else.
     """
-    from lemonstand.site.survey import read_text  # noqa: PLC0415 - it loads YAML
+    from lemonstand.survey import read_text  # noqa: PLC0415 - it loads YAML
 
     try:
         found = json.loads(read_text(path))

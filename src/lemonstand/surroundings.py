@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lemonstand.errors import InputError
 from lemonstand.paths import state_dir
+from lemonstand.survey import files, read_text
 
 KEPT = frozenset(
     {
@@ -45,7 +50,6 @@ LOOKUP = re.compile(r"""env['"]?\s*,\s*['"]([A-Za-z_][A-Za-z0-9_]*)['"]""")
 """How an inventory asks for a variable: `lookup('ansible.builtin.env', 'NAME')`."""
 NEVER = re.compile(r"(ANSIBLE_|PYTHON|LD_|LC_|LANG\Z|LANGUAGE\Z|PYTEST|BASH_ENV\Z|ENV\Z)")
 """What not even an inventory can have handed on: it changes what programs mean."""
-MOST_OCTETS = 8 * 2**20
 
 
 def environment(extra: Mapping[str, str] | None = None, inventory: Path | None = None) -> dict[str, str]:
@@ -74,6 +78,11 @@ def environment(extra: Mapping[str, str] | None = None, inventory: Path | None =
     return {**found, **(extra or {})}
 
 
+def end_with_parent() -> None:
+    """For a child, before it becomes a program: it is interrupted when whoever started it is gone, however that ended (`prctl(2)`)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGINT)
+
+
 def ignored() -> list[str]:
     """Variables of the caller that say how hosts are reached, and that runs don't take from there."""
     return sorted(name for name in os.environ if REACH.match(name))
@@ -91,14 +100,7 @@ def _absolute(value: str) -> str:
 
 def _asked_for(inventory: Path) -> Iterator[str]:
     """The names of variables that an inventory's files look up."""
-    folder = inventory if inventory.is_dir() else inventory.parent
-    for place, _, files in os.walk(folder):
-        for name in files:
-            path = Path(place, name)
-            if path.suffix not in {"", ".yml", ".yaml", ".json", ".ini"} or not path.is_file() or path.stat().st_size > MOST_OCTETS:
-                continue
-            try:
-                text = path.read_text(encoding="utf-8", errors="replace")
-            except OSError:
-                continue
-            yield from LOOKUP.findall(text)
+    for path in files(inventory):
+        if path.suffix in {"", ".yml", ".yaml", ".json", ".ini"} and path.is_file():
+            with contextlib.suppress(InputError):
+                yield from LOOKUP.findall(read_text(path))

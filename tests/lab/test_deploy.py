@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from lemonstand import lab as labs
-from lemonstand.lab.topology import MACHINES
+from lemonstand.lab.shell import run
+from lemonstand.lab.topology import MACHINES, Topology
 
 from .conftest import PREFIX, Command
 
@@ -68,6 +69,29 @@ def test_a_service_somebody_stopped_is_started(deployed: str, lemonstand: Comman
     on("auth", "systemctl", "stop", "slapd")
     lemonstand("apply", "--lab", deployed, "--limit", "auth", "--stage", "activate")
     assert on("auth", "systemctl", "is-active", "slapd").strip() == "active"
+
+
+def test_a_lost_auth_host_stops_itself_alone_and_comes_back_with_all_it_held(
+    deployed: str, lemonstand: Command, on: Callable[..., str], last_run: Callable[[], dict[str, Any]]
+) -> None:
+    """One host down: the others are brought to the inventory, stores keep their ticket keys; `lab up` starts it again, empty of nothing."""
+    keys = on("store", "ls", "/etc/lemonstand/ticket-keys/default/RS256")
+    users = on("auth", "slapcat")
+    run(["podman", "stop", "--time", "0", Topology(deployed, PREFIX).container("auth")])
+    try:
+        done = lemonstand("apply", "--lab", deployed, code=1)
+        record = last_run()
+    finally:
+        lemonstand("lab", "up", "--name", deployed)
+    assert "could not be reached: auth" in done.stdout
+    assert {failure["host"] for failure in record["failures"]} == {"auth"}
+    assert record["changes"] == []
+    assert {"Activate"} <= {task["stage"] for task in record["tasks"]}
+    assert on("store", "ls", "/etc/lemonstand/ticket-keys/default/RS256") == keys
+    assert on("auth", "slapcat") == users
+    assert on("auth", "systemctl", "is-active", *UNITS["auth"]).split() == ["active"] * len(UNITS["auth"])
+    lemonstand("apply", "--lab", deployed)
+    assert last_run()["changes"] == []
 
 
 def test_a_second_lab_may_not_take_the_same_network(new_lab: str, lemonstand: Command) -> None:

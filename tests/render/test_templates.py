@@ -42,6 +42,7 @@ def _several(tree: Tree) -> None:
     children["frontends"]["hosts"]["frontend2"] = host(20, dmz=leg("dmz0", "192.0.2.11", "2001:db8:2::11"))
     for number, user in enumerate(tree["all"]["lemonstand_users"]):
         user["store"] = "store" if number % 2 else "store2"
+        user["aliases"] = ["all@lemon.example", f"own-{number}@lemon.example"]
 
 
 def _no_edge(tree: Tree) -> None:
@@ -224,6 +225,90 @@ def test_a_user_is_sent_to_his_store(rendered: dict[str, dict[str, dict[str, str
     assert "bob@lemon.example lmtp:[192.0.2.139]:24" in transport
 
 
+def test_one_users_alias_reaches_his_store_and_a_shared_one_is_resolved(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    hosts = rendered["several"]
+    transport, aliases = hosts["relay"]["/etc/postfix/transport"], hosts["relay"]["/etc/postfix/aliases"]
+    for alias, address, store, user in (
+        ("own-0@lemon.example", "192.0.2.140", "store2", "alice@lemon.example"),
+        ("own-1@lemon.example", "192.0.2.139", "store", "bob@lemon.example"),
+    ):
+        assert f"{alias} lmtp:[{address}]:24" in transport
+        assert f"{alias} OK" in hosts["relay"]["/etc/postfix/recipients"]
+        assert alias not in aliases
+        line = re.search(rf"^{alias}:.*$", hosts[store]["/etc/dovecot/users"], re.MULTILINE)
+        assert line is not None and line[0].endswith(f":userdb_user={user} userdb_sieve_user_email={user}")
+    assert "all@lemon.example alice@lemon.example, bob@lemon.example" in aliases
+    assert "all@lemon.example" not in transport + hosts["store"]["/etc/dovecot/users"] + hosts["store2"]["/etc/dovecot/users"]
+
+
+def test_what_users_and_sieve_send_is_let_through(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+    """Read receipts, missing fields, blanks in MAIL and Sieve's mail; and one address of the relay at stores, whatever the shape."""
+    for shape, hosts in rendered.items():
+        for files in hosts.values():
+            if "/etc/postfix/stores_headers" in files:
+                master = files["/etc/postfix/master.cf"]
+                assert "<>=REJECT" not in master and "reject_multi_recipient_bounce" in master, shape
+                assert "always_add_missing_headers=yes" in master and "nested_header_checks=\n" in master, shape
+            if "/etc/dovecot/users" not in files:
+                continue
+            conf, names = files["/etc/dovecot/dovecot.conf"], files["/etc/hosts"]
+            for line in (
+                "submission_client_workarounds = whitespace-before-path mailbox-for-path",
+                "sieve_redirect_envelope_from = recipient",
+                "lmtp_user_concurrency_limit = unlimited",
+                "submission_backend_capabilities = 8BITMIME CHUNKING DSN ENHANCEDSTATUSCODES PIPELINING SIZE",
+            ):
+                assert f"\n{line}\n" in conf, shape
+            relay = re.search(r"^submission_relay_host = (\S+)$", conf, re.MULTILINE)
+            assert relay is not None
+            assert len(re.findall(rf"^\S+ {re.escape(relay[1])}( |$)", names, re.MULTILINE)) == 1, f"{shape}: {names}"
+
+
+def _trace(rules: str, header: str) -> str | None:
+    """What Postfix makes of a header: a new one, None where it drops it, the same where no rule fits."""
+    for line in rules.splitlines():
+        found = re.fullmatch(r"/(.*)/ (REPLACE|IGNORE) ?(.*)", line)
+        if found is None:
+            continue
+        pattern = found[1].replace("[:space:]", r"\s").replace("[:alnum:]", "A-Za-z0-9")
+        if match := re.search(pattern, header, re.DOTALL | re.IGNORECASE):
+            return None if found[2] == "IGNORE" else re.sub(r"\$(\d)", lambda number: match[int(number[1])] or "", found[3])
+    return header
+
+
+@pytest.mark.parametrize("client", ["198.51.100.7", "IPv6:2001:db8:ffff::7", "IPv6:2001:db8::1"])
+@pytest.mark.parametrize("recipient", ["\n\tfor <bob@lemon.example>", ""])
+@pytest.mark.parametrize("how", ["ESMTPS", "ESMTPSA", "UTF8SMTPS"])
+def test_a_users_trace_pairs_no_name_with_his_address(
+    rendered: dict[str, dict[str, dict[str, str]]], client: str, recipient: str, how: str
+) -> None:
+    rules = rendered["lab"]["relay"]["/etc/postfix/stores_headers"]
+    secured = '\n\t(using TLSv1.3 with cipher X (256/256 bits))\n\t(Client CN "store.site.lemon.test", Issuer "clients" (verified OK))'
+    by = f"by mx.lemon.test (Postfix) with {how} id 4Abc{recipient}; Sun, 29 Nov 2026 10:00:00 +0000 (UTC)"
+    given = f"Received: from mail.lemon.test (unknown [{client}]){secured}\n\t{by}"
+    assert _trace(rules, given) == f"Received: from [{client}] ([{client}]) {by}"
+    for store in ("10.83.4.10", "IPv6:fd6c:656d:83:4::10"):
+        assert _trace(rules, given.replace(client, store)) == f"Received: {by}"
+
+
+@pytest.mark.parametrize(
+    ("given", "dropped"),
+    [
+        ("Received: from mx.lemon.test ([10.83.2.20])\n\tby mail.lemon.test with LMTP\n\tid x; now", True),
+        ("Received: from mx.lemon.test ([fd6c:656d:83:2::20])\n\tby mail.lemon.test with LMTP; now", True),
+        ("Received: from a (b [IPv6:fd6c:656d:83:4::10]) by c with ESMTP; now", True),
+        ("Received: from a (b [1.2.3.4]) by store.site.lemon.test with ESMTP; now", True),
+        ("Received: from a (b [110.83.2.20]) by c with ESMTP; now", False),
+        ("Received: from a (b [10.83.2.201]) by c with ESMTP; now", False),
+        ("Received: from site.lemon.test.example (b [1.2.3.4]) by c with ESMTP; now", False),
+        ("Received: from peer (peer [1.2.3.4])\n\t(using TLSv1.3)\n\tby mx.lemon.test (Postfix) with ESMTPS id 4; now", False),
+        ("X-Note: from store.site.lemon.test 10.83.2.20 ", False),
+    ],
+)
+def test_only_what_names_the_inside_is_dropped(rendered: dict[str, dict[str, dict[str, str]]], given: str, dropped: bool) -> None:
+    assert _trace(rendered["lab"]["relay"]["/etc/postfix/stores_headers"], given) == (None if dropped else given)
+
+
 def test_topology_is_what_the_lab_inventory_says(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
     rules = rendered["lab"]["edge"]["/etc/lemonstand/nftables.nft"]
     assert Topology("lab", "10.83").address4("dmz", 10) in rules
@@ -260,6 +345,24 @@ def test_idle_lines_come_as_the_profile_says(rendered: dict[str, dict[str, dict[
     text = rendered[shape]["store"]["/etc/dovecot/dovecot.conf"]
     assert f"imap_idle_notify_interval = {seconds} secs" in text
     assert "imap_hibernate_timeout = 30 secs" in text
+
+
+@pytest.mark.parametrize("shape", ["plain", "nat-hostile", "dormant", "large", "several"])
+def test_who_falls_asleep_in_a_change_is_told_to_who_wakes_him(rendered: dict[str, dict[str, dict[str, str]]], shape: str) -> None:
+    """Dovecot's event, the socket it is said to, and a window of half the hibernation timeout: as much would never let sleep."""
+    files = rendered[shape]["store"]
+    dovecot, unit = files["/etc/dovecot/dovecot.conf"], files["/etc/systemd/system/mailbox-nudge.service"]
+    (path,) = re.findall(r"^ListenStream=(.*)$", files["/etc/systemd/system/mailbox-nudge.socket"], re.MULTILINE)
+    assert f"unix_path = {path}\n" in dovecot
+    assert "filter = event=imap_client_hibernated" in dovecot
+    assert "--window 15.0 " in unit
+    (mail,) = re.findall(r"^ReadWritePaths=(.*)$", unit, re.MULTILINE)
+    assert f"--mail {mail} " in unit
+    for line in files["/etc/dovecot/users"].splitlines():
+        if line and not line.startswith("#") and "userdb_user=" not in line:
+            local, _, domain = line.partition(":")[0].replace("\\'", "'").partition("@")
+            assert f":{mail}/{domain}/{local}:" in line, "who wakes sleepers looks elsewhere"
+    assert files["/usr/local/lib/lemonstand/mailbox_nudge.py"] == (ROOT / "roles" / "mail_store" / "files" / "mailbox_nudge.py").read_text()
 
 
 def test_tables_of_connections_grow_with_the_site(rendered: dict[str, dict[str, dict[str, str]]]) -> None:

@@ -18,14 +18,13 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lemonstand import cli, paths
+from lemonstand import cli, paths, survey
 from lemonstand import lab as labs
 from lemonstand.errors import InputError, InputErrors
 from lemonstand.files import read_json, write_text
 from lemonstand.lab import snapshots
 from lemonstand.lab.topology import Topology
-from lemonstand.site import survey
-from lemonstand.site.survey import look_at
+from lemonstand.survey import look_at
 from sample_site import sound_site, write_site
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

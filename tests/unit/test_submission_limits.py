@@ -79,6 +79,19 @@ def test_only_recipients_of_somebody_who_logged_in_count(service: ModuleType) ->
     assert service.answer(limits, {**request, "instance": "y"}).startswith("450 4.7.1 ")
 
 
+def test_what_sieve_sends_counts_apart(service: ModuleType) -> None:
+    """Mail sent on counts for who sends it on, beside what he submits; with the null sender for the store, all its users together."""
+    limits = service.Limits(":memory:", 1, 10, clock=Clock())
+    submitted = {"protocol_state": "RCPT", "sasl_username": ALICE, "sender": ALICE, "client_address": "192.0.2.1"}
+    sent_on = {"protocol_state": "RCPT", "sasl_username": "", "sender": "Alice@lemon.test", "client_address": "10.0.0.4"}
+    null = {**sent_on, "sender": ""}
+    counts = ((submitted, 1), (sent_on, 1), ({**sent_on, "sender": BOB}, 1), (null, 3), ({**null, "client_address": "fd00::4"}, 3))
+    for request, fits in counts:
+        answers = [service.answer(limits, {**request, "instance": str(number)}, 3) for number in range(fits + 1)]
+        assert answers[:-1] == ["DUNNO"] * fits
+        assert answers[-1].startswith("450 4.7.1 "), request
+
+
 def test_it_speaks_postfix_protocol(service: ModuleType) -> None:
     async def ask() -> list[bytes]:
         limits = service.Limits(":memory:", 1, 9, clock=Clock())

@@ -13,7 +13,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from lemonstand import cli
 from lemonstand.errors import InputError, InputErrors
 from lemonstand.policy import load_flows, load_timers
 from lemonstand.site import build
@@ -261,3 +263,10 @@ def test_retired_cas_are_kept_and_sign_no_more(tmp_path: Path) -> None:
     assert filter_plugin("authorities").authorities(root) == {}
     assert len(list(root.glob("retired/*/*/ca.key"))) == 2
     assert subprocess.run(program, check=True, capture_output=True, text=True).stdout == ""
+
+
+def test_new_cas_are_for_all_hosts(tmp_path: Path) -> None:
+    folder = write_site(tmp_path, sound_site())
+    done = CliRunner().invoke(cli.main, ["certificates", "renew", "--site", str(folder), "--limit", "store", "--new-authorities"])
+    assert done.exit_code == 2
+    assert "leave out --limit" in done.output

@@ -1,7 +1,8 @@
 """How much each user may send: a policy service for Postfix (SMTPD_POLICY_README), asked at every recipient of a submitted message.
 
-Postfix itself counts by client address, and many users share one. Here each login has two counts, of messages and of recipients. A count
-drains evenly, its limit within an hour; who has reached one is told to try later (450), and the journal gets a line of priority "warning".
+Postfix itself counts by client address, and many users share one. Here each login has two counts, of messages and of recipients. What Sieve
+sends comes without a login: it counts for the address that sends it on, and with the null sender for its store. A count drains evenly, its
+limit within an hour; who has reached one is told to try later (450), and the journal gets a line of priority "warning".
 Counts are kept in SQLite, so a restart forgives nobody. The standard library is all it needs.
 """
 
@@ -25,7 +26,7 @@ MOST_ROWS = 100_000
 KINDS = ("messages", "recipients")
 WIDE = 20
 """How many times the limits for logins that are named: accounts of checks, which verify a site several times an hour."""
-_LOGGABLE = re.compile(r"[^A-Za-z0-9.@+_='&-]")
+_LOGGABLE = re.compile(r"[^A-Za-z0-9.@+_=:'&-]")
 
 
 class Limits:
@@ -61,15 +62,16 @@ class Limits:
         )
         return database
 
-    def take(self, login: str, instance: str) -> str | None:
+    def take(self, login: str, instance: str, users: int = 1) -> str | None:
         """Count one recipient, and a message if it is its first; return which limit forbids it, or None.
 
         Args:
             login: who sends.
             instance: what Postfix calls this message.
+            users: how many share this count; its limits are that many users'.
         """
         now = self._clock()
-        limits = {kind: limit * (WIDE if login in self._wide else 1) for kind, limit in self._limits.items()}
+        limits = {kind: limit * users * (WIDE if login in self._wide else 1) for kind, limit in self._limits.items()}
         row = self._database.execute("SELECT at, messages, recipients, instance, told FROM sent WHERE login = ?", (login,)).fetchone()
         at, messages, recipients, last, told = row or (now, 0.0, 0.0, "", 0.0)
         drained = max(0.0, now - at) / HOUR
@@ -95,26 +97,36 @@ class Limits:
             self._database.execute("DELETE FROM sent WHERE at < ?", (now - HOUR,))
 
 
-def answer(limits: Limits, request: Mapping[str, str]) -> str:
-    """Return what Postfix is told. A message without a login is not this service's business."""
-    login = request.get("sasl_username", "").lower()
-    if request.get("protocol_state") != "RCPT" or not login:
+def counted_for(request: Mapping[str, str]) -> str:
+    """For whom a message counts: its login; without one (Sieve) `sieve ADDRESS` of who sends it on, `store ADDRESS` for the null sender."""
+    login, sender, client = (request.get(key, "").lower() for key in ("sasl_username", "sender", "client_address"))
+    return login or (client and (f"sieve {sender}" if sender else f"store {client}"))
+
+
+def answer(limits: Limits, request: Mapping[str, str], users: int = 1) -> str:
+    """Return what Postfix is told.
+
+    Args:
+        users: of the site; what one store's users may send with the null sender is theirs together.
+    """
+    who = counted_for(request)
+    if request.get("protocol_state") != "RCPT" or not who:
         return "DUNNO"
     try:
-        full = limits.take(login, request.get("instance", ""))
+        full = limits.take(who, request.get("instance", ""), users if who.startswith("store ") else 1)
     except sqlite3.Error as problem:
         log.warning("<4>alarm=limits-file reason=%s", _LOGGABLE.sub("?", str(problem))[:80])
         return "DUNNO"
     return f"450 4.7.1 This account has reached its limit of {full} for now; try again later" if full else "DUNNO"
 
 
-async def converse(limits: Limits, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def converse(limits: Limits, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, users: int = 1) -> None:
     """Answer one smtpd, request after request, until it goes."""
     with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
         while True:
             text = (await reader.readuntil(b"\n\n")).decode("utf-8", "replace")
             request = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
-            writer.write(f"action={answer(limits, request)}\n\n".encode())
+            writer.write(f"action={answer(limits, request, users)}\n\n".encode())
             await writer.drain()
     writer.close()
 
@@ -123,8 +135,9 @@ async def serve(settings: Mapping[str, Any]) -> None:
     """Listen on loopback for good."""
     messages, recipients = (int(str(settings[f"{kind}_per_hour"])) for kind in KINDS)
     limits = Limits(str(settings["file"]), messages, recipients, [str(login) for login in settings["wide"]])
+    users = int(str(settings["users"]))
     server = await asyncio.start_server(
-        lambda reader, writer: converse(limits, reader, writer), "127.0.0.1", int(str(settings["port"])), limit=LONGEST_REQUEST
+        lambda reader, writer: converse(limits, reader, writer, users), "127.0.0.1", int(str(settings["port"])), limit=LONGEST_REQUEST
     )
     async with server:
         await server.serve_forever()

@@ -55,7 +55,7 @@ def user_of(line: bytes) -> str:
 
 
 def home_of(mail: Path, user: str) -> Path | None:
-    """Where a user's mailboxes are: as `home` in dovecot.conf says; nothing for a name that would lead elsewhere."""
+    """Where a user's mailboxes are: as `home` in /etc/dovecot/users says; nothing for a name that would lead elsewhere."""
     local, _, domain = user.partition("@")
     if any(part in {"", ".", ".."} or "/" in part or "\0" in part for part in (local, domain)):
         return None

@@ -61,9 +61,9 @@ class Settings:
     clock_leeway_seconds: int = 5
     directory_url: str = "ldap://127.0.0.1:389"
     directory_socket: str = "ldapi:///run/slapd/ldapi"
-    directory_timeout_seconds: int = 3
+    directory_timeout_seconds: int = 15
     parallel_passwords: int = 0
-    queue_seconds: int = 30
+    queue_seconds: int = 40
     queue_per_user: int = 100
     refusal_milliseconds: int = 500
     refusals_window_seconds: int = 3600

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ import pytest
 from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.checks.doors import Doors, families_of
+from lemonstand.checks.inner import inner_names
 from lemonstand.checks.prober import Prober
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account
@@ -75,24 +75,8 @@ def _expect_answers(answers: Answers, wanted: Mapping[str, tuple[str, str | None
         expect(not wrong, f"{what} ({service})", seen=wrong[:3], expected=f"{status} {code or ''}".strip())
 
 
-def _inner_names(site: Site) -> re.Pattern[str]:
-    """What no client may read: names and addresses of hosts behind the public name."""
-    names = [each.name for each in site.hosts.values() if each.role_groups]
-    public = {str(site.settings.public_ipv4)}
-    addresses = [
-        str(address)
-        for each in site.hosts.values()
-        if each.role_groups
-        for zone, leg in each.interfaces.items()
-        for address in leg.addresses
-        if zone != "internet" and str(address) not in public
-    ]
-    words = [re.escape(each) for each in (*names, site.settings.internal_domain, *addresses)]
-    return re.compile(rf"(?<![\w.-])(?:{'|'.join(words)})(?![\w-])")
-
-
 def _expect_silence(site: Site, *seen: Answers) -> None:
-    pattern = _inner_names(site)
+    pattern = inner_names(site)
     texts = [each["text"] for answers in seen for tries in answers.values() for each in tries]
     told = [text for text in texts if pattern.search(text)]
     expect(not told, "an answer names a host behind the public name", seen=told[:3], expected="none of them")

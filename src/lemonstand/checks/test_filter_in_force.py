@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 
@@ -40,7 +41,8 @@ def test_nobody_else_filters_or_flushes(site: Site, host: HostFactory, node: str
         "routes": "edges" in site.hosts[node].groups,
         "foreign_tables": site.hosts[node].settings.foreign_tables,
     }
-    done = host(node).run(f"printf %s {shlex.quote(json.dumps(order))} | /usr/bin/python3 -c {shlex.quote(program)}")
+    told = base64.b64encode(json.dumps(order).encode()).decode()
+    done = host(node).run(f"/usr/bin/python3 -c {shlex.quote(program)} {told}")
     if not done.stdout.startswith("{"):
         invalid(f"{node}: its packet filters can't be read: {done.stderr.strip()[-200:]}")
     faults = json.loads(done.stdout)["faults"]

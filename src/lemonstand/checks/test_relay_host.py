@@ -65,6 +65,14 @@ def test_no_open_relay(snapshots: Snapshots, relay: str, measure: Measure) -> No
         seen=inside["smtpd_sender_restrictions"],
         expected="reject_sender_login_mismatch",
     )
+    # What has no login (Sieve) is bounded too: the null sender, or one that gets mail here.
+    senders = re.split(r"[,\s]+", inside["smtpd_sender_restrictions"])
+    expect(
+        senders[-1] == "reject" and "reject_unlisted_sender" in senders,
+        "a store without a login may use any sender",
+        seen=inside["smtpd_sender_restrictions"],
+        expected="reject_unlisted_sender, and reject at the end",
+    )
     expect(inside["smtpd_tls_req_ccert"] == "yes", "587 asks for no certificate", seen=inside["smtpd_tls_req_ccert"], expected="yes")
 
 

@@ -285,7 +285,7 @@ def test_versions_without_known_holes(snapshots: Snapshots, frontends: list[str]
             worker = facts.dovecot.get("imap_urlauth_host", "imap-urlauth-worker")
             own = facts.dovecot.get("imap_urlauth_host", "imap")
             gate = facts.unit("urlauth-own")
-            listener = facts.dovecot.section("service imap-urlauth-login/unix_listener imap-urlauth").get("mode", "")
+            listener = facts.dovecot.section("service imap-urlauth-worker/unix_listener imap-urlauth-worker").get("mode", "")
             guarded = gate["ActiveState"] == "active" and "--across-users" not in gate["ExecStart"] and listener.strip("0") == ""
             measure(f"{name} gate of URLs", "in front" if guarded else "open")
             if worker in {own, "*"} and not guarded:

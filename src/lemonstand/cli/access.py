@@ -22,8 +22,8 @@ import click
 from lemonstand.deploy.run import EXTRA_VARS, SECRET_NAME
 from lemonstand.errors import InputError
 from lemonstand.paths import data_dir
-from lemonstand.site.survey import read_text, shown
 from lemonstand.surroundings import environment
+from lemonstand.survey import read_text, shown
 
 READ_SECONDS = 60
 PIPE_SECONDS = 30

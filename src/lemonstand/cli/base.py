@@ -28,8 +28,8 @@ from lemonstand.files import write_text
 from lemonstand.paths import LAB_NAME, data_dir, lab_dir, site_dir
 from lemonstand.site import Site, load_site
 from lemonstand.site.pattern import Limit, limited
-from lemonstand.site.survey import look_at, read_text, shown
 from lemonstand.surroundings import ignored
+from lemonstand.survey import files, look_at, read_text, shown
 
 DEFAULT_SITE = "inventories/lab"
 DEFAULT_LAB = "lab"
@@ -196,8 +196,7 @@ def choose(site: str, lab: str, access: Access | None = None) -> Chosen:
     access = access or Access()
     _set(access.env)
     look_at(path)
-    folder = path if path.is_dir() else path.parent
-    if not any("LEMONSTAND_LAB_DIR" in read_text(text) for text in sorted(folder.rglob("*.yml")) if text.is_file()):
+    if not any("LEMONSTAND_LAB_DIR" in read_text(text) for text in files(path) if text.suffix == ".yml" and text.is_file()):
         return Chosen(path, access.env, None, (*options, *access.options))
     from lemonstand import lab as labs  # noqa: PLC0415 - podman's side of things is needed for labs only
 

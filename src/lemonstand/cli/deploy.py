@@ -178,7 +178,7 @@ def finish(console: Console, result: RunResult, *, whole: bool = False) -> None:
     for notice, hosts in result.record.notices.items():
         console.print(f"[bold yellow]notice:[/] {escape(notice)} ({', '.join(hosts)})", highlight=False, soft_wrap=True)
     for failure in result.record.failures:
-        stopped_all = whole or failure.stage in PREFLIGHT
+        stopped_all = whole or (failure.stage in PREFLIGHT and not failure.unreachable)
         words = again(whole=True) if stopped_all else again(limit=failure.host)
         console.print(
             f"\n[bold red]{escape(failure.host)}: {escape(failure.task)}[/bold red]\n{escape(failure.message)}\n"

@@ -156,14 +156,17 @@ def environment(extra: Mapping[str, str], inventory: Path | None = None) -> dict
 
 def _sockets() -> Path:
     """Where Ansible keeps SSH's shared connections: a short path of ours alone, whether or not the home directory can be written."""
-    place = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir(), f"lemonstand-ssh-{os.getuid()}")
-    try:
-        place.mkdir(mode=0o700, exist_ok=True)
-        found = place.lstat()
+    for folder in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir()):
+        place = Path(folder, f"lemonstand-ssh-{os.getuid()}")
+        if not folder.startswith("/"):
+            continue
+        try:
+            place.mkdir(mode=0o700, exist_ok=True)
+            found = place.lstat()
+        except OSError:
+            continue
         if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
             return place
-    except OSError:
-        pass
     return Path(tempfile.mkdtemp(prefix="lemonstand-ssh-"))
 
 

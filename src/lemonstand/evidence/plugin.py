@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
+import sys
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 from rich.markup import escape
 
+from lemonstand.errors import InputError
 from lemonstand.evidence import notes
 from lemonstand.evidence.document import Session, document, stamp
 from lemonstand.evidence.merge import earlier
@@ -289,7 +291,11 @@ class Recorder:
             return
         self._session.complete = exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
         self._session.ended = dt.datetime.now(dt.UTC)
-        self._write(Path(self._folder), results)
+        try:
+            self._write(Path(self._folder), results)
+        except InputError as fault:  # a full disk, say: whoever asked has no evidence, and hears why
+            print(fault, file=sys.stderr)
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
     def _write(self, folder: Path, results: list[Result]) -> None:
         """Writes the run as it was into the history, and all that stands together as the evidence."""

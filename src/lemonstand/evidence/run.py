@@ -5,8 +5,10 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from lemonstand.errors import InputError, LemonstandError
 from lemonstand.evidence.show import own_results, print_summary
 from lemonstand.evidence.write import check_form
 from lemonstand.policy.controls import load_controls
-from lemonstand.surroundings import environment
+from lemonstand.surroundings import end_with_parent, environment
 
 CHECKS = Path(__file__).resolve().parent.parent / "checks"
 FAILED, UNMEASURED, INTERRUPTED = 1, 2, 130
@@ -88,6 +90,7 @@ def verify(
     out_dir = out_dir.absolute()
     latest = out_dir / "evidence.json"
     before = latest.stat().st_mtime_ns if latest.exists() else None
+    _make_room(out_dir)
     command = [
         sys.executable, "-B", "-P", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "lemonstand.evidence.plugin",
         "-c", os.devnull, "--rootdir", str(folder), "--confcutdir", str(folder), "--strict-markers",
@@ -102,7 +105,13 @@ def verify(
     env = environment(inventory=inventory)
     env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     console = Console(highlight=False)
-    process = subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.DEVNULL if quiet else None)
+    process = subprocess.Popen(
+        command,
+        env=env,
+        cwd=folder,
+        stdout=subprocess.DEVNULL if quiet else None,
+        preexec_fn=end_with_parent,  # noqa: PLW1509 - one call
+    )
     try:
         code = process.wait()
     except KeyboardInterrupt:
@@ -123,6 +132,29 @@ def verify(
     if not evidence["complete"]:
         return INTERRUPTED if code == _PYTEST_INTERRUPTED else UNMEASURED
     return exit_code(evidence)
+
+
+FREE_OCTETS = 16 * 2**20
+"""Room a verification wants for its evidence, so that what took minutes to see is not lost in the end."""
+
+
+def _make_room(folder: Path) -> None:
+    """Sees that evidence can be written.
+
+    Raises:
+        InputError: it can't.
+    """
+    remedy = "let it be written, or name another directory in LEMONSTAND_STATE; nothing was measured"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as fault:
+        raise InputError(f"evidence can't be written: {fault.strerror}", str(folder), remedy) from None
+    if free < FREE_OCTETS:
+        raise InputError(
+            f"{free // 2**20} MiB free, evidence needs {FREE_OCTETS // 2**20} MiB", str(folder), "make room; nothing was measured"
+        )
 
 
 def exit_code(evidence: Mapping[str, Any]) -> int:

@@ -25,7 +25,7 @@ from lemonstand.lab.containers import await_boot, inspect
 from lemonstand.lab.shell import run
 from lemonstand.lab.topology import CONTROLLER_OCTET, MACHINES, Topology
 from lemonstand.paths import data_dir, lab_dir, state_dir
-from lemonstand.site.survey import read_text
+from lemonstand.survey import read_text
 
 Say = Callable[[str], None]
 DEFAULT_NAME = "lab"
@@ -151,7 +151,7 @@ def _restart(topology: Topology, host: str, log: Path, again: str) -> None:
         raise InputError(
             f"{host} does not start again: {fault.what}",
             f"podman start {container}",
-            f"mend that; or, without the mail of before: {again} --fresh",
+            f"{again} tries again, once that is mended; without the mail of before: {again} --fresh",
         ) from None
 
 

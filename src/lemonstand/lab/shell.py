@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lemonstand.errors import LemonstandError
+from lemonstand.surroundings import LOCALE
 
 
 def run(
@@ -36,7 +37,13 @@ def run(
     line = " ".join(words)
     try:
         done = subprocess.run(
-            words, input=stdin, check=False, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}
+            words,
+            input=stdin,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "LC_ALL": LOCALE, **(env or {})},
         )
     except FileNotFoundError:
         raise LemonstandError(f"the program '{words[0]}' is not installed", line[:200], "run `make setup`, which installs it") from None

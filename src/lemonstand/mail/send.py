@@ -15,6 +15,7 @@ from pathlib import Path
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.mail import submit
 from lemonstand.paths import lab_dir
+from lemonstand.surroundings import environment
 
 VANTAGE = "handset"
 """The lab's host that mail is sent from."""
@@ -103,7 +104,9 @@ def _from_handset(order: Order, lab: str) -> dict[str, str]:
     command = ["ssh", "-F", str(lab_dir(lab) / "ssh" / "config"), VANTAGE, shlex.join(["python3", "-c", program])]
     # The order, with the password, goes over standard input: arguments can be read by everyone on a machine.
     try:
-        done = subprocess.run(command, input=json.dumps(asdict(order)), check=False, capture_output=True, text=True, timeout=WAIT_SECONDS)
+        done = subprocess.run(
+            command, input=json.dumps(asdict(order)), check=False, capture_output=True, text=True, timeout=WAIT_SECONDS, env=environment()
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"no answer from {VANTAGE} after {WAIT_SECONDS} s"}
     if done.returncode:

@@ -77,29 +77,30 @@ def foreign_mx(door: Door, *, sender: str, recipient: str, elsewhere: str) -> di
     return {**seen, "ident": sample.ident, "transcript": wire.transcript}
 
 
-def wait_for(door: Door, account: Account, ident: str, within: float, *, report: bool = False) -> dict[str, Any]:
+def wait_for(door: Door, account: Account, ident: str, within: float, *, report: bool = False, field: str = "Message-ID") -> dict[str, Any]:
     """Waits until a message is in INBOX, reads it and removes it.
 
     Args:
         ident: its Message-ID.
         within: seconds.
         report: wait for a report about that message instead.
+        field: the header field that holds `ident`.
 
     Returns:
         `seconds` it took (None: it did not come), `size`, `header`, `sha256` of its body, and `bits`: 7 or 8.
     """
     session = Imap.open(door, account)
     try:
-        return wait_in(session, ident, within, report=report)
+        return wait_in(session, ident, within, report=report, field=field)
     finally:
         session.quit()
 
 
-def wait_in(session: Imap, ident: str, within: float, *, report: bool = False) -> dict[str, Any]:
+def wait_in(session: Imap, ident: str, within: float, *, report: bool = False, field: str = "Message-ID") -> dict[str, Any]:
     """`wait_for` in a session that is logged in."""
     session.command("SELECT INBOX")
     started = time.monotonic()
-    sought = f'NOT HEADER Message-ID "{ident}" BODY "{ident}"' if report else f'HEADER Message-ID "{ident}"'
+    sought = f'NOT HEADER Message-ID "{ident}" BODY "{ident}"' if report else f'HEADER {field} "{ident}"'
     while True:
         found = session.command(f"UID SEARCH {sought}").lines("SEARCH")
         numbers = found[0].split()[1:] if found else []

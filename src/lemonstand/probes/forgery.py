@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 
 from lemonstand.probes import tickets
 from lemonstand.probes.imap import Imap
+from lemonstand.probes.messages import message
 from lemonstand.probes.smtp import Smtp
 from lemonstand.probes.tickets import Inward, _ask, _bearer, _inner, _store, _submission, _submission_session, compact, decode, encode
 from lemonstand.probes.wire import Account, Wire
@@ -298,13 +299,17 @@ def named_senders(session: Smtp, own: str, other: str) -> dict[str, Any]:
     cases = {
         "own": own, "another user": other, "another user in capitals": other.upper(), "another user in quotes": f'"{local}"@{domain}',
         "another user with an extension": f"{local}+x@{domain}", "another user by a route": f"@{domain}:{other}",
-        "nobody (the sender of bounces)": "", "the postmaster": f"postmaster@{domain}", "somebody elsewhere": "somebody@peer.test",
+        "the postmaster": f"postmaster@{domain}", "somebody elsewhere": "somebody@peer.test",
         "own name at a domain below": own.replace("@", "@sub."), "two addresses": f"{own}> <{other}",
     }  # fmt: skip
     seen = {}
     for case, sender in cases.items():
         seen[case] = session.envelope(sender, [own]).plain()
         session.command("RSET")
+    # A user's own receipts have the null sender, and one recipient (RFC 8098 section 3); more is a crowd that learns no name.
+    reply = session.envelope("", [own, other])
+    seen["nobody (the sender of bounces), to several"] = (session.data(message(own, other).data) if reply.ok else reply).plain()
+    session.command("RSET")
     for case, parameter in {"another user in AUTH=": f"AUTH={other}", "a login told by XCLIENT": ""}.items():
         if parameter:
             seen[case] = session.envelope(other, [own], parameter).plain()

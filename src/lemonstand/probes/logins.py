@@ -98,8 +98,7 @@ def storm(door: Door, account: Account, other: Account, *, clients: int, duratio
         while time.monotonic() < until:
             started = time.monotonic()
             try:
-                session = Imap.open(door)
-                session.wire.socket.settimeout(timeout)
+                session = Imap.open(door, timeout=timeout)
                 answer = session.plain(who)
                 said = "" if answer.ok else f"{answer.status} {answer.text}"
                 session.quit()

@@ -136,7 +136,10 @@ def truth(door: Door, account: Account) -> dict[str, Any]:
     said: dict[str, list[Any]] = {}
     for word, command in SMTP_WORDS.items():
         reply = smtp.command(command.format(user=user))
-        said[word] = [word in smtp.keywords, reply.code not in NOT_THERE and reply.code != 0, f"{reply.code} {reply.text}"[:120]]
+        works = reply.code not in NOT_THERE and reply.code != 0
+        if word == "VRFY" and reply.code == 252:
+            works = word in smtp.keywords  # "can't say" is an answer that every server may give, announced or not (RFC 5321 section 3.5.3)
+        said[word] = [word in smtp.keywords, works, f"{reply.code} {reply.text}"[:120]]
         if reply.code == 0:
             smtp = Smtp.open(door, account)
         smtp.command("RSET")

@@ -3,14 +3,63 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 from typing import Any
 
-from lemonstand.probes.wire import Account, Closed, Door, Wire, context
+from lemonstand.probes.wire import Account, Closed, Door, Refused, Wire, context
 
 PORT = 4190
 SCRIPT = 'require ["fileinto"];\r\nkeep;\r\n'
 ENDINGS = (b"OK", b"NO", b"BYE")
+
+
+class Sieve:
+    """A session behind STARTTLS and login.
+
+    Attributes:
+        offered: the extensions announced in SIEVE.
+    """
+
+    def __init__(self, wire: Wire, offered: list[str]) -> None:
+        self._wire = wire
+        self.offered = offered
+
+    @classmethod
+    def open(cls, door: Door, account: Account) -> Sieve:
+        """A session of an account.
+
+        Raises:
+            Refused: the server refused.
+        """
+        wire = Wire.to(door, PORT)
+        _answer(wire)
+        wire.send(b"STARTTLS\r\n")
+        _answer(wire)
+        wire.starttls(context(door["ca"]), door["name"])
+        _answer(wire)
+        said = _brief(_authenticate(wire, account))
+        if said[0] != "OK":
+            raise Refused(f"login of {account['user']} at ManageSieve: {said}")
+        wire.send(b"CAPABILITY\r\n")
+        return cls(wire, _capabilities(_answer(wire)).get("SIEVE", "").split())
+
+    def command(self, line: str) -> list[str]:
+        """`[OK or NO, text]`."""
+        self._wire.send(f"{line}\r\n".encode())
+        return _brief(_answer(self._wire))
+
+    def put(self, name: str, script: str) -> list[str]:
+        """Stores a script: `[OK or NO, text]`."""
+        data = script.encode()
+        self._wire.send(f'PUTSCRIPT "{name}" {{{len(data)}+}}\r\n'.encode() + data + b"\r\n", shown=f"PUTSCRIPT {name}")
+        return _brief(_answer(self._wire))
+
+    def quit(self) -> None:
+        """Says goodbye; never fails."""
+        with contextlib.suppress(OSError, ValueError):
+            self.command("LOGOUT")
+        self._wire.close()
 
 
 def sieve_session(door: Door, account: Account) -> dict[str, Any]:

@@ -26,8 +26,8 @@ BLIND = 0.5
 """Seconds after a change in which Dovecot waits before it looks (lib-storage/mailbox-watch.c); who falls asleep meanwhile forgets it."""
 APART = 1.0
 """Seconds between two kinds of change: their sessions are not all woken at once."""
-ON_THE_WAY = 0.3
-"""Seconds a submitted message takes to its mailbox, about."""
+ON_THE_WAY, UNSURE = 0.5, 3
+"""Seconds a submitted message takes to its mailbox, about; so its sessions fall asleep over so many times the span."""
 SOON = 1.0
 """Seconds until the first change is aimed at, beyond the time asleep: all threads have begun by then."""
 AGAIN_AFTER = (0.02, 0.1, 0.3, 0.6, 1.0)
@@ -166,7 +166,7 @@ def sweep(
         accounts: two; the mailboxes belong to them in turn, `delivery` goes to the first one's INBOX.
         kinds: of `KINDS`.
         count: sessions a kind.
-        span: seconds over which their beginnings are spread.
+        span: seconds over which their beginnings are spread (`delivery`: `UNSURE` times as many).
         asleep: seconds after which a session is put to sleep.
         within: seconds it waits for an answer after a change.
         rounds: how often, on the same sessions.
@@ -207,10 +207,11 @@ def _round(
     changes, waits = [], []
     for order, place in enumerate(places):
         begin = start + order * APART
+        reach = span * (UNSURE if place.kind == "delivery" else 1)
         # The middle one of the sessions is in the middle of the time in which changes are forgotten.
-        at = begin + span / 2 + asleep - BLIND / 2
+        at = begin + reach / 2 + asleep - BLIND / 2
         changes.append(pool.submit(place.change, number, at))
-        step = span / max(1, len(place.sleepers) - 1)
+        step = reach / max(1, len(place.sleepers) - 1)
         waits += [
             pool.submit(_listen, place, sleeper, begin + turn * step, at, at + within)
             for turn, sleeper in enumerate(place.sleepers)

@@ -17,8 +17,8 @@ from lemonstand.site.model import PREFIX, Host, HostSettings, Site, SiteSettings
 from lemonstand.site.raw import RawHost, RawSite
 from lemonstand.site.roles import check_role_variable, role_of
 from lemonstand.site.rules import RULES, Draft
-from lemonstand.site.survey import look_at
 from lemonstand.surroundings import environment
+from lemonstand.survey import look_at
 
 READ_SECONDS = 60
 VAULT_HINT = "name the file with the vault's password in ANSIBLE_VAULT_PASSWORD_FILE"

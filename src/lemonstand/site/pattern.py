@@ -16,8 +16,8 @@ from typing import Any
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.paths import data_dir
 from lemonstand.site.fields import suggest
-from lemonstand.site.survey import look_at, read_text, shown
 from lemonstand.surroundings import environment
+from lemonstand.survey import look_at, read_text, shown
 
 READ_SECONDS = 60
 WHERE = "--limit"

@@ -208,6 +208,8 @@ def _unlock(loader: DataLoader) -> None:
 
 unlock = _unlock
 """For those that read a site's other variables."""
+
+
 def _text(loader: DataLoader, path: Path) -> str:
     """A file's text, opened if it is vaulted.
 

@@ -92,7 +92,7 @@ def _faults(inventory: Path) -> Iterator[InputError]:
     folder = inventory if inventory.is_dir() else inventory.parent
     count = 0
     seen: set[tuple[int, int]] = set()
-    for path in _files(inventory):
+    for path in files(inventory):
         count += 1
         if count > MOST_FILES:
             yield InputError(f"more than {MOST_FILES} files", shown(folder), "name the directory of the site alone with --site")
@@ -124,7 +124,7 @@ def _faults(inventory: Path) -> Iterator[InputError]:
         yield from _unreadable(path)
 
 
-def _files(inventory: Path) -> Iterator[Path]:
+def files(inventory: Path) -> Iterator[Path]:
     """All that lies where Ansible looks: everything below a directory; beside a hosts file, the folders of variables."""
     if inventory.is_dir():
         starts = [inventory]
@@ -132,9 +132,9 @@ def _files(inventory: Path) -> Iterator[Path]:
         yield inventory
         starts = [inventory.parent / name for name in FOLDERS]
     for start in starts:
-        for place, folders, files in os.walk(start):
+        for place, folders, names in os.walk(start):
             folders[:] = sorted(name for name in folders if name != ".git")
-            for name in [*folders, *sorted(files)]:
+            for name in [*folders, *sorted(names)]:
                 yield Path(place, name)
 
 
