@@ -16,6 +16,8 @@ from typing import Any
 
 TIMEOUT = 30
 """Seconds for each step."""
+LONGEST_INITIAL = 512 - len("AUTH PLAIN \r\n")
+"""Octets of a response in the line of AUTH (RFC 4954 section 4, RFC 5321 section 4.5.3.1.4)."""
 
 
 class Client(smtplib.SMTP):
@@ -29,7 +31,13 @@ class Client(smtplib.SMTP):
         """Logs in by PLAIN (RFC 4616), in UTF-8 as it says: smtplib's own `login` takes ASCII only."""
         said = base64.b64encode(f"\0{user}\0{password}".encode()).decode("ascii")
         self.ehlo_or_helo_if_needed()
-        code, reply = self.docmd("AUTH", f"PLAIN {said}")
+        # RFC 4954 section 4: no initial response where the line would grow longer than any other command's 512 octets.
+        if len(said) > LONGEST_INITIAL:
+            code, reply = self.docmd("AUTH", "PLAIN")
+            if code == 334:
+                code, reply = self.docmd(said)
+        else:
+            code, reply = self.docmd("AUTH", f"PLAIN {said}")
         if code != 235:
             raise smtplib.SMTPAuthenticationError(code, reply)
 

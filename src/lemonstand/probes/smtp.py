@@ -100,9 +100,12 @@ class Smtp:
         return self.keywords
 
     def plain(self, account: Account) -> Reply:
-        """AUTH PLAIN with its first response in the same line (RFC 4954)."""
+        """AUTH PLAIN with its first response in the same line, unless that would be longer than 512 octets (RFC 4954 section 4)."""
         said = base64.b64encode(f"\0{account['user']}\0{account['password']}".encode()).decode()
-        return self.command(f"AUTH PLAIN {said}", shown=f"AUTH PLAIN <{account['user']}>")
+        if len(said) + len("AUTH PLAIN \r\n") <= 512:
+            return self.command(f"AUTH PLAIN {said}", shown=f"AUTH PLAIN <{account['user']}>")
+        reply = self.command("AUTH PLAIN")
+        return self.command(said, shown=f"<{account['user']}>") if reply.code == 334 else reply
 
     def envelope(self, sender: str, recipients: list[str], parameters: str = "", each: str = "") -> Reply:
         """MAIL with its parameters and RCPT with those of each; the first reply that is no success, else the last."""
