@@ -516,7 +516,8 @@ def _swept(look: Look, kinds: tuple[str, ...], each: int, rounds: int, asleep: i
         "sweep",
         seconds=SPARE_SECONDS + OPENING_SECONDS * each * len(kinds) + rounds * (asleep + len(kinds) + int(MISSED_SECONDS) + 2),
         doors=[look.doors(family) for family in look.families],
-        accounts=look.accounts[:2],
+        # Deliveries come to the INBOX that other questions use least: what wakes all at once meets nobody in falling asleep.
+        accounts=[look.accounts[-1], look.accounts[0]],
         kinds=list(kinds),
         count=each,
         span=SWEEP_SECONDS,
