@@ -158,10 +158,28 @@ def test_what_can_t_be_brought_back_is_refused_with_the_choice(made: dict[str, A
 
 def test_an_older_base_image_is_no_reason_to_lose_mail(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     podman = _lab(made, monkeypatch, _all(), key="of last week")
+    monkeypatch.setattr(images, "supply", lambda key, _: key == "of last week")
     said: list[str] = []
     labs.up("sample", progress=said.append)
     assert "rm" not in podman.verbs()
+    assert sum(words[-2:] == ["-q", "update"] for words in podman.asked) == len(NAMES), "hosts read the list of packages again"
     assert any("--fresh" in line for line in said)
+
+
+def test_hosts_of_an_older_image_find_the_packages_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(images, "_index", lambda folder: " ".join(sorted(path.name for path in folder.glob("*.deb"))))
+    old, new = (tmp_path / "base" / key / "packages" for key in ("old", "new"))
+    for folder, names in ((old, ("a_1.deb", "gone_1.deb")), (new, ("a_1.deb", "b_1.deb"))):
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / name).write_text(folder.parent.name)
+    base = images.Base("image", new, [], False)
+    assert images.supply("old", base)
+    assert (old / "Packages").read_text() == "a_1.deb b_1.deb gone_1.deb"
+    assert ((old / "a_1.deb").read_text(), (old / "b_1.deb").read_text()) == ("old", "new")
+    assert not images.supply("old", base), "nothing is left to add"
+    assert not images.supply("never made", base)
 
 
 def test_a_lab_that_never_came_up_is_made_anew(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,11 @@ def _bring_back(topology: Topology, known: dict[str, Any], progress: Say) -> Non
             _restart(topology, host, log, again)
             progress(f"{host:<10} runs again, with what it held")
     if older:
-        progress("its hosts are of an older base image; that does no harm. --fresh makes all anew, without the mail of before")
+        log = _prepare_folder(folder)
+        if images.supply(str(known["key"]), images.prepare(progress, log)):
+            for item in MACHINES:
+                run(["podman", "exec", topology.container(item.name), "apt-get", "-q", "update"], log=log)
+        progress("its hosts are of an older base image, and find the packages of today. --fresh makes all anew, without the mail of before")
 
 
 def _containers(topology: Topology) -> list[str]:

@@ -122,6 +122,27 @@ def prepare(say: Callable[[str], None], log: Path) -> Base:
     return Base(image, folder / "packages", drift(folder / "versions"), built)
 
 
+def supply(key: str, base: Base) -> bool:
+    """Puts what today's roles install beside the packages of hosts that were made of an older image; nothing of theirs goes.
+
+    Args:
+        key: of the older image.
+        base: today's.
+
+    Returns:
+        Whether there was anything to add: hosts have to read the list of packages again.
+    """
+    folder = cache_dir() / "base" / key / "packages"
+    new = [path for path in base.packages.glob("*.deb") if folder.is_dir() and not (folder / path.name).exists()]
+    for path in new:
+        shutil.copy2(path, folder / f"{path.name}.part")
+        (folder / f"{path.name}.part").rename(folder / path.name)
+    if new:
+        (folder / "Packages.part").write_text(_index(folder), encoding="utf-8")
+        (folder / "Packages.part").rename(folder / "Packages")
+    return bool(new)
+
+
 def _build(folder: Path, log: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as text:

@@ -176,8 +176,8 @@ def sleep(look: Look, seconds: int) -> Finding:
 
 
 def wait(look: Look, seconds: int) -> Finding:
-    """Submission sessions that say nothing, before and after the login: how long the server waits for the next command."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    """Submission sessions that say nothing, before and after the login and in a message: how long the server waits for the next command."""
+    with ThreadPoolExecutor(max_workers=6) as pool:
         jobs = {
             (family, stage): pool.submit(
                 look.ask,
@@ -190,10 +190,10 @@ def wait(look: Look, seconds: int) -> Finding:
                 stage=stage,
             )
             for family in look.families
-            for stage in ("login", "tls")
+            for stage in ("mail", "login", "tls")
         }
         found = {key: job.result() for key, job in jobs.items()}
-    words = {"login": "logged in", "tls": "before login"}
+    words = {"mail": "in a message", "login": "logged in", "tls": "before login"}
     values = [Value(f"IPv{f}, {words[stage]}: silent for", each["held"], "s") for (f, stage), each in found.items()]
     values += [Value(f"IPv{f}, {words[stage]}: ended by", each["ended"] or "nothing") for (f, stage), each in found.items()]
     return Finding(values, {f"{stage} IPv{family}": each for (family, stage), each in found.items()})
@@ -411,7 +411,7 @@ def timers(look: Look, _seconds: int) -> Finding:
     before = _kept_alive(look)  # what is older counts down already, and may be anybody's
     with (
         look.in_both("push", "idling", within=LONG_ENOUGH, account=account),
-        look.in_both("silence", "silent", within=LONG_ENOUGH, account=account, port=587, stage="login"),
+        look.in_both("silence", "silent", within=LONG_ENOUGH, account=account, port=587, stage="mail"),
     ):
         for (group, local, peer), timer in _kept_alive(look).items():
             if (group, local, peer) not in before:

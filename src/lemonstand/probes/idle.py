@@ -98,7 +98,8 @@ def silence(door: Door, account: Account, within: float, port: int, stage: str) 
     Args:
         within: seconds it waits at most.
         port: 143 or 587.
-        stage: what comes before the silence: `tls`, `login`, or `select` (143: INBOX is open).
+        stage: what comes before the silence: `tls`, `login`, `select` (143: INBOX is open), or `mail` (587: a message is begun, so that the
+            store holds a connection to the relay).
 
     Returns:
         `held`: seconds of silence; `ended`: what ended it, empty if nothing did; `lines`: `[seconds, text]` the server said;
@@ -108,6 +109,8 @@ def silence(door: Door, account: Account, within: float, port: int, stage: str) 
     session = Imap.open(door, who) if port == 143 else Smtp.open(door, who)
     if stage == "select" and isinstance(session, Imap):
         _must(session.command("SELECT INBOX").ok, "SELECT INBOX")
+    if stage == "mail" and isinstance(session, Smtp):
+        _must(session.command(f"MAIL FROM:<{account['user']}>").ok, "MAIL")
     began = time.monotonic()
     emit("silent")
     lines: list[list[Any]] = []

@@ -40,15 +40,24 @@ def message(
 
 
 def large(sender: str, recipient: str, size: int) -> Message:
-    """A message with an attachment that nothing can compress, of at least `size` bytes."""
-    noise = base64.encodebytes(random.Random(size).randbytes(size * 3 // 4)).replace(b"\n", b"\r\n")  # noqa: S311 - ballast
+    """A message of exactly `size` bytes (some hundred at least), with an attachment that nothing can compress."""
     bound = "lemonstand-boundary"
-    body = (
-        (
-            f"--{bound}\r\nContent-Type: text/plain\r\n\r\nA large attachment follows.\r\n--{bound}\r\n"
-            "Content-Type: application/octet-stream; name=large.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n"
-        ).encode()
-        + noise
-        + f"--{bound}--\r\n".encode()
-    )
-    return message(sender, recipient, body=body, headers=f"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary={bound}\r\n")
+    headers = f"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary={bound}\r\n"
+
+    def body(padding: int, lines: int) -> bytes:
+        noise = base64.encodebytes(random.Random(size).randbytes(lines * _LINE_BYTES)).replace(b"\n", b"\r\n")  # noqa: S311 - ballast
+        return (
+            (
+                f"--{bound}\r\nContent-Type: text/plain\r\n\r\nA large attachment follows.\r\n{'.' * padding}\r\n--{bound}\r\n"
+                "Content-Type: application/octet-stream; name=large.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            ).encode()
+            + noise
+            + f"--{bound}--\r\n".encode()
+        )
+
+    lines, padding = divmod(size - len(message(sender, recipient, body=body(0, 0), headers=headers).data), _LINE_OCTETS)
+    return message(sender, recipient, body=body(padding, lines), headers=headers)
+
+
+_LINE_BYTES, _LINE_OCTETS = 57, 78
+"""What a line of base64 holds, and its length with its end (RFC 2045 section 6.8)."""
