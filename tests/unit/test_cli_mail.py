@@ -202,19 +202,25 @@ def test_command_takes_the_password_from_the_environment(tmp_path: Path, monkeyp
     tree["all"]["lemonstand_pki_dir"] = str(tmp_path / "pki")
     folder = write_site(tmp_path / "site", tree)
     words = ["mail", "send", "--site", str(folder), "--from", "alice@lemon.example", "--to", "bob@lemon.example", "--subject", "Hi"]
-    monkeypatch.setitem(os.environb, b"LEMONSTAND_PASSWORD", b"Gr\xfc\xdfe")
-    latin = CliRunner().invoke(cli.main, words)
-    assert latin.exit_code == 1 or "no UTF-8" in latin.stderr
     monkeypatch.setenv("LEMONSTAND_PASSWORD", "from the environment")
     early = CliRunner().invoke(cli.main, words)
     assert early.exit_code == 1
     assert "lemonstand apply" in early.stderr
 
     (tmp_path / "pki" / "public").mkdir(parents=True)
-    (tmp_path / "pki" / "public" / "ca.crt").write_text("PEM", encoding="ascii")
+    Server(tmp_path / "pki" / "public").make_certificate()
+    for name in ("crt", "key"):
+        made = (tmp_path / "pki" / "public" / f"server.{name}").rename(tmp_path / "pki" / "public" / f"ca.{name}")
+        made.chmod(0o600)
+    pem = (tmp_path / "pki" / "public" / "ca.crt").read_text(encoding="ascii")
     seen: list[tuple[Order, str | None]] = []
     monkeypatch.setattr("lemonstand.mail.send", lambda given, lab: (seen.append((given, lab)), "accepted")[1])  # type: ignore[func-returns-value]
     result = CliRunner().invoke(cli.main, words)
     assert result.exit_code == 0, result.output
     ((given, lab),) = seen
-    assert (given.password, given.user, given.server, given.ca, lab) == ("from the environment", "alice@lemon.example", NAME, "PEM", None)
+    assert (given.password, given.user, given.server, given.ca, lab) == ("from the environment", "alice@lemon.example", NAME, pem, None)
+    monkeypatch.setitem(os.environb, b"LEMONSTAND_PASSWORD", b"Gr\xfc\xdfe")
+    latin = CliRunner().invoke(cli.main, words)
+    assert latin.exit_code == 2
+    assert "no UTF-8" in latin.stderr
+    assert len(seen) == 1
