@@ -50,7 +50,8 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, s
     """What the play says to the sound site (`""`) and to each spoilt one; two at a time."""
     folders = {"": write_site(tmp_path_factory.mktemp("sound"), sound_site())}
     named = sound_site()
-    named["all"]["lemonstand_users"].append({"name": "o'brien@lemon.example", "aliases": ["r&d@lemon.example"], "password_hash": "{SSHA}x"})
+    person = {"name": "o'brien@lemon.example", "aliases": ["r&d@lemon.example"], "password_hash": "{SSHA}NHqZKoTHLmiSaXSyHEhpbtmBpJdzYWx0"}
+    named["all"]["lemonstand_users"].append(person)
     folders[NAMED] = write_site(tmp_path_factory.mktemp("named"), named)
     for bad in SHARED:
         tree = sound_site()

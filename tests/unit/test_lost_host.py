@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,16 @@ def taken() -> Iterator[int]:
         yield door.getsockname()[1]
 
 
+STRANGERS_ONLY = """
+
+def judge(facts, order):
+    return list(judge_listeners(facts, order))
+
+
+if __name__"""
+"""The hosts of these tests are this machine, which is no Debian host of a site: only its ports are looked at."""
+
+
 def _run(folder: Path, lost: tuple[str, ...] = (), ports: dict[str, int] | None = None) -> RunResult:
     """The preflight of the hosts, then a play that leaves a file for each host it came to."""
     here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
@@ -34,11 +45,14 @@ def _run(folder: Path, lost: tuple[str, ...] = (), ports: dict[str, int] | None 
     hosts: dict[str, Any] = {}
     for group, name in GROUPS.items():
         asked = [{"protocol": "tcp", "ports": [ports[name]]}] if ports and name in ports else []
-        hosts[group] = {"hosts": {name: {**(away if name in lost else here), "nftables_input": asked}}}
+        hosts[group] = {"hosts": {name: {**(away if name in lost else here), "nftables_input": asked, "lemonstand_pki_dir": str(folder)}}}
     (folder / "hosts.yml").write_text(json.dumps({"all": {"children": hosts}}), encoding="ascii")
     after = {"name": "Leave a file", "ansible.builtin.file": {"path": f"{folder}/{{{{ inventory_hostname }}}}.came", "state": "touch"}}
     play = {"name": "Work", "hosts": "all", "gather_facts": False, "strategy": "free", "tasks": [{**after, "vars": {}}]}
-    plays = [{"import_playbook": str(PLAYBOOKS / "preflight_hosts.yml")}, play]
+    shutil.copytree(PLAYBOOKS, folder / "playbooks", ignore=shutil.ignore_patterns("group_vars"))
+    program = folder / "playbooks" / "files" / "host_state.py"
+    program.write_text(program.read_text(encoding="utf-8").replace("\n\nif __name__", STRANGERS_ONLY), encoding="utf-8")
+    plays = [{"import_playbook": "playbooks/preflight_hosts.yml"}, play]
     (folder / "all.yml").write_text(yaml.safe_dump(plays, sort_keys=False), encoding="ascii")
     return run_playbook(folder / "hosts.yml", [folder / "all.yml"], runs=folder / "runs")
 

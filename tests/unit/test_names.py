@@ -38,6 +38,7 @@ def _module(name: str, path: str) -> ModuleType:
     return module
 
 
+sys.path.append(str(ROOT / "roles" / "ticket_issuer" / "files"))  # the issuer imports what lies beside it
 filters: Any = _module("lemonstand_name_filters", "playbooks/filter_plugins/lemonstand.py")
 issuer: Any = _module("ticket_issuer_of_names", "roles/ticket_issuer/files/ticket_issuer.py")
 

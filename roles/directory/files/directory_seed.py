@@ -45,19 +45,19 @@ CONTEXT = {0xB7, 0x375, 0x5F3, 0x5F4, 0x30FB, *range(0x660, 0x66A), *range(0x6F0
 """Code points that are allowed beside certain others only (RFC 5892 section 2.6)."""
 BASE64 = r"[A-Za-z0-9+/]"
 CRYPT64 = r"[./0-9A-Za-z]"
-ARGON2 = re.compile(rf"\$argon2(id|i)\$v=19\$m=\d+,t=\d+,p=\d+\${BASE64}{{11,}}\${BASE64}{{22,}}")
+ARGON2 = re.compile(r"\$argon2(id|i)\$v=19\$m=\d+,t=\d+,p=\d+\$@{11,}\$@{22,}".replace("@", BASE64))
 """A hash of Argon2 in the form of its reference implementation."""
 CRYPT = re.compile(
-    rf"""\$1\$[^$:]{{0,8}}\${CRYPT64}{{22}}
-    |\$2[abxy]\$\d\d\${CRYPT64}{{53}}
-    |\$5\$(rounds=\d+\$)?[^$:]{{0,16}}\${CRYPT64}{{43}}
-    |\$6\$(rounds=\d+\$)?[^$:]{{0,16}}\${CRYPT64}{{86}}
-    |\$g?y\${CRYPT64}+\${CRYPT64}*\${CRYPT64}{{43}}
-    |\$7\${CRYPT64}{{11,}}\${CRYPT64}{{43}}
-    |\$sha1\$\d+\${CRYPT64}*\${CRYPT64}{{28}}
-    |\$md5(,rounds=\d+)?\${CRYPT64}*\$?\${CRYPT64}{{22}}
-    |_{CRYPT64}{{19}}
-    |{CRYPT64}{{13}}""",
+    r"""\$1\$[^$:]{0,8}\$@{22}
+    |\$2[abxy]\$\d\d\$@{53}
+    |\$5\$(rounds=\d+\$)?[^$:]{0,16}\$@{43}
+    |\$6\$(rounds=\d+\$)?[^$:]{0,16}\$@{86}
+    |\$g?y\$@+\$@*\$@{43}
+    |\$7\$@{11,}\$@{43}
+    |\$sha1\$\d+\$@*\$@{28}
+    |\$md5(,rounds=\d+)?\$@*\$?\$@{22}
+    |_@{19}
+    |@{13}""".replace("@", CRYPT64),
     re.VERBOSE,
 )
 """What Debian's libcrypt (libxcrypt) makes and compares, of the whole length (crypt(5))."""
@@ -177,18 +177,23 @@ def stored_hash(given: str) -> str:
         try:
             octets = len(base64.b64decode(rest, validate=True))
         except (binascii.Error, ValueError):
-            raise SeedError(f"the hash is no base64 after {{{wanted}}}") from None
+            raise SeedError(f"the hash is no base64 after {_named(wanted)}") from None
         size, salted = _digest(wanted) or (0, False)
         if octets != size if not salted else octets <= size:
-            raise SeedError(f"the hash after {{{wanted}}} has {octets} octets; {'more than ' if salted else ''}{size} are right")
-        return f"{{{wanted}}}{rest}"
+            raise SeedError(f"the hash after {_named(wanted)} has {octets} octets; {'more than ' if salted else ''}{size} are right")
+        return _named(wanted) + rest
     else:
-        raise SeedError(f"slapd can't compare hashes of the scheme {{{scheme[:24]}}}")
+        raise SeedError(f"slapd can't compare hashes of the scheme {_named(scheme[:24])}")
     if not whole:
         raise SeedError(
-            f"the text after {{{scheme[:24]}}} is no hash of that kind, or is cut off" if scheme else "this is no hash, or is cut off"
+            f"the text after {_named(scheme[:24])} is no hash of that kind, or is cut off" if scheme else "this is no hash, or is cut off"
         )
-    return f"{{{wanted}}}{rest}"
+    return _named(wanted) + rest
+
+
+def _named(scheme: str) -> str:
+    """Return a scheme as it stands before a hash (RFC 2307 section 5.3)."""
+    return "{" + scheme + "}"
 
 
 def _digest(scheme: str) -> tuple[int, bool] | None:

@@ -26,6 +26,8 @@ Read = Callable[[Path], str]
 READABLE = (".yml", ".yaml", ".json")
 PASSED_OVER = (".bak", ".cfg", ".orig", ".pyc", ".pyo", ".retry", ".rpm", ".swp", "~")
 """Ends of names in an inventory's directory that Ansible passes over (its INVENTORY_IGNORE_EXTS), documents left out."""
+OPTIONS = "ansible.cfg"
+"""Lies there for who starts Ansible from this folder, and was never meant to be read as an inventory."""
 DOCUMENTS = (".md", ".txt", ".rst")
 LARGEST = 8 * 1024 * 1024
 """Bytes of a file that is looked into; no site's file is larger."""
@@ -126,7 +128,7 @@ def _sources(inventory: Path, found: Found) -> list[Path]:
         return [inventory]
     paths = sorted(path for path in inventory.iterdir() if _regular(path) and not path.name.startswith("."))
     for path in paths:
-        if path.name.endswith(PASSED_OVER):
+        if path.name.endswith(PASSED_OVER) and path.name != OPTIONS:
             _pass_over(path, "end it in .yml if it is to be read", found)
     return [path for path in paths if path.suffix in READABLE]
 
