@@ -50,7 +50,7 @@ class Asker:
     def answer(self, line: bytes) -> bytes | None:
         """Return what to answer in the worker's place; None for a line that passes.
 
-        A session that is told NO for a user dies of it (imap_urlauth_target_fail in 2.4.1 to 2.4.4); NO for a URL is a plain failure. So
+        A session that is told NO for a user dies of it (imap_urlauth_target_fail in 2.4.1); NO for a URL is a plain failure. So
         another user seems to be there, and none of his URLs is.
         """
         fields = line.rstrip(b"\r\n").split(b"\t")
