@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
+from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.checks.doors import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Doors
 from lemonstand.checks.impostor import counterfeit
@@ -106,17 +106,6 @@ class User:
         until = time.monotonic() + ARRIVAL_SECONDS
         while time.monotonic() < until and self.accounts[1]["user"] in self.relay.run("postqueue -j").stdout:
             time.sleep(0.5)
-
-
-@pytest.fixture(scope="session")
-def lab_only(site: Site) -> None:
-    """These checks play tricks that only a lab bears.
-
-    Raises:
-        NotMeasurable: the site is real.
-    """
-    if not site.is_lab:
-        not_measurable("a false server is put in front of users in labs only")
 
 
 @pytest.fixture(scope="session")

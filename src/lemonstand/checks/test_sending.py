@@ -173,17 +173,6 @@ def test_many_tagged_addresses_arrive(prober: Prober, vantage: str, doors: Doors
     expect(got["copies"] == TAGS, "some of a user's addresses wait", seen=got["copies"], expected=TAGS)
 
 
-@pytest.fixture(scope="session")
-def lab_only(site: Site) -> None:
-    """The relay is taken away from users in labs only.
-
-    Raises:
-        NotMeasurable: the site is real.
-    """
-    if not site.is_lab:
-        not_measurable("the relay is taken away from users in labs only")
-
-
 BROKEN = {
     "the relay is away": ("systemctl stop postfix", "systemctl start postfix"),
     "the relay has no TLS": (

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import NotApplicable, NotMeasured
+from lemonstand.checks import NotApplicable, NotMeasured, not_measurable
 from lemonstand.checks.connections import Connection
 from lemonstand.checks.doors import (
     FAMILIES,
@@ -197,3 +197,14 @@ def keep_matrix(site: Site, matrix: Seen, table: Callable[..., None]) -> None:
             silent[cell.source, cell.destination] += 1
     table(REACHABILITY, ["from", "to", "address", "protocol", "port", "flow", "seen"], told)
     table(SILENT, ["from", "to", "ways"], [[*pair, ways] for pair, ways in silent.items()])
+
+
+@pytest.fixture(scope="session")
+def lab_only(site: Site) -> None:
+    """These checks play tricks that only a lab bears: false servers, a relay that is taken away, a disk that is full.
+
+    Raises:
+        NotMeasurable: the site is real.
+    """
+    if not site.is_lab:
+        not_measurable("what would trouble users is done to labs only")

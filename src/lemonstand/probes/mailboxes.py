@@ -144,3 +144,11 @@ def _offer(session: Imap, octets: int) -> dict[str, Any]:
     session.wire.send(f"limit APPEND INBOX {{{octets}}}\r\n".encode())
     line = session.wire.line(TIMEOUT).decode("utf-8", "replace")
     return {"asked": line.startswith("+"), "answer": line[:200]}
+
+
+def append_small(door: Door, account: Account) -> dict[str, str]:
+    """The answer to an APPEND of a small message."""
+    session = Imap.open(door, account)
+    answer = session.command("APPEND INBOX", SAMPLE).plain()
+    session.quit()
+    return answer

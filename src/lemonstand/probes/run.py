@@ -21,6 +21,7 @@ from lemonstand.probes.say import ENOUGH, emit
 from lemonstand.probes.wire import Refused
 
 PROBES: dict[str, str] = {
+    "append-small": "mailboxes.append_small",
     "bare-message": "outgoing.bare",
     "canary-search": "canary.search",
     "canary-type": "canary.type_credentials",
