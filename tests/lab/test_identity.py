@@ -184,7 +184,7 @@ def _edited(deployed: str, folder: Path, edit: Callable[[dict[str, Any], dict[st
     for path, tree in zip(paths, trees, strict=True):
         path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     return subprocess.run(
-        [sys.executable, "-m", "lemonstand", "apply", "--site", str(folder), "--limit", "auths"],
+        [sys.executable, "-m", "lemonstand", "apply", "--site", str(folder), "--lab", deployed, "--limit", "auths"],
         env={**os.environ, **labs.environment(deployed)},
         capture_output=True, text=True, timeout=900, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
