@@ -13,10 +13,10 @@ from typing import Any
 from lemonstand.errors import InputError
 from lemonstand.policy import Flows, Timers
 from lemonstand.policy.controls import load_controls
-from lemonstand.policy.families import families_of
 from lemonstand.policy.flows import ENDPOINTS
 from lemonstand.policy.names import load_names
 from lemonstand.policy.waivers import load_waivers
+from lemonstand.site.families import families_of
 from lemonstand.site.fields import place_of, suggest
 from lemonstand.site.model import (
     OUTER_GROUPS,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from lemonstand.policy.flows import ZONES
-
-if TYPE_CHECKING:  # the site model builds on this package
-    from lemonstand.site.model import Site, Zone
+from lemonstand.site.model import Site, Zone
 
 HOMES = {"frontends": "dmz", "relays": "dmz", "auths": "auth", "stores": "store"}
 NAMES = {4: "IPv4", 6: "IPv6"}
