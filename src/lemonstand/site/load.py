@@ -14,7 +14,7 @@ from lemonstand.paths import data_dir
 from lemonstand.policy import Flows, Timers, load_flows, load_timers
 from lemonstand.site.fields import check_fields, place_of, suggest
 from lemonstand.site.model import PREFIX, Host, HostSettings, Site, SiteSettings, variables
-from lemonstand.site.raw import RawHost, RawSite
+from lemonstand.site.raw import RawHost, RawSite, unpacked
 from lemonstand.site.roles import check_role_variable, role_of
 from lemonstand.site.rules import RULES, Draft
 from lemonstand.surroundings import environment
@@ -61,7 +61,7 @@ def read_inventory(inventory: Path, env: Mapping[str, str] | None = None) -> Raw
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise LemonstandError(f"the inventory can't be read: {last}", str(inventory), "see if `ansible-inventory --list -i` on it works")
     try:
-        return RawSite.from_plain(json.loads(done.stdout))
+        return RawSite.from_plain(unpacked(json.loads(done.stdout)))
     except ValueError:
         raise LemonstandError(
             "the inventory's answer is cut off", str(inventory), "see if memory or disk is full, then try again"
@@ -165,7 +165,7 @@ def _check_names(raw: RawSite) -> Iterator[InputError]:
 def _shared_host(raw: RawSite) -> RawHost:
     """All site-wide variables as one host would see them."""
     values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    origins: dict[str, Mapping[str, str]] = {}
     faulty: dict[str, str] = {}
     for host in raw.hosts.values():
         for name in SiteSettings.model_fields:
@@ -174,7 +174,7 @@ def _shared_host(raw: RawSite) -> RawHost:
                 faulty.setdefault(variable, host.faulty[variable])
             elif variable in host.values and variable not in values:
                 values[variable] = host.values[variable]
-                origins.update({key: where for key, where in host.origins.items() if key == variable or key.startswith(f"{variable}.")})
+                origins[variable] = host.origins.get(variable, {})
     return RawHost("all", (), values, origins, faulty)
 
 
@@ -187,7 +187,7 @@ def _disagreements(raw: RawSite, shared: RawHost) -> Iterator[InputError]:
                 yield InputError(
                     f"{variable} is set for some hosts, but not for {host.name}", place_of(shared, variable), "set it in group_vars/all"
                 )
-            elif host.values[variable] != value:
+            elif host.values[variable] is not value and host.values[variable] != value:
                 yield InputError(
                     f"{variable} on {host.name} differs from other hosts", place_of(host, variable), "set it once, in group_vars/all"
                 )
