@@ -26,16 +26,16 @@ class Flow(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    source: str = Field(alias="from")
-    destination: str = Field(alias="to")
-    protocol: Literal["tcp", "udp"]
-    ports: tuple[Port, ...] = Field(min_length=1)
-    publish: StrictBool = False
-    when: Literal["always", "implicit_tls", "managesieve", "acme"] = "always"
-    sometimes: StrictBool = False
-    reason: str = Field(min_length=1)
-    controls: tuple[str, ...] = ()
+    name: str = Field(description="a name of its own", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    source: str = Field(alias="from", description="who opens the connection: a zone, a group of hosts, or controllers, resolvers, ntp")
+    destination: str = Field(alias="to", description="who answers: as `from`")
+    protocol: Literal["tcp", "udp"] = Field(description="the transport")
+    ports: tuple[Port, ...] = Field(description="ports of the side that answers", min_length=1)
+    publish: StrictBool = Field(False, description="whether the edge translates its public IPv4 address to the host that answers")
+    when: Literal["always", "implicit_tls", "managesieve", "acme"] = Field("always", description="the condition under which it is open")
+    sometimes: StrictBool = Field(False, description="whether something listens there only now and then")
+    reason: str = Field(description="why it is open, in a sentence", min_length=1)
+    controls: tuple[str, ...] = Field((), description="the controls that ask for it")
 
     @property
     def is_for_clients(self) -> bool:

@@ -130,13 +130,13 @@ class User(Strict):
 class PrivateCaCertificate(Strict):
     """The public certificate is signed by the site's own CA `public`."""
 
-    source: Literal["private_ca"]
+    source: Literal["private_ca"] = Field(description="where it comes from: the site's own CA")
 
 
 class FileCertificate(Strict):
     """The public certificate is a pair of files on the controller."""
 
-    source: Literal["files"]
+    source: Literal["files"] = Field(description="where it comes from: files of yours")
     certificate: Path = Field(description="PEM file on the controller: the certificate and its chain")
     key: Path = Field(description="PEM file on the controller: the key, readable by you only")
 
@@ -173,7 +173,7 @@ class Middlebox(Strict):
 class AcmeCertificate(Strict):
     """The public certificate comes from an ACME server; the frontend itself asks for it and renews it."""
 
-    source: Literal["acme"]
+    source: Literal["acme"] = Field(description="where it comes from: an ACME server")
     directory: str = Field(description="URL of the ACME server's directory (RFC 8555)", pattern=r"^https://[^\s]+$")
     email: AnyAddress | None = Field(None, description="where the CA may write to")
     server_ca: Path | None = Field(None, description="PEM file on the controller: the CA of the ACME server's own HTTPS, if a private one")
@@ -193,15 +193,22 @@ class SiteSettings(Strict):
         _default("public_ipv4"), description="the address on the edge that is translated to the frontend and the relay"
     )
     controllers: tuple[IPv4Address | IPv6Address, ...] = Field(description="the addresses that may open SSH", min_length=1)
-    tls_profile: Literal["both", "seed-strict", "modern"] = Field(_default("tls_profile"), description="one of " + ", ".join(TLS_PROFILES))
-    timer_profile: str = Field(_default("timer_profile"), description="the name of a profile in playbooks/timers.yml")
+    tls_profile: Literal["both", "seed-strict", "modern"] = Field(
+        _default("tls_profile"), description="one of " + ", ".join(TLS_PROFILES), examples=["modern"]
+    )
+    timer_profile: str = Field(
+        _default("timer_profile"), description="the name of a profile in playbooks/timers.yml", examples=["nat-hostile"]
+    )
     timers: dict[str, StrictInt] = Field(
-        _default("timers"), description="numbers that differ from the profile's: {timer of playbooks/timers.yml: seconds}"
+        _default("timers"),
+        description="numbers that differ from the profile's: {timer of playbooks/timers.yml: seconds}",
+        examples=[{"idle_notify": 1200}],
     )
     middleboxes: tuple[Middlebox, ...] | None = Field(
         _default("middleboxes"),
         description="balancers and appliances of your own on the path: a list of {name, between, established, transitory, waiver}, "
         "[] if there is none",
+        examples=[[{"name": "balancer", "between": ["internet", "dmz"], "established": 7440}]],
     )
     managesieve: StrictBool = Field(
         _default("managesieve"), description="whether clients may manage their Sieve scripts (ManageSieve on 4190)"
@@ -211,6 +218,7 @@ class SiteSettings(Strict):
         _default("probe_users"),
         description="two or more of the users, kept for live checks: their mailboxes are written to and emptied",
         max_length=16,
+        examples=[["probe-one@example.org", "probe-two@example.org"]],
     )
     devices_per_user: StrictInt = Field(
         _default("devices_per_user"), description="devices one user connects at a time", ge=1, le=MAX_DEVICES
@@ -221,33 +229,72 @@ class SiteSettings(Strict):
         _default("public_certificate"),
         description="{source: private_ca}, or {source: files, certificate: …, key: …}, or {source: acme, directory: …}",
     )
-    flows_extra: tuple[Flow, ...] = Field(_default("flows_extra"), description="flows this site adds, in the form of playbooks/flows.yml")
-    flows_disabled: tuple[str, ...] = Field(_default("flows_disabled"), description="names of flows this site does without")
+    flows_extra: tuple[Flow, ...] = Field(
+        _default("flows_extra"),
+        description="flows this site adds, in the form of playbooks/flows.yml",
+        examples=[
+            [
+                {
+                    "name": "metrics", "from": "controllers", "to": "management", "protocol": "tcp", "ports": [9100],
+                    "reason": "the monitoring reads its exporters",
+                }
+            ]
+        ],
+    )  # fmt: skip
+    flows_disabled: tuple[str, ...] = Field(
+        _default("flows_disabled"), description="names of flows this site does without", examples=[["implicit-tls"]]
+    )
     waivers: tuple[ControlWaiver, ...] = Field(
         _default("waivers"),
         description="requirements this site knowingly does not meet: a list of {id, title, controls, reason, owner, date, expires}",
+        examples=[
+            [
+                {
+                    "id": "SITE-W1",
+                    "title": "no mail by IPv6",
+                    "controls": ["LEM-3-05"],
+                    "reason": "the provider has none yet",
+                    "owner": "Jane Doe",
+                    "date": "2026-11-30",
+                    "expires": "2027-05-30",
+                }
+            ]
+        ],
     )
     review: Review | None = Field(
-        _default("review"), description="{by, date, analysis}: the decision to open the service, after the threat analysis"
+        _default("review"),
+        description="{by, date, analysis}: the decision to open the service, after the threat analysis",
+        examples=[{"by": "Jane Doe", "date": "2026-11-30", "analysis": "b65f…20ebd"}],
     )
     foreign_variables: tuple[str, ...] = Field(
-        _default("foreign_variables"), description="names of variables in this folder that belong to others"
+        _default("foreign_variables"), description="names of variables in this folder that belong to others", examples=[["backup_server"]]
     )
 
 
 class HostSettings(Strict):
     """Variables that may differ from host to host (without their prefix `lemonstand_`)."""
 
-    interfaces: dict[str, Interface] = Field(_default("interfaces"), description="the host's legs: {zone: {device, ipv4, ipv6}}")
-    ntp_servers: tuple[IPv4Address | IPv6Address, ...] = Field(_default("ntp_servers"), description="addresses of time servers")
-    dns_resolvers: tuple[IPv4Address | IPv6Address, ...] = Field(_default("dns_resolvers"), description="addresses of resolvers")
+    interfaces: dict[str, Interface] = Field(
+        _default("interfaces"),
+        description="the host's legs: {zone: {device, ipv4, ipv6}}",
+        examples=[{"dmz": {"device": "ens3", "ipv4": "192.0.2.10", "ipv6": "2001:db8:0:2::10"}}],
+    )
+    ntp_servers: tuple[IPv4Address | IPv6Address, ...] = Field(
+        _default("ntp_servers"), description="addresses of time servers", examples=[["192.0.2.1"]]
+    )
+    dns_resolvers: tuple[IPv4Address | IPv6Address, ...] = Field(
+        _default("dns_resolvers"), description="addresses of resolvers", examples=[["198.51.100.53"]]
+    )
     clock_is_ours: StrictBool = Field(_default("clock_is_ours"), description="false where the host may not set its clock, in a container")
     foreign_tables: tuple[Annotated[str, Field(pattern=FOREIGN_TABLE)], ...] = Field(
         _default("foreign_tables"),
         description="nftables tables of others that may drop or translate: a list such as [inet f2b-table]; each is for you to judge",
+        examples=[["inet f2b-table"]],
     )
     user_passwords: dict[str, SecretStr] = Field(
-        _default("user_passwords"), description="{login name: password} to seed the directory with; from a vault"
+        _default("user_passwords"),
+        description="{login name: password} to seed the directory with; from a vault",
+        examples=[{"probe-one@example.org": "{{ vault_probe_one }}"}],
     )
 
 
