@@ -47,6 +47,7 @@ docs: setup ## the documents that are made from data
 	.venv/bin/python -m lemonstand.derived.flow_chart >docs/flows.md
 	.venv/bin/python -m lemonstand.derived.role_pages docs/roles
 	.venv/bin/python -m lemonstand.derived.variables_page docs/variables.md
+	.venv/bin/python -m lemonstand.derived.variables_table playbooks/variables.json
 
 bench: setup ## stages, tasks, memory, logins, forwarding and push, measured on a lab of its own
 	.venv/bin/python benchmarks/bench.py

@@ -75,8 +75,9 @@ class Names(BaseModel):
     def address_fault(self, text: str) -> str | None:
         """Why a text is no login name or alias, with what to do; None if it is one."""
         local, at, domain = text.rpartition("@")
-        if len(text) <= self.longest and len(local) <= self.local_part.longest and self._local.fullmatch(local):
-            return self.domain_fault(domain)  # most are sound, and a site may have many
+        short = len(text) <= self.longest and len(local) <= self.local_part.longest
+        if short and self._local.fullmatch(local) and self.domain_fault(domain) is None:
+            return None  # most are sound, and a site may have many
         part, marks = self.local_part, " ".join(sorted(set(self.local_part.marks)))
         refused = next((each for each in local if each in self.refused), "")
         sorts = f"before the @ stand a to z, 0 to 9, {marks} and single dots between them, first a letter or digit; correct it"

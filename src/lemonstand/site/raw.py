@@ -21,6 +21,7 @@ class RawHost:
         faulty: variables that could not be templated, with the reason.
         shadowed: variables the playbooks set again after the site, with the place they do it at.
         connection: how Ansible gets to it: its `ansible_*` variables for that, as text.
+        given: variables that were given on the command line, which are not in the site's folder.
     """
 
     name: str
@@ -30,6 +31,7 @@ class RawHost:
     faulty: Mapping[str, str] = field(default_factory=dict)
     shadowed: Mapping[str, str] = field(default_factory=dict)
     connection: Mapping[str, str] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
 
     def origin(self, place: Place) -> str:
         """`file:line` of a value, or of the nearest value around it; empty if Ansible doesn't know."""
@@ -61,7 +63,14 @@ class RawSite:
         """Takes what `reader` found."""
         hosts = {
             name: RawHost(
-                name, tuple(host["groups"]), host["values"], host["origins"], host["faulty"], host["shadowed"], host.get("connection", {})
+                name,
+                tuple(host["groups"]),
+                host["values"],
+                host["origins"],
+                host["faulty"],
+                host["shadowed"],
+                host.get("connection", {}),
+                frozenset(host.get("given", ())),
             )
             for name, host in data["hosts"].items()
         }

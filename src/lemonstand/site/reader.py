@@ -116,6 +116,7 @@ def collect(hostvars: HostVars, playbook_dir: Path) -> dict[str, Any]:
         strays = [stray for stray in _strays(around, group_names, host_names) if stray[0] not in found.passed_over]
         result["strays"] += [stray for stray in strays if stray not in result["strays"]]
     values = _Values(told, folder)
+    given = sorted(str(name) for name in own_variables.extra_vars)
     for name in sorted(host_names, key=list(manager.hosts).index):
         host = manager.hosts[name]
         try:
@@ -129,7 +130,7 @@ def collect(hostvars: HostVars, playbook_dir: Path) -> dict[str, Any]:
         known["hostvars"] = hostvars
         groups = [str(group.name) for group in host.get_groups() if group.name not in {"all", "ungrouped"}]
         templar = Templar(loader=loader, variables=known)
-        result["hosts"][name] = {"groups": groups, **_host(templar, own, known, playbook_dir, values)}
+        result["hosts"][name] = {"groups": groups, "given": given, **_host(templar, own, known, playbook_dir, values)}
     problems += [each for each in values.problems if each not in problems]
     return result
 
