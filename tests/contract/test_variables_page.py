@@ -10,8 +10,8 @@ import yaml
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
+from lemonstand.derived.variables_page import page
 from lemonstand.site.model import PREFIX, HostSettings, SiteSettings
-from lemonstand.site.variables_page import page
 
 ROOT = Path(__file__).resolve().parents[2]
 

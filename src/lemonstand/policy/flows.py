@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Valida
 
 from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
+from lemonstand.policy.kinds import load_kinds
+from lemonstand.policy.text import read_yaml
 
-ZONES = ("internet", "dmz", "auth", "store", "management")
-GROUPS = ("edges", "frontends", "auths", "stores", "relays")
-SERVICES = ("controllers", "resolvers", "ntp")
-"""Endpoints that are lists of addresses in the inventory, not hosts."""
-ENDPOINTS = (*ZONES, *GROUPS, *SERVICES)
+ZONES = load_kinds().zones
+GROUPS = load_kinds().groups
+ENDPOINTS = load_kinds().endpoints
 
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 
@@ -70,7 +70,7 @@ def load_flows(path: Path | None = None) -> Flows:
     """
     path = path or data_dir("playbooks") / "flows.yml"
     try:
-        flows = Flows.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        flows = Flows.model_validate(read_yaml(path))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise LemonstandError(f"flows can't be read: {error}", str(path), "restore the file from the release") from None
     names = flows.names()

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from lemonstand.paths import data_dir
-from lemonstand.site.model import PREFIX, AnyAddress, HostName, HostSettings, MailAddress, SiteSettings
+from lemonstand.site.model import PREFIX, AnyAddress, HostName, HostSettings, MailAddress, SiteSettings, ZoneName
 
 HEAD = f"""# Variables of a site
 
@@ -31,7 +31,12 @@ variable, and the parts of lemonstand that look at it.
 """
 NAMED = {
     get_args(kind)[1].func: name
-    for kind, name in ((HostName, "host name"), (MailAddress, "mail address of this site"), (AnyAddress, "mail address"))
+    for kind, name in (
+        (HostName, "host name"),
+        (ZoneName, "zone"),
+        (MailAddress, "mail address of this site"),
+        (AnyAddress, "mail address"),
+    )
 }
 """What judges a text to what the text then is."""
 PLAIN: Mapping[object, str] = {

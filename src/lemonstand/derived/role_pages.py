@@ -135,7 +135,7 @@ def _things(folder: Path) -> Iterator[str]:
         for path in sorted((folder / kind).rglob("*")):
             place = path.relative_to(folder / kind)
             # What lies at the top of files/ is used by a task, and is no file of the host's.
-            if path.is_file() and len(place.parts) > 1:
+            if path.is_file() and len(place.parts) > 1 and "__pycache__" not in place.parts:
                 files.append("/" + str(place).removesuffix(".j2"))
     if files:
         yield from (["", "Files:", ""] if packages else ["Files:", ""])
