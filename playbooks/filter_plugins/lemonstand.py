@@ -33,6 +33,10 @@ SHAPE = data("kinds.yml")
 ZONES, GROUPS, LISTS = tuple(SHAPE["zones"]), tuple(SHAPE["kinds"]), SHAPE["lists"]
 
 
+TOLD = ("lemonstand_interfaces", "lemonstand_zones", *LISTS.values())
+"""The variables that rules and lists of hosts are made from."""
+
+
 def active_flows(
     flows: Iterable[Mapping[str, Any]], conditions: Mapping[str, bool], extra: Iterable[Mapping[str, Any]], disabled: Iterable[str]
 ) -> list[dict[str, Any]]:
@@ -71,6 +75,14 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{match[0]}'?" if match else ""
 
 
+def pattern(which: str) -> str:
+    """The host pattern of a play: `site`, all kinds of hosts of a site; `deployed`, those of a lab's Internet that plays set up as well."""
+    groups = list(GROUPS)
+    if which == "deployed":
+        groups += [name for name, outer in SHAPE["outer"].items() if outer.get("deployed")]
+    return ":".join(groups)
+
+
 @functools.cache
 def _parsed(text: str) -> Any:
     return json.loads(text)
@@ -104,14 +116,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, default=lambda each: each.isoformat() if isinstance(each, datetime.date) else str(each))
 
 
-def members(hostvars: Any, groups: Mapping[str, list[str]], variables: Iterable[str]) -> str:
-    """Some variables of all members of a site and of machines outside, as JSON: what hosts need to know of one another.
-
-    Args:
-        variables: their names.
-    """
-    wanted = list(variables)
-    return _json({name: _values(hostvars, name, wanted) for group in (*GROUPS, *SHAPE["outer"]) for name in _members(groups, group)})
+def members(hostvars: Any, groups: Mapping[str, list[str]]) -> str:
+    """What hosts need to know of one another (`TOLD`), of members of a site and machines outside, as JSON."""
+    return _json({name: _values(hostvars, name, TOLD) for group in (*GROUPS, *SHAPE["outer"]) for name in _members(groups, group)})
 
 
 def as_json(hostvars: Any, name: str, variable: str) -> str:
@@ -388,6 +395,7 @@ class FilterModule:
             "lemonstand_login_pattern": login_pattern,
             "lemonstand_addresses_of": addresses_of,
             "lemonstand_data": data,
+            "lemonstand_pattern": pattern,
             "lemonstand_members": members,
             "lemonstand_as_json": as_json,
             "lemonstand_count": count,
