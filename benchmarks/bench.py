@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from lemonstand import lab as labs
-from lemonstand.checks.connections import read_connections
-from lemonstand.checks.doors import ELSEWHERE, FAMILIES, PEER_SENDER, accounts_of, ca_of_clients, door_to
-from lemonstand.checks.prober import Prober
 from lemonstand.evidence.model import topic
 from lemonstand.paths import data_dir, lab_dir
-from lemonstand.probes.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.remote.connections import read_connections
+from lemonstand.remote.endpoints import ELSEWHERE, FAMILIES, PEER_SENDER, accounts_of, ca_of_clients, door_to
+from lemonstand.remote.prober import Prober
 from lemonstand.site import load_site
 
 NAME, PREFIX = "bench", "10.85"

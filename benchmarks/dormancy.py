@@ -20,10 +20,10 @@ import yaml
 from bench import lemonstand, machine
 
 from lemonstand import lab as labs
+from lemonstand.measure import Look, looking, questions
 from lemonstand.paths import data_dir
-from lemonstand.phone import Look, looking, questions
 from lemonstand.policy import load_timers
-from lemonstand.probes.wire import Account
+from lemonstand.probes.protocols.wire import Account
 from lemonstand.site import Site, load_site
 
 NAME, PREFIX = "dormancy", "10.86"

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from lemonstand import lab as labs
-from lemonstand.checks.connections import read_connections
-from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to, inward_of
-from lemonstand.checks.prober import Prober
 from lemonstand.paths import data_dir
+from lemonstand.remote.connections import read_connections
+from lemonstand.remote.endpoints import accounts_of, ca_of_clients, door_to, inward_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import load_site
 
 COUNT = 100

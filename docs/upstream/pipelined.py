@@ -11,10 +11,10 @@ import shutil
 import sys
 
 from lemonstand import lab as labs
-from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to, vantage_of
-from lemonstand.checks.prober import Prober
 from lemonstand.paths import data_dir
+from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.endpoints import accounts_of, ca_of_clients, door_to, vantage_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import load_site
 
 

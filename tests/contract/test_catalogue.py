@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lemonstand.mutants import load_mutants
-from lemonstand.mutants.run import named
+from lemonstand.breaking import load_mutants
+from lemonstand.breaking.runner import named
 from lemonstand.policy.controls import load_controls
 from lemonstand.policy.links import check_marks
 from lemonstand.policy.waivers import load_waivers

@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 from lemonstand import lab as labs
-from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to
-from lemonstand.checks.prober import Prober
 from lemonstand.paths import lab_dir
+from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.endpoints import accounts_of, ca_of_clients, door_to
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 from .conftest import INVENTORY, Command

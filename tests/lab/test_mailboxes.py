@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.doors import ARRIVAL_SECONDS, accounts_of, ca_of_clients, door_to, vantage_of
-from lemonstand.checks.prober import Prober
+from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, accounts_of, ca_of_clients, door_to, vantage_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 INPUTS = Path(__file__).resolve().parents[1] / "render" / "inputs"

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.doors import PEER_SENDER, accounts_of, ca_of_clients, ca_of_exchangers, door_to
-from lemonstand.checks.prober import Prober
 from lemonstand.policy.names import load_names
-from lemonstand.probes.names import retyped
-from lemonstand.probes.wire import Account
+from lemonstand.probes.clients.names import retyped
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.endpoints import PEER_SENDER, accounts_of, ca_of_clients, ca_of_exchangers, door_to
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 from .conftest import INVENTORY, Command

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lemonstand.mutants.ask import Asker
-from lemonstand.mutants.run import named
+from lemonstand.breaking.asker import Asker
+from lemonstand.breaking.runner import named
 from lemonstand.policy import expected_matrix
 from lemonstand.site import Site
 

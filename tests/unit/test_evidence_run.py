@@ -19,7 +19,7 @@ from lemonstand.evidence.write import check_form
 
 HEAD = """
 import pytest
-from lemonstand.checks import Invalid, NotApplicable, NotMeasured, expect, invalid, not_measurable
+from lemonstand.outcomes import Invalid, NotApplicable, NotMeasured, expect, invalid, not_measurable
 
 pytestmark = pytest.mark.answer("configuration")
 """
@@ -31,7 +31,7 @@ def run(tmp_path: Path, body: str, selection: Selection | None = None, *, merge:
     checks.mkdir(exist_ok=True)
     site.mkdir(exist_ok=True)
     (checks / "test_topic.py").write_text(HEAD + textwrap.dedent(body), encoding="utf-8")
-    code = verify(site, tmp_path / "out", selection, merge=merge, checks=checks)
+    code = verify(site, tmp_path / "out", selection, merge=merge, checks=checks, plugins=("lemonstand.breaking.trials",))
     return code, json.loads((tmp_path / "out" / "evidence.json").read_text(encoding="utf-8"))
 
 
@@ -329,7 +329,7 @@ def test_what_was_asked_is_kept(tmp_path: Path) -> None:
     _, evidence = run(
         tmp_path,
         """
-        from lemonstand.evidence.notes import note
+        from lemonstand.observations import note
 
         @pytest.fixture(scope="module")
         def silent():
@@ -389,7 +389,7 @@ def test_no_secret_gets_in(tmp_path: Path) -> None:
         @pytest.mark.control("LEM-3-01")
         @pytest.mark.parametrize("kind", list(CANARIES))
         def test_one(kind, measure, table):
-            from lemonstand.evidence.notes import note
+            from lemonstand.observations import note
 
             text = CANARIES[kind].replace("\\\\n", chr(10))
             measure("seen", text)

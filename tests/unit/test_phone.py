@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid, NotMeasurable
-from lemonstand.phone import QUESTIONS, questions
-from lemonstand.probes import idle, script
-from lemonstand.probes.segments import Capture, Segment, parse, wake_ups
+from lemonstand.measure import QUESTIONS, questions
+from lemonstand.outcomes import Invalid, NotMeasurable
+from lemonstand.probes.clients import idle, script
+from lemonstand.probes.network.segments import Capture, Segment, parse, wake_ups
 
 CLIENT, SERVER = b"\xc0\x00\x02\x01", b"\xc6\x33\x64\x07"
 ACK, PUSH, FIN = 0x10, 0x18, 0x11

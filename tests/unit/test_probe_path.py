@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
-from lemonstand.probes import path
-from lemonstand.probes.segments import parse
+from lemonstand.probes.network import path
+from lemonstand.probes.network.segments import parse
 
 HOST4, OTHER4 = (ipaddress.ip_address(text).packed for text in ("192.0.2.10", "198.51.100.7"))
 HOST6, OTHER6 = (ipaddress.ip_address(text).packed for text in ("2001:db8::10", "2001:db8:9::7"))

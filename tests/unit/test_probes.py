@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -16,15 +18,18 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid, Unmet
-from lemonstand.checks.prober import _BOOT, _MODULES, Running
-from lemonstand.probes import dns, run, tickets
-from lemonstand.probes.imap import Imap, Literal, announced
-from lemonstand.probes.messages import large, message
-from lemonstand.probes.raids import RAIDS
-from lemonstand.probes.reach import reach
-from lemonstand.probes.smtp import Smtp
-from lemonstand.probes.wire import Closed, Wire
+from lemonstand.outcomes import Invalid, Unmet
+from lemonstand.probes import registry
+from lemonstand.probes.clients import tickets
+from lemonstand.probes.network import dns
+from lemonstand.probes.network.reach import reach
+from lemonstand.probes.protocols.imap import Imap, Literal, announced
+from lemonstand.probes.protocols.messages import large, message
+from lemonstand.probes.protocols.smtp import Smtp
+from lemonstand.probes.protocols.wire import Closed, Wire
+from lemonstand.probes.registry import PROBES
+from lemonstand.remote.prober import Running
+from lemonstand.remote.shipment import BOOT, shipment
 
 Script = Callable[[socket.socket], None]
 
@@ -195,8 +200,12 @@ def test_an_unsigned_ticket_says_so() -> None:
 
 
 def _running(order: dict[str, Any], seconds: float = 5) -> Running:
-    text = json.dumps({"modules": _MODULES, "seconds": 5, **order})
-    return Running("here", [sys.executable, "-I", "-S", "-c", _BOOT], text, seconds)
+    probe = order.pop("probe")
+    return _sent({**shipment(probe), "seconds": 5, **order}, seconds)
+
+
+def _sent(order: dict[str, Any], seconds: float = 5) -> Running:
+    return Running("here", [sys.executable, "-I", "-S", "-c", BOOT], json.dumps(order), seconds)
 
 
 def test_a_probe_runs_where_nothing_of_ours_is() -> None:
@@ -227,33 +236,59 @@ def test_a_probe_has_an_end() -> None:
 
 def test_a_service_that_refuses_fails_and_a_kernel_that_refuses_is_invalid(server: Callable[[Script], tuple[str, int]]) -> None:
     address, port = server(_says(b"220 ready\r\n", b"250 x\r\n", b"454 no TLS today\r\n"))
-    code = (
-        "import lemonstand.probes.smtp as s, lemonstand.probes.run as r\n"
-        f"s.x = lambda: s.Smtp.open({{'name': 'x', 'address': {address!r}, 'ca': ''}}, port={port}) and None\nr.PROBES['x'] = 'smtp.x'\n"
-        "def kernel(): raise PermissionError('kernel')\ns.y = kernel\nr.PROBES['y'] = 'smtp.y'\n"
+    made_up = (
+        "from lemonstand.probes.protocols.smtp import Smtp\n"
+        f"def service(): Smtp.open({{'name': 'x', 'address': {address!r}, 'ca': ''}}, port={port})\n"
+        "def kernel(): raise PermissionError('kernel')\n"
     )
-    boot = _BOOT.replace('importlib.import_module("lemonstand.probes.run").main(ORDER)', f"exec({code!r})\nr.main(ORDER)")
-    order = {"modules": _MODULES, "seconds": 5, "args": {}}
+    sent = shipment("submission-session")
+    order = {**sent, "modules": {**sent["modules"], "lemonstand.probes.made_up": made_up}, "args": {}, "seconds": 5}
     with pytest.raises(Unmet, match="refuses"):
-        Running("here", [sys.executable, "-I", "-S", "-c", boot], json.dumps({**order, "probe": "x"}), 5).result()
+        _sent({**order, "function": "made_up.service"}).result()
     with pytest.raises(Invalid, match="kernel"):
-        Running("here", [sys.executable, "-I", "-S", "-c", boot], json.dumps({**order, "probe": "y"}), 5).result()
+        _sent({**order, "function": "made_up.kernel"}).result()
 
 
 def test_each_probe_has_a_name_of_its_own_and_a_function() -> None:
-    text = Path(run.__file__).read_text(encoding="utf-8")
-    own = re.findall(r'^    "([a-z0-9-]+)": "', text, re.MULTILINE)
-    assert len(own) + len(RAIDS) == len(run.PROBES), "a name stands for two"
-    assert all(callable(run.found(name)) for name in run.PROBES)
+    text = Path(registry.__file__).read_text(encoding="utf-8")
+    assert len(re.findall(r'^    "([a-z0-9-]+)": "', text, re.MULTILINE)) == len(PROBES), "a name stands for two"
+    for place in PROBES.values():
+        module, _, function = place.rpartition(".")
+        assert callable(getattr(importlib.import_module(f"lemonstand.probes.{module}"), function)), place
+
+
+def test_only_what_a_probe_imports_is_sent() -> None:
+    reach_alone = shipment("reach")
+    assert set(reach_alone["modules"]) - set(reach_alone["packages"]) == {
+        "lemonstand.probes.events",
+        "lemonstand.probes.execute",
+        "lemonstand.probes.network.reach",
+    }
+    of_checks = [name for name, place in PROBES.items() if not place.startswith("attacks.")]
+    attacks = {module for name in of_checks for module in shipment(name)["modules"] if ".attacks." in module}
+    assert attacks == set(), "code of attacks goes to production hosts"
+
+
+def test_a_probe_finds_all_it_imports_in_what_is_sent() -> None:
+    names = sorted({module for probe in PROBES for module in shipment(probe)["modules"]})
+    code = "import importlib, json, sys; [importlib.import_module(name) for name in json.loads(ORDER['names'])]"
+    for place in sorted({place.rpartition(".")[0] for place in PROBES.values()}):
+        probe = next(name for name in PROBES if PROBES[name].startswith(f"{place}."))
+        sent = shipment(probe)
+        order = json.dumps({**sent, "names": json.dumps(sorted(sent["modules"]))})
+        boot = BOOT.replace('importlib.import_module("lemonstand.probes.execute").main(ORDER)', code)
+        done = subprocess.run([sys.executable, "-I", "-S", "-c", boot], input=order + "\n", text=True, capture_output=True, check=False)
+        assert done.returncode == 0, f"{probe}: {done.stderr}"
+    assert len(names) > 40
 
 
 def test_probes_that_are_asked_for_exist_and_all_are_asked_for() -> None:
     root = Path(__file__).parents[2]
     sources = [*(root / "src").rglob("*.py"), *(root / "benchmarks").glob("*.py"), *(root / "tests" / "lab").glob("*.py")]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path.name != "run.py" or path.parent.name != "probes")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path != Path(registry.__file__))
     # The name follows the host, or comes first where a `look` knows the host.
     asked = re.findall(r'\bprober\.(?:ask|start)[(,]\s*[^,"]+,\s*"([a-z0-9-]+)"|\blook\.(?:ask|in_both)[(,]\s*"([a-z0-9-]+)"', text)
     names = {one or other for one, other in asked}
     assert len(names) > 50
-    assert names <= set(run.PROBES)
-    assert [name for name in run.PROBES if name not in RAIDS and f'"{name}"' not in text] == []
+    assert names <= set(PROBES)
+    assert [name for name in PROBES if f'"{name}"' not in text] == []

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid
-from lemonstand.checks.connections import Connection, read_connections, sockets_directory
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.facts import Facts
-from lemonstand.checks.hosts import described, noting, reach, take_snapshots
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober
+from lemonstand.checks.background import Once
 from lemonstand.errors import LemonstandError
-from lemonstand.phone import QUESTIONS, Finding, questions
-from lemonstand.phone.look import Look
+from lemonstand.measure import QUESTIONS, Finding, questions
+from lemonstand.measure.vantage import Look
+from lemonstand.outcomes import Invalid
 from lemonstand.policy import load_flows, load_timers
 from lemonstand.policy.deviations import waivers_of
-from lemonstand.probes.wire import Account
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.connections import Connection, read_connections, sockets_directory
+from lemonstand.remote.endpoints import Doors
+from lemonstand.remote.facts import Facts
+from lemonstand.remote.gather import described, noting, reach, take_snapshots
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site, build, read_inventory
 
 HostFactory = Callable[[str], Any]
@@ -36,7 +36,7 @@ SINGLE = {"edge": "edges", "frontend": "frontends", "auth": "auths", "store": "s
 """Fixtures that make a check run once for each host of a group; `node` is every host of the site."""
 ALL = tuple(SINGLE.values())
 SITE = pytest.StashKey[Site]()
-LIVE = ("lemonstand.checks.once", "lemonstand.checks.vantage")
+LIVE = ("lemonstand.checks.background", "lemonstand.checks.live")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -160,7 +160,7 @@ def host(connections: dict[str, Connection]) -> HostFactory:
 
 @pytest.fixture(scope="session")
 def look(prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[Account]) -> Look:
-    """The site as a phone meets it: what the questions of `lemonstand.phone` take."""
+    """The site as a phone meets it: what the questions of `lemonstand.measure` take."""
     return Look(prober, site, vantage, doors, accounts)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from lemonstand.admin import Hosts, Users, generate_password
-from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
-from lemonstand.checks.doors import ARRIVAL_SECONDS, FAMILIES, Doors, families_of
-from lemonstand.checks.prober import Prober, results
-from lemonstand.phone import Look
-from lemonstand.probes.wire import Account
+from lemonstand.measure import Look
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, FAMILIES, Doors, families_of
+from lemonstand.remote.prober import Prober, results
 from lemonstand.site import Site
 
 LINE_SECONDS = 10

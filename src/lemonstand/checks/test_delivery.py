@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import InBoth
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Doors
-from lemonstand.checks.once import InBoth
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.wire import Account, Door
+from lemonstand.outcomes import expect
+from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Doors
+from lemonstand.remote.prober import Prober
 
 pytestmark = pytest.mark.answer("live")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
+from lemonstand.checks.background import Once
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.once import Once
-from lemonstand.phone import QUESTIONS, Finding, Look, questions
+from lemonstand.measure import QUESTIONS, Finding, Look, questions
+from lemonstand.outcomes import expect, invalid
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]

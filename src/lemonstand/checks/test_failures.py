@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.doors import Doors, families_of
-from lemonstand.checks.inner import inner_names
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.tickets import Inward
-from lemonstand.probes.wire import Account
+from lemonstand.checks.inner_names import inner_names
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import Doors, families_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive, pytest.mark.usefixtures("beside")]

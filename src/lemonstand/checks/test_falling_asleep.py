@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.phone import Finding, Look, questions
+from lemonstand.measure import Finding, Look, questions
+from lemonstand.outcomes import expect, invalid
 from lemonstand.site import Site
 
 TOLD_SECONDS = 2.0

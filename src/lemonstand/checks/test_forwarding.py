@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import FAMILIES
-from lemonstand.phone import Look
+from lemonstand.measure import Look
+from lemonstand.outcomes import expect
+from lemonstand.remote.endpoints import FAMILIES
 
 pytestmark = pytest.mark.answer("live")
 

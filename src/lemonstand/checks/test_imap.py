@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import InBoth
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.once import InBoth
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.tickets import Inward
-from lemonstand.probes.wire import Account, Door
+from lemonstand.outcomes import expect
+from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.remote.endpoints import Doors
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Doors
-from lemonstand.checks.impostor import counterfeit
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.rogue import HARMLESS
-from lemonstand.probes.wire import Account
+from lemonstand.checks.false_certificates import counterfeit
+from lemonstand.outcomes import expect, invalid
+from lemonstand.probes.attacks.rogue import HARMLESS
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Doors
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]

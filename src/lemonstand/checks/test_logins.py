@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import InBoth
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.once import InBoth
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.wire import Account
+from lemonstand.outcomes import expect
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import Doors
+from lemonstand.remote.prober import Prober
 
 pytestmark = pytest.mark.answer("live")
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import InBoth
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.once import InBoth
-from lemonstand.checks.prober import Prober
-from lemonstand.checks.vantage import KNOCK_SECONDS
-from lemonstand.probes.wire import Account
+from lemonstand.checks.live import KNOCK_SECONDS
+from lemonstand.outcomes import expect
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import Doors
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 PORT = 4190

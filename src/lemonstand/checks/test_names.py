@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import NotApplicable, expect, invalid
 from lemonstand.checks.conftest import Measure, Members, Snapshots
-from lemonstand.checks.doors import ARRIVAL_SECONDS, FAMILIES, PEER_SENDER, Doors
-from lemonstand.checks.prober import Prober
-from lemonstand.phone import Look
+from lemonstand.measure import Look
+from lemonstand.outcomes import NotApplicable, expect, invalid
 from lemonstand.policy.names import load_names
-from lemonstand.probes.names import retyped
-from lemonstand.probes.wire import Account, Door
+from lemonstand.probes.clients.names import retyped
+from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, FAMILIES, PEER_SENDER, Doors
+from lemonstand.remote.prober import Prober
 
 MARKS = set(load_names().local_part.marks) - set("-_")
 """What few programs expect in a login name."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import Once
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import PEER_SENDER, Doors
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober
 from lemonstand.checks.test_delivery import PEER_MAIL, PEER_USER
-from lemonstand.probes.wire import Account, Door
+from lemonstand.outcomes import expect
+from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.remote.endpoints import PEER_SENDER, Doors
+from lemonstand.remote.prober import Prober
 
 pytestmark = pytest.mark.answer("live")
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.doors import ELSEWHERE, PEER_SENDER, Doors
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.wire import Account
+from lemonstand.outcomes import expect, invalid
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ELSEWHERE, PEER_SENDER, Doors
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]

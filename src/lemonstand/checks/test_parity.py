@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
+from lemonstand.checks.background import Once
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import ELSEWHERE, timer
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober
-from lemonstand.phone import Finding, Look, questions
-from lemonstand.probes.delivery import EIGHT_BIT
-from lemonstand.probes.script import COMMANDS
+from lemonstand.measure import Finding, Look, questions
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.probes.clients.delivery import EIGHT_BIT
+from lemonstand.probes.clients.script import COMMANDS
+from lemonstand.remote.endpoints import ELSEWHERE, timer
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import outsider_of
-from lemonstand.checks.prober import Prober
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH
-from lemonstand.phone import Look
+from lemonstand.checks.live import KNOCK_SECONDS, THROUGH
+from lemonstand.measure import Look
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.remote.endpoints import outsider_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
+from lemonstand.checks.background import Once
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import timer
-from lemonstand.checks.once import Once
-from lemonstand.phone import QUESTIONS, Finding, Look, questions
+from lemonstand.measure import QUESTIONS, Finding, Look, questions
+from lemonstand.outcomes import expect, invalid
+from lemonstand.remote.endpoints import timer
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure, Table
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.prober import Prober
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Seen, keep_matrix
+from lemonstand.checks.live import KNOCK_SECONDS, THROUGH, Seen, keep_matrix
+from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.policy import Cell, expected_matrix
 from lemonstand.policy.dns import records
+from lemonstand.remote.endpoints import Doors
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors, families_of
-from lemonstand.checks.facts import Certificate
-from lemonstand.checks.prober import Prober
 from lemonstand.deploy import run_playbook
+from lemonstand.outcomes import expect, invalid
 from lemonstand.paths import data_dir
-from lemonstand.probes.wire import Account
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Doors, families_of
+from lemonstand.remote.facts import Certificate
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import Measure, Snapshots, Table
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.wire import Account
+from lemonstand.outcomes import expect, invalid
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import Doors
+from lemonstand.remote.prober import Prober
 
 pytestmark = pytest.mark.supports("LEM-4.1-11", "LEM-6-05")
 

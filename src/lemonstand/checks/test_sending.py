@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, not_measurable
+from lemonstand.checks.background import Once
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors
-from lemonstand.checks.inner import inner_names
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober
+from lemonstand.checks.inner_names import inner_names
 from lemonstand.checks.test_delivery import PEER_MAIL, PEER_USER
-from lemonstand.probes.outgoing import FINDER
-from lemonstand.probes.wire import Account
+from lemonstand.outcomes import expect, not_measurable
+from lemonstand.probes.clients.outgoing import FINDER
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Doors
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")

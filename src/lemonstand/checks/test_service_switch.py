@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
-from lemonstand.checks.connections import Connection
-from lemonstand.checks.doors import Doors, families_of
-from lemonstand.checks.prober import Prober
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH
-from lemonstand.probes.wire import Account
+from lemonstand.checks.live import KNOCK_SECONDS, THROUGH
+from lemonstand.outcomes import expect, invalid
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.connections import Connection
+from lemonstand.remote.endpoints import Doors, families_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Host, Site
 
 PROGRAM = "/usr/local/lib/lemonstand/packet-filter"

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid, expect, invalid, not_measurable
+from lemonstand.checks.background import Once
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors, families_of, timer
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober, Running
-from lemonstand.probes.wire import Account
+from lemonstand.outcomes import Invalid, expect, invalid, not_measurable
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Doors, families_of, timer
+from lemonstand.remote.prober import Prober, Running
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.soak]

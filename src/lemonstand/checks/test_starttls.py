@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
+from lemonstand.checks.background import Once
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.facts import Certificate
-from lemonstand.checks.legs import Position, client_ports, inner_positions, look, outer_positions
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.transport import ANONYMOUS, UNABLE, WEAK, leg_of
-from lemonstand.probes.wire import Door
+from lemonstand.checks.tls_endpoints import Position, client_ports, inner_positions, look, outer_positions
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.probes.clients.tls import ANONYMOUS, UNABLE, WEAK, leg_of
+from lemonstand.probes.protocols.wire import Door
+from lemonstand.remote.facts import Certificate
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")

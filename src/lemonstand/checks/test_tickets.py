@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.tickets import Inward
-from lemonstand.probes.wire import Account, Door
+from lemonstand.outcomes import expect, invalid
+from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks import expect, not_measurable
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors
-from lemonstand.checks.prober import Prober
+from lemonstand.outcomes import expect, not_measurable
 from lemonstand.policy.upstream import Fault, load_faults
-from lemonstand.probes.wire import Account
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Doors
+from lemonstand.remote.prober import Prober
 
 pytestmark = pytest.mark.answer("configuration")
 

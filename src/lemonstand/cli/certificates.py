@@ -14,9 +14,9 @@ from rich.table import Table
 
 from lemonstand.cli.base import Chosen, Group, main, site_options
 from lemonstand.cli.deploy import finish
+from lemonstand.cli.progress import observer
 from lemonstand.deploy import run_playbook
 from lemonstand.paths import data_dir
-from lemonstand.progress import observer
 
 SOON_DAYS = 14
 """Days before its end at which a certificate is shown as a worry: what renews by itself did so long before."""
@@ -65,9 +65,9 @@ def _rows(chosen: Chosen) -> list[dict[str, Any]]:
     """Every certificate of every host and of the controller's CAs, those that end first at the end of each host."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
-    from lemonstand.checks.connections import read_connections, sockets_directory  # noqa: PLC0415 - pytest comes with the checks
-    from lemonstand.checks.facts import Certificate  # noqa: PLC0415
-    from lemonstand.checks.prober import Prober  # noqa: PLC0415
+    from lemonstand.remote.connections import read_connections, sockets_directory  # noqa: PLC0415 - pytest comes with the checks
+    from lemonstand.remote.facts import Certificate  # noqa: PLC0415
+    from lemonstand.remote.prober import Prober  # noqa: PLC0415
 
     site = chosen.load()
     source = site.settings.public_certificate.source

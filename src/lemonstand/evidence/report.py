@@ -15,9 +15,9 @@ import jinja2
 
 from lemonstand.errors import LemonstandError
 from lemonstand.evidence.chain import chain
+from lemonstand.evidence.mutants import UNTRIED, came_of
 from lemonstand.evidence.picture import Picture, draw
 from lemonstand.evidence.plot import plots, tallies
-from lemonstand.mutants.table import UNTRIED, came_of
 from lemonstand.paths import data_dir
 from lemonstand.policy.change_request import span
 from lemonstand.policy.controls import Control, Controls

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 sys.dont_write_bytecode = True  # a probe leaves nothing behind, whatever it imports
 ORDER = json.loads(sys.stdin.readline())
-PACKAGES = {"lemonstand", "lemonstand.probes"}
+PACKAGES = frozenset(ORDER["packages"])
 
 
 class Sent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -33,4 +33,4 @@ class Sent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 sys.meta_path.insert(0, Sent())
-importlib.import_module("lemonstand.probes.run").main(ORDER)
+importlib.import_module("lemonstand.probes.execute").main(ORDER)

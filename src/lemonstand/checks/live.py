@@ -1,0 +1,210 @@
+"""Fixtures of live checks: probes on hosts, the doors they knock at, the accounts they use.
+
+The vantage is a host outside the site (group `handsets`), the accounts are `lemonstand_probe_users`. Without them live checks are not
+measured and the others still run.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from lemonstand import observations
+from lemonstand.checks.background import Once
+from lemonstand.outcomes import NotApplicable, NotMeasured, not_measurable
+from lemonstand.policy import CONTROLLER, Cell, expected_matrix
+from lemonstand.policy.flows import ZONES
+from lemonstand.policy.matrix import OUTSIDE, REACHABILITY, SILENT
+from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.remote.connections import Connection
+from lemonstand.remote.endpoints import (
+    FAMILIES,
+    Doors,
+    accounts_of,
+    ca_of_clients,
+    ca_of_exchangers,
+    door_to,
+    families_of,
+    inward_of,
+    outsider_of,
+    vantage_of,
+)
+from lemonstand.remote.prober import Prober
+from lemonstand.site import Site
+
+
+@pytest.fixture(scope="session")
+def prober(connections: dict[str, Connection]) -> Prober:
+    """Starts probes."""
+    return Prober(connections)
+
+
+@pytest.fixture(scope="session")
+def vantage(site: Site) -> str:
+    """The host outside that live checks look from."""
+    return vantage_of(site)
+
+
+@pytest.fixture(scope="session")
+def outsider(site: Site) -> str:
+    """A mail host outside the site."""
+    return outsider_of(site)
+
+
+@pytest.fixture(scope="session")
+def accounts(site: Site) -> list[Account]:
+    """The accounts of live checks, two or more.
+
+    Raises:
+        NotMeasured: the inventory has none.
+    """
+    if not site.settings.probe_users:
+        raise NotMeasured("the inventory names no accounts for checks (lemonstand_probe_users)")
+    return accounts_of(site)
+
+
+@pytest.fixture(scope="session")
+def public_ca(site: Site) -> str:
+    """The CA that signs what clients see, as PEM; empty where it is one of the system's."""
+    return ca_of_clients(site)
+
+
+@pytest.fixture(params=FAMILIES, ids=["IPv4", "IPv6"])
+def family(request: pytest.FixtureRequest, site: Site) -> int:
+    """Both IP versions, one after the other.
+
+    Raises:
+        NotApplicable: clients do not reach the site in this one.
+    """
+    if request.param not in families_of(site):
+        raise NotApplicable(f"the site has no public address of IPv{request.param}")
+    return int(request.param)
+
+
+@pytest.fixture(scope="session")
+def doors(site: Site, public_ca: str) -> Doors:
+    """`doors(family)`: the public door of mail clients."""
+    return functools.partial(door_to, site, public_ca, "frontends")
+
+
+@pytest.fixture
+def door(doors: Doors, family: int) -> Door:
+    """The public door in one IP version."""
+    return doors(family)
+
+
+@pytest.fixture(scope="session")
+def exchangers(site: Site) -> Doors:
+    """`exchangers(family)`: the site's MX."""
+    return functools.partial(door_to, site, ca_of_exchangers(site), "relays")
+
+
+@pytest.fixture
+def mx(exchangers: Doors, family: int) -> Door:
+    """The site's MX in one IP version."""
+    return exchangers(family)
+
+
+@pytest.fixture(scope="session")
+def inward(site: Site) -> Inward:
+    """What a frontend talks to inside, by IPv4 where there is one."""
+    return inward_of(site)
+
+
+EXPIRED_SECONDS = 10
+"""How long ago the ticket ended that must be refused."""
+
+
+@pytest.fixture(scope="session")
+def ask_attempts(prober: Prober, site: Site, inward: Inward, accounts: list[Account]) -> Callable[[], Any]:
+    """Tries the ways into the store, from a frontend."""
+    frontend, auth = site.group("frontends")[0].name, site.group("auths")[0].name
+    one, two = accounts[0], accounts[1]
+
+    def ask() -> Any:
+        spoilt = prober.ask(auth, "tickets-spoilt", user=one["user"], ago=EXPIRED_SECONDS, store=inward["store"])
+        return prober.ask(frontend, "ticket-attempts", inward=inward, account=one, other=two, spoilt=spoilt)
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def attempts(once: Once, ask_attempts: Callable[[], Any]) -> dict[str, Any]:
+    """Ways into the store, tried from a frontend."""
+    return dict(once("attempts", ask_attempts))
+
+
+KNOCK_SECONDS = 1.5
+THROUGH = {"open", "refused"}
+"""What a SYN brings that was not held back: `refused` is an answer of the host too."""
+Seen = dict[Cell, str]
+
+
+@pytest.fixture(scope="session")
+def ask_matrix(site: Site, prober: Prober) -> Callable[[], Seen]:
+    """Dials each TCP cell, from all hosts of the inventory at once."""
+    return functools.partial(_dial, site, prober)
+
+
+@pytest.fixture(scope="session")
+def matrix(once: Once, ask_matrix: Callable[[], Seen]) -> Seen:
+    """What came of each TCP cell."""
+    return dict(once("matrix", ask_matrix))
+
+
+def _dial(site: Site, prober: Prober) -> Seen:
+    inner = {host.name for host in site.hosts.values() if host.role_groups}
+    cells = [
+        cell
+        for cell in expected_matrix(site)
+        if cell.protocol == "tcp" and cell.source != CONTROLLER and (cell.source in inner or cell.destination in inner)
+    ]
+    by_source: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_source.setdefault(cell.source, []).append(cell)
+
+    def ask(source: str) -> list[tuple[Cell, str]]:
+        targets = sorted({(str(cell.address), cell.port) for cell in by_source[source]})
+        found = {(address, port): what for address, port, what in prober.ask(source, "reach", targets=targets, timeout=KNOCK_SECONDS)}
+        return [(cell, str(found[str(cell.address), cell.port])) for cell in by_source[source]]
+
+    with ThreadPoolExecutor(max_workers=len(by_source) or 1) as pool:
+        return dict(pair for pairs in pool.map(observations.carried(ask), by_source) for pair in pairs)
+
+
+def keep_matrix(site: Site, matrix: Seen, table: Callable[..., None]) -> None:
+    """Keeps the matrix: each way that a flow allows or that let something through, and how many others of a pair did not."""
+    told = []
+    silent: Counter[tuple[str, str]] = Counter()
+    expected = expected_matrix(site)
+    allowed = {(cell.source, cell.address, cell.port) for cell, flow in expected.items() if flow is not None}
+    # A zone as a destination stands for hosts of several kinds, where not each one has the service.
+    loose = {flow.name for flow in site.active_flows if flow.destination in ZONES and flow.destination != OUTSIDE}
+    for cell, flow in expected.items():
+        seen = matrix.get(cell, "")
+        # The published address stands for several hosts; the way is told for the one that a flow leads to.
+        elsewhere = flow is None and (cell.source, cell.address, cell.port) in allowed
+        wanted = flow is not None and not (flow in loose and seen and seen != "open")
+        if wanted or (flow is None and seen in THROUGH and not elsewhere):
+            told.append([cell.source, cell.destination, str(cell.address), cell.protocol, cell.port, flow or "", seen])
+        elif seen and not elsewhere:
+            silent[cell.source, cell.destination] += 1
+    table(REACHABILITY, ["from", "to", "address", "protocol", "port", "flow", "seen"], told)
+    table(SILENT, ["from", "to", "ways"], [[*pair, ways] for pair, ways in silent.items()])
+
+
+@pytest.fixture(scope="session")
+def lab_only(site: Site) -> None:
+    """These checks play tricks that only a lab bears: false servers, a relay that is taken away, a disk that is full.
+
+    Raises:
+        NotMeasurable: the site is real.
+    """
+    if not site.is_lab:
+        not_measurable("what would trouble users is done to labs only")
