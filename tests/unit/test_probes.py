@@ -28,8 +28,8 @@ from lemonstand.probes.protocols.messages import large, message
 from lemonstand.probes.protocols.smtp import Smtp
 from lemonstand.probes.protocols.wire import Closed, Wire
 from lemonstand.probes.registry import PROBES
-from lemonstand.remote.prober import Running
-from lemonstand.remote.shipment import BOOT, shipment
+from lemonstand.remote.prober import Channel, Running
+from lemonstand.remote.shipment import BOOT, agent_shipment, shipment
 
 Script = Callable[[socket.socket], None]
 
@@ -199,42 +199,88 @@ def test_an_unsigned_ticket_says_so() -> None:
     assert tickets.decode(header) == {"alg": "none"} and tickets.decode(claims) == {"sub": "x"} and signature == ""
 
 
-def _running(order: dict[str, Any], seconds: float = 5) -> Running:
-    probe = order.pop("probe")
-    return _sent({**shipment(probe), "seconds": 5, **order}, seconds)
+@pytest.fixture
+def here() -> Iterator[Channel]:
+    """The agent, on this machine, with nothing of ours to import."""
+    channel = Channel("here", [sys.executable, "-I", "-S", "-c", BOOT])
+    yield channel
+    channel.close()
 
 
-def _sent(order: dict[str, Any], seconds: float = 5) -> Running:
-    return Running("here", [sys.executable, "-I", "-S", "-c", BOOT], json.dumps(order), seconds)
+def _asked(channel: Channel, probe: str, seconds: float = 5, **args: Any) -> Running:
+    return channel.start(shipment(probe), args, seconds)
 
 
-def test_a_probe_runs_where_nothing_of_ours_is() -> None:
+def test_a_probe_runs_where_nothing_of_ours_is(here: Channel) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        found = _running({"probe": "reach", "args": {"targets": [["127.0.0.1", port]], "timeout": 1}}).result()
+        found = _asked(here, "reach", targets=[["127.0.0.1", port]], timeout=1).result()
     assert found == [["127.0.0.1", port, "open"]]
 
 
-def test_a_probe_that_fails_is_invalid() -> None:
-    with pytest.raises(Invalid, match="ConnectionRefusedError"):
-        _running({"probe": "imap-session", "args": {"door": {"name": "x", "address": "127.0.0.1", "ca": ""}, "account": {}}}).result()
+def test_one_agent_answers_many_at_once(here: Channel) -> None:
+    waiting = _asked(here, "maildir", folder="/nonexistent", ident="x", within=60, seconds=60)
+    dead = [_asked(here, "imap-session", door={"name": "x", "address": "127.0.0.1", "ca": ""}, account={}) for _ in range(3)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        asked = [_asked(here, "reach", targets=[["127.0.0.1", port]], timeout=1) for _ in range(8)]
+        assert [running.result() for running in asked] == [[["127.0.0.1", port, "open"]]] * 8
+    for running in dead:
+        with pytest.raises(Invalid, match="ConnectionRefusedError"):
+            running.result()
+    waiting.stop()
+    assert _asked(here, "listeners").result() is not None
 
 
-def test_a_probe_that_is_not_wanted_any_more_ends(server: Callable[[Script], tuple[str, int]]) -> None:
-    running = _running({"probe": "maildir", "args": {"folder": "/nonexistent", "ident": "x", "within": 60}})
+def test_a_probe_that_kills_itself_takes_nobody_along(here: Channel) -> None:
+    sent = shipment("reach")
+    text = "import os, signal, subprocess\ndef work():\n  subprocess.Popen(['sleep', '5'])\n  os.kill(os.getpid(), signal.SIGKILL)\n"
+    broken = {**sent, "modules": {**sent["modules"], "lemonstand.probes.made_up": text}, "function": "made_up.work"}
+    started = time.monotonic()
+    with pytest.raises(Invalid, match="exit status 137"):
+        here.start(broken, {}, 5).result()
+    assert time.monotonic() - started < 4, "what a probe left behind is waited for"
+    unreadable = {**sent, "modules": {**sent["modules"], "lemonstand.probes.no_text": "def"}, "function": "no_text.work"}
+    with pytest.raises(Invalid, match="SyntaxError"):
+        here.start(unreadable, {}, 5).result()
+    assert _asked(here, "reach", targets=[], timeout=1).result() == []
+
+
+def test_a_probe_that_is_not_wanted_any_more_ends(here: Channel) -> None:
+    running = _asked(here, "maildir", folder="/nonexistent", ident="x", within=60)
     started = time.monotonic()
     time.sleep(0.3)
     running.stop()
     assert time.monotonic() - started < 2
-    assert running._process.returncode == 3
+    with pytest.raises(Invalid, match="exit status 3"):
+        running.wait("")
 
 
-def test_a_probe_has_an_end() -> None:
+def test_an_agent_that_nobody_asks_any_more_ends_with_its_probes(here: Channel) -> None:
+    running = _asked(here, "maildir", folder="/nonexistent", ident="x", within=60)
+    time.sleep(0.3)
+    children = Path(f"/proc/{here._process.pid}/task/{here._process.pid}/children").read_text(encoding="ascii").split()
+    assert len(children) == 1
+    started = time.monotonic()
+    here.close()
+    assert here._process.returncode == 0
+    while Path(f"/proc/{children[0]}/exe").exists() and time.monotonic() - started < 2:
+        time.sleep(0.05)
+    assert time.monotonic() - started < 2
     with pytest.raises(Invalid, match="ended without an answer"):
-        _running({"probe": "maildir", "args": {"folder": "/nonexistent", "ident": "x", "within": 60}, "seconds": 1}).result()
+        running.wait("")
+    with pytest.raises(Invalid, match="ended without an answer"):
+        _asked(here, "reach", targets=[], timeout=1).result()
 
 
-def test_a_service_that_refuses_fails_and_a_kernel_that_refuses_is_invalid(server: Callable[[Script], tuple[str, int]]) -> None:
+def test_a_probe_has_an_end(here: Channel) -> None:
+    with pytest.raises(Invalid, match="ended without an answer: exit status 142"):
+        _asked(here, "maildir", folder="/nonexistent", ident="x", within=60, seconds=1).result()
+
+
+def test_a_service_that_refuses_fails_and_a_kernel_that_refuses_is_invalid(
+    here: Channel, server: Callable[[Script], tuple[str, int]]
+) -> None:
     address, port = server(_says(b"220 ready\r\n", b"250 x\r\n", b"454 no TLS today\r\n"))
     made_up = (
         "from lemonstand.probes.protocols.smtp import Smtp\n"
@@ -242,11 +288,11 @@ def test_a_service_that_refuses_fails_and_a_kernel_that_refuses_is_invalid(serve
         "def kernel(): raise PermissionError('kernel')\n"
     )
     sent = shipment("submission-session")
-    order = {**sent, "modules": {**sent["modules"], "lemonstand.probes.made_up": made_up}, "args": {}, "seconds": 5}
+    sent = {**sent, "modules": {**sent["modules"], "lemonstand.probes.made_up": made_up}}
     with pytest.raises(Unmet, match="refuses"):
-        _sent({**order, "function": "made_up.service"}).result()
+        here.start({**sent, "function": "made_up.service"}, {}, 5).result()
     with pytest.raises(Invalid, match="kernel"):
-        _sent({**order, "function": "made_up.kernel"}).result()
+        here.start({**sent, "function": "made_up.kernel"}, {}, 5).result()
 
 
 def test_each_probe_has_a_name_of_its_own_and_a_function() -> None:
@@ -259,27 +305,23 @@ def test_each_probe_has_a_name_of_its_own_and_a_function() -> None:
 
 def test_only_what_a_probe_imports_is_sent() -> None:
     reach_alone = shipment("reach")
-    assert set(reach_alone["modules"]) - set(reach_alone["packages"]) == {
-        "lemonstand.probes.events",
-        "lemonstand.probes.execute",
-        "lemonstand.probes.network.reach",
-    }
+    assert set(reach_alone["modules"]) - set(reach_alone["packages"]) == {"lemonstand.probes.network.reach"}
     of_checks = [name for name, place in PROBES.items() if not place.startswith("attacks.")]
     attacks = {module for name in of_checks for module in shipment(name)["modules"] if ".attacks." in module}
     assert attacks == set(), "code of attacks goes to production hosts"
 
 
 def test_a_probe_finds_all_it_imports_in_what_is_sent() -> None:
-    names = sorted({module for probe in PROBES for module in shipment(probe)["modules"]})
-    code = "import importlib, json, sys; [importlib.import_module(name) for name in json.loads(ORDER['names'])]"
+    own = agent_shipment()
+    code = "sent.modules.update(first['modules']); [importlib.import_module(name) for name in first['modules']]"
     for place in sorted({place.rpartition(".")[0] for place in PROBES.values()}):
         probe = next(name for name in PROBES if PROBES[name].startswith(f"{place}."))
         sent = shipment(probe)
-        order = json.dumps({**sent, "names": json.dumps(sorted(sent["modules"]))})
-        boot = BOOT.replace('importlib.import_module("lemonstand.probes.execute").main(ORDER)', code)
-        done = subprocess.run([sys.executable, "-I", "-S", "-c", boot], input=order + "\n", text=True, capture_output=True, check=False)
+        both = {"modules": {**own["modules"], **sent["modules"]}, "packages": [*own["packages"], *sent["packages"]]}
+        boot = BOOT.replace('importlib.import_module("lemonstand.probes.agent").main(sent, rest)', code)
+        given = json.dumps(both) + "\n"
+        done = subprocess.run([sys.executable, "-I", "-S", "-c", boot], input=given, text=True, capture_output=True, check=False)
         assert done.returncode == 0, f"{probe}: {done.stderr}"
-    assert len(names) > 40
 
 
 def test_probes_that_are_asked_for_exist_and_all_are_asked_for() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -40,9 +40,10 @@ from lemonstand.site import Site
 
 
 @pytest.fixture(scope="session")
-def prober(connections: dict[str, Connection]) -> Prober:
-    """Starts probes."""
-    return Prober(connections)
+def prober(connections: dict[str, Connection]) -> Iterator[Prober]:
+    """Starts probes; their agents on the hosts end with the checks."""
+    with Prober(connections) as prober:
+        yield prober
 
 
 @pytest.fixture(scope="session")

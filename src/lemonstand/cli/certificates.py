@@ -73,9 +73,8 @@ def _rows(chosen: Chosen) -> list[dict[str, Any]]:
     source = site.settings.public_certificate.source
     sockets = sockets_directory()
     try:
-        prober = Prober(read_connections(site.inventory, sockets))
         hosts = [host.name for host in site.hosts.values() if host.role_groups]
-        with ThreadPoolExecutor(max_workers=16) as pool:
+        with Prober(read_connections(site.inventory, sockets)) as prober, ThreadPoolExecutor(max_workers=16) as pool:
             found = dict(zip(hosts, pool.map(lambda name: prober.ask(name, "certificates"), hosts), strict=True))
     finally:
         shutil.rmtree(sockets, ignore_errors=True)

@@ -182,6 +182,7 @@ def _probing(site: Site) -> Iterator[tuple[Prober, str]]:
         raise NotMeasurable("the inventory names no host outside the site (group 'handsets')")
     sockets = sockets_directory()
     try:
-        yield Prober(read_connections(site.inventory, sockets)), hosts[0].name
+        with Prober(read_connections(site.inventory, sockets)) as prober:
+            yield prober, hosts[0].name
     finally:
         shutil.rmtree(sockets, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""Carries out one order on the host it was sent to and prints lines of JSON.
+"""Carries out one order, in a process of its own, and prints lines of JSON.
 
 An order is `{"function": "PACKAGE.MODULE.FUNCTION", "args": {...}, "seconds": N}`. Lines: `{"event": NAME, ...}` while it runs, then one of
 `{"event": "result", "data": ...}`; `{"event": "refused", "message": ...}` where a service said no to what it must allow
 (`events.Refused`); `{"event": "error", "kind": ..., "message": ...}`. The process ends itself after `seconds`, whatever happens
-to the connection.
+to the connection, and as soon as its standard input ends.
 """
 
 from __future__ import annotations

@@ -129,19 +129,20 @@ def attack(
     sockets = sockets_directory()
     started, began = dt.datetime.now(dt.UTC), time.monotonic()
     try:
-        ground = Ground(site, Prober(read_connections(site.inventory, sockets)), _machine())
-        results: dict[str, Result] = {}
+        with Prober(read_connections(site.inventory, sockets)) as prober:
+            ground = Ground(site, prober, _machine())
+            results: dict[str, Result] = {}
 
-        def one(attempt: Attempt) -> None:
-            results[attempt.id] = _made(attempt, moves[attempt.id], ground, catalogue)
-            heard(results[attempt.id])
+            def one(attempt: Attempt) -> None:
+                results[attempt.id] = _made(attempt, moves[attempt.id], ground, catalogue)
+                heard(results[attempt.id])
 
-        with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-            together = [attempt for attempt in chosen if not attempt.alone]
-            list(pool.map(one, sorted(together, key=lambda attempt: not attempt.long)))
-        for attempt in chosen:
-            if attempt.alone:
-                one(attempt)
+            with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+                together = [attempt for attempt in chosen if not attempt.alone]
+                list(pool.map(one, sorted(together, key=lambda attempt: not attempt.long)))
+            for attempt in chosen:
+                if attempt.alone:
+                    one(attempt)
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
     return Report(site.settings.site_name, started, tuple(results[attempt.id] for attempt in chosen), time.monotonic() - began)

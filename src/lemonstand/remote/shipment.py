@@ -14,7 +14,8 @@ FOLDER = Path(probes.__file__).parent
 PREFIX = probes.__name__
 BOOT = (FOLDER / "boot.py").read_text(encoding="utf-8")
 """The program that is given to `python3 -c`."""
-MAIN = f"{PREFIX}.execute"
+AGENT = (f"{PREFIX}.agent", f"{PREFIX}.execute")
+"""What stays on a host while somebody asks, and what carries out an order there."""
 
 
 @cache
@@ -28,11 +29,20 @@ def shipment(probe: str) -> dict[str, Any]:
         KeyError: there is no such probe.
     """
     function = PROBES[probe]
-    needed = _closure(MAIN) | _closure(f"{PREFIX}.{function.rpartition('.')[0]}")
+    return {**_packed(_closure(f"{PREFIX}.{function.rpartition('.')[0]}")), "function": function}
+
+
+@cache
+def agent_shipment() -> dict[str, Any]:
+    """What the agent itself needs: module texts and packages."""
+    return _packed({name for each in AGENT for name in _closure(each)})
+
+
+def _packed(needed: set[str]) -> dict[str, Any]:
     packages = {parent for name in needed for parent in _parents(name)}
     texts = {name: _text(name) for name in sorted(needed)}
     # Packages hold docstrings alone.
-    return {"modules": {**dict.fromkeys(sorted(packages), ""), **texts}, "packages": sorted(packages), "function": function}
+    return {"modules": {**dict.fromkeys(sorted(packages), ""), **texts}, "packages": sorted(packages)}
 
 
 def _parents(name: str) -> list[str]:
