@@ -10,6 +10,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -87,10 +88,18 @@ def carried(function: Callable[..., T]) -> Callable[..., T]:
     stack: list[Notes] = getattr(_local, "stack", _main)
     target = stack[-1] if stack else None
 
-    def run(*args: Any) -> T:
-        return function(*args) if target is None else apart(target, lambda: function(*args))
+    def run(*args: Any, **options: Any) -> T:
+        return function(*args, **options) if target is None else apart(target, lambda: function(*args, **options))
 
     return run
+
+
+class Pool(ThreadPoolExecutor):
+    """Threads that note for whoever listens where work is handed to them."""
+
+    def submit(self, function: Callable[..., T], /, *args: Any, **options: Any) -> Future[T]:
+        """As of any pool."""
+        return super().submit(carried(function), *args, **options)
 
 
 def kept(notes: Notes) -> list[Observation]:

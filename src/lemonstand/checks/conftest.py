@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lemonstand.checks.background import Once
+from lemonstand.checks.background import measurement
 from lemonstand.errors import LemonstandError
-from lemonstand.measure import QUESTIONS, Finding, questions
-from lemonstand.measure.vantage import Look
+from lemonstand.measure import Vantage, questions
 from lemonstand.outcomes import Invalid
 from lemonstand.policy import load_flows, load_timers
 from lemonstand.policy.deviations import waivers_of
-from lemonstand.probes.protocols.wire import Account
 from lemonstand.remote.connections import Connection, read_connections, sockets_directory
-from lemonstand.remote.endpoints import Doors
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.gather import described, noting, reach, take_snapshots
-from lemonstand.remote.prober import Prober
 from lemonstand.site import Site, build, read_inventory
 
 HostFactory = Callable[[str], Any]
@@ -158,35 +152,10 @@ def host(connections: dict[str, Connection]) -> HostFactory:
     return factory
 
 
-@pytest.fixture(scope="session")
-def look(prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[Account]) -> Look:
-    """The site as a phone meets it: what the questions of `lemonstand.measure` take."""
-    return Look(prober, site, vantage, doors, accounts)
-
-
-@pytest.fixture(scope="session")
-def ask_client_keepalive(look: Look) -> Callable[[], Any]:
-    """What becomes of a client's own keep-alive probes."""
-    return functools.partial(questions.answers, look, 0)
-
-
-@pytest.fixture(scope="session")
-def ask_quiet(look: Look) -> Callable[[], tuple[Finding, Finding]]:
-    """Sleeping and busy sessions, and submission sessions that wait, side by side."""
-
-    def ask() -> tuple[Finding, Finding]:
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            sleeping = pool.submit(questions.sleep, look, QUESTIONS["sleep"].seconds)
-            waiting = pool.submit(questions.wait, look, QUESTIONS["wait"].seconds)
-            return sleeping.result(), waiting.result()
-
-    return ask
-
-
-@pytest.fixture(scope="session")
-def client_keepalive(once: Once, ask_client_keepalive: Callable[[], Any]) -> dict[int, dict[str, Any]]:
-    """The answers to a client's keep-alive probes, by IP version."""
-    return dict(once("client_keepalive", ask_client_keepalive).data["families"])
+@measurement()
+def client_keepalive(vantage: Vantage) -> dict[int, dict[str, Any]]:
+    """What becomes of a client's own keep-alive probes, by IP version."""
+    return dict(questions.answers(vantage, 0).data["families"])
 
 
 @pytest.fixture(scope="session")

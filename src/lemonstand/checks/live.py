@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from lemonstand import observations
-from lemonstand.checks.background import Once
+from lemonstand.checks.background import measurement
+from lemonstand.measure import Vantage
+from lemonstand.observations import Pool
 from lemonstand.outcomes import NotApplicable, NotMeasured, not_measurable
 from lemonstand.policy import CONTROLLER, Cell, expected_matrix
 from lemonstand.policy.flows import ZONES
@@ -33,7 +33,6 @@ from lemonstand.remote.endpoints import (
     families_of,
     inward_of,
     outsider_of,
-    vantage_of,
 )
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
@@ -47,9 +46,9 @@ def prober(connections: dict[str, Connection]) -> Iterator[Prober]:
 
 
 @pytest.fixture(scope="session")
-def vantage(site: Site) -> str:
-    """The host outside that live checks look from."""
-    return vantage_of(site)
+def vantage(prober: Prober, site: Site) -> Vantage:
+    """The host outside that live checks look from. A check that uses what the inventory does not name is not measured."""
+    return Vantage(prober, site)
 
 
 @pytest.fixture(scope="session")
@@ -122,23 +121,14 @@ EXPIRED_SECONDS = 10
 """How long ago the ticket ended that must be refused."""
 
 
-@pytest.fixture(scope="session")
-def ask_attempts(prober: Prober, site: Site, inward: Inward, accounts: list[Account]) -> Callable[[], Any]:
-    """Tries the ways into the store, from a frontend."""
-    frontend, auth = site.group("frontends")[0].name, site.group("auths")[0].name
-    one, two = accounts[0], accounts[1]
-
-    def ask() -> Any:
-        spoilt = prober.ask(auth, "tickets-spoilt", user=one["user"], ago=EXPIRED_SECONDS, store=inward["store"])
-        return prober.ask(frontend, "ticket-attempts", inward=inward, account=one, other=two, spoilt=spoilt)
-
-    return ask
-
-
-@pytest.fixture(scope="session")
-def attempts(once: Once, ask_attempts: Callable[[], Any]) -> dict[str, Any]:
+@measurement()
+def attempts(vantage: Vantage) -> dict[str, Any]:
     """Ways into the store, tried from a frontend."""
-    return dict(once("attempts", ask_attempts))
+    frontend, auth = (vantage.site.group(group)[0].name for group in ("frontends", "auths"))
+    one, two = vantage.accounts[:2]
+    inward = vantage.inward
+    spoilt = vantage.prober.ask(auth, "tickets-spoilt", user=one["user"], ago=EXPIRED_SECONDS, store=inward["store"])
+    return dict(vantage.prober.ask(frontend, "ticket-attempts", inward=inward, account=one, other=two, spoilt=spoilt))
 
 
 KNOCK_SECONDS = 1.5
@@ -147,19 +137,10 @@ THROUGH = {"open", "refused"}
 Seen = dict[Cell, str]
 
 
-@pytest.fixture(scope="session")
-def ask_matrix(site: Site, prober: Prober) -> Callable[[], Seen]:
-    """Dials each TCP cell, from all hosts of the inventory at once."""
-    return functools.partial(_dial, site, prober)
-
-
-@pytest.fixture(scope="session")
-def matrix(once: Once, ask_matrix: Callable[[], Seen]) -> Seen:
-    """What came of each TCP cell."""
-    return dict(once("matrix", ask_matrix))
-
-
-def _dial(site: Site, prober: Prober) -> Seen:
+@measurement(first=True)
+def matrix(vantage: Vantage) -> Seen:
+    """What came of each TCP cell, dialled from all hosts of the inventory at once."""
+    site, prober = vantage.site, vantage.prober
     inner = {host.name for host in site.hosts.values() if host.role_groups}
     cells = [
         cell
@@ -175,8 +156,8 @@ def _dial(site: Site, prober: Prober) -> Seen:
         found = {(address, port): what for address, port, what in prober.ask(source, "reach", targets=targets, timeout=KNOCK_SECONDS)}
         return [(cell, str(found[str(cell.address), cell.port])) for cell in by_source[source]]
 
-    with ThreadPoolExecutor(max_workers=len(by_source) or 1) as pool:
-        return dict(pair for pairs in pool.map(observations.carried(ask), by_source) for pair in pairs)
+    with Pool(max_workers=len(by_source) or 1) as pool:
+        return dict(pair for pairs in pool.map(ask, by_source) for pair in pairs)
 
 
 def keep_matrix(site: Site, matrix: Seen, table: Callable[..., None]) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.checks.false_certificates import counterfeit
+from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
 from lemonstand.probes.attacks.rogue import HARMLESS
 from lemonstand.probes.protocols.wire import Account
@@ -69,7 +70,7 @@ class User:
     """What uses a leg as users do."""
 
     prober: Prober
-    vantage: str
+    vantage: Vantage
     outsider: str
     doors: Doors
     exchangers: Doors
@@ -80,8 +81,8 @@ class User:
         """Uses the leg once; empty if it worked, else what was seen."""
         if way.service == "mail":
             return self._mail()
-        done = self.prober.ask(
-            self.vantage, "logins", seconds=STALL_SECONDS + 30, door=self.doors(), accounts=self.accounts[:1], count=1, parallel=1,
+        done = self.vantage.ask(
+            "logins", seconds=STALL_SECONDS + 30, door=self.doors(), accounts=self.accounts[:1], count=1, parallel=1,
             stall=STALL_SECONDS, service=way.service,
         )  # fmt: skip
         return "; ".join((*done["failed"], *done["stalled"]))[:300]
@@ -110,7 +111,7 @@ class User:
 
 @pytest.fixture(scope="session")
 def user(
-    lab_only: None, prober: Prober, host: HostFactory, site: Site, vantage: str, outsider: str, *, doors: Doors, exchangers: Doors,
+    lab_only: None, prober: Prober, host: HostFactory, site: Site, vantage: Vantage, outsider: str, *, doors: Doors, exchangers: Doors,
     accounts: list[Account],
 ) -> User:  # fmt: skip
     """Uses legs as users do."""

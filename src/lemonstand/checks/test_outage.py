@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lemonstand.checks.conftest import HostFactory, Measure
+from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
 from lemonstand.probes.protocols.wire import Account
 from lemonstand.remote.endpoints import ELSEWHERE, PEER_SENDER, Doors
@@ -61,7 +62,7 @@ def test_mail_is_not_late_for_a_store_that_was_away(
     prober: Prober,
     host: HostFactory,
     site: Site,
-    vantage: str,
+    vantage: Vantage,
     outsider: str,
     *,
     doors: Doors,
@@ -74,9 +75,7 @@ def test_mail_is_not_late_for_a_store_that_was_away(
         sent = _sent(prober, outsider, exchangers, accounts[0])
         time.sleep(AWAY_SECONDS)
     back = time.monotonic()
-    got = prober.ask(
-        vantage, "wait-for", door=doors(), account=accounts[0], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS
-    )
+    got = vantage.ask("wait-for", door=doors(), account=accounts[0], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS)
     took = time.monotonic() - back
     measure("from the store's return to the mailbox", round(took, 1), "s")
     expect(
@@ -95,7 +94,7 @@ def test_nothing_is_lost_on(
     prober: Prober,
     host: HostFactory,
     site: Site,
-    vantage: str,
+    vantage: Vantage,
     *,
     outsider: str,
     doors: Doors,
@@ -117,14 +116,12 @@ def test_nothing_is_lost_on(
         f"doveadm mailbox status -u {user} messages INBOX && {FULL[kind].format(place=place)}"
     )
     with _undone(host, store, f"mkdir -p {place} && {inside} sh -c {shlex.quote(script)}", f"{inside} umount -l {place}"):
-        answer = prober.ask(vantage, "append-small", door=doors(), account=accounts[1])
+        answer = vantage.ask("append-small", door=doors(), account=accounts[1])
         sent = _sent(prober, outsider, exchangers, accounts[1])
         time.sleep(AWAY_SECONDS)
         journal = f"journalctl -u dovecot -p warning --since -{AWAY_SECONDS + 20}s -o cat"
         told = _do(host, store, f"{journal} | grep -c -e 'No space left' -e 'Read-only' || true")
-    got = prober.ask(
-        vantage, "wait-for", door=doors(), account=accounts[1], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS
-    )
+    got = vantage.ask("wait-for", door=doors(), account=accounts[1], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS)
     measure("APPEND", answer["text"][:120])
     measure("lines in the store's journal", int(told.strip() or 0))
     expect(answer["status"] == "NO", f"APPEND on {kind}", seen=answer, expected="NO")

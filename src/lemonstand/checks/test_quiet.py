@@ -5,14 +5,14 @@ Nothing is broken for it, but it takes minutes and nobody else may disturb: it r
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lemonstand.checks.background import Once
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.measure import QUESTIONS, Finding, Look, questions
+from lemonstand.measure import QUESTIONS, Vantage, questions
+from lemonstand.observations import Pool
 from lemonstand.outcomes import expect, invalid
 from lemonstand.remote.endpoints import timer
 from lemonstand.site import Site
@@ -25,11 +25,13 @@ TRIES = 3
 """A host that is busy with something else is late for a moment: the best of these counts."""
 
 
-@pytest.fixture(scope="session")
-def quiet(once: Once, ask_quiet: Callable[[], tuple[Finding, Finding]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sleeping and busy sessions, and submission sessions that wait."""
-    slept, waited = once("quiet", ask_quiet)
-    return slept.data, waited.data
+@measurement(held=True)
+def quiet(vantage: Vantage) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sleeping and busy sessions, and submission sessions that wait, side by side."""
+    with Pool(max_workers=2) as pool:
+        slept = pool.submit(questions.sleep, vantage, SLEEP_SECONDS)
+        waited = pool.submit(questions.wait, vantage, QUESTIONS["wait"].seconds)
+        return slept.result().data, waited.result().data
 
 
 @pytest.mark.control("LEM-5-04")
@@ -95,11 +97,11 @@ def test_submission_waits_for_a_command(quiet: tuple[dict[str, Any], dict[str, A
 
 
 @pytest.mark.control("LEM-5-05")
-def test_a_sleeping_session_is_told_soon(look: Look, measure: Measure) -> None:
+def test_a_sleeping_session_is_told_soon(vantage: Vantage, measure: Measure) -> None:
     """The store has put the sessions to sleep (no process of theirs is left); a message accepted by the frontend is told within 2 s."""
     best: dict[int, float] = {}
     for _ in range(TRIES):
-        found = questions.push(look, 0)
+        found = questions.push(vantage, 0)
         if found.data["holders"] == 0:
             invalid("the store holds no sleeping session: they were not asleep")
         best = {family: min(seconds, best.get(family, seconds)) for family, seconds in found.data["told"].items()}

@@ -11,11 +11,11 @@ import pytest
 
 from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
 from lemonstand.checks.live import KNOCK_SECONDS, THROUGH
+from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
 from lemonstand.probes.protocols.wire import Account
 from lemonstand.remote.connections import Connection
 from lemonstand.remote.endpoints import Doors, families_of
-from lemonstand.remote.prober import Prober
 from lemonstand.site import Host, Site
 
 PROGRAM = "/usr/local/lib/lemonstand/packet-filter"
@@ -98,8 +98,7 @@ def _new_shell(way: Connection) -> bool:
 def test_clients_are_shut_out_alone(
     site: Site,
     switch: Switch,
-    prober: Prober,
-    vantage: str,
+    vantage: Vantage,
     doors: Doors,
     exchangers: Doors,
     accounts: list[Account],
@@ -112,14 +111,14 @@ def test_clients_are_shut_out_alone(
     others = [(exchangers(version)["address"], 25) for version in versions]
 
     def seen(dialled: list[tuple[str, int]]) -> dict[str, str]:
-        found = prober.ask(vantage, "reach", targets=dialled, timeout=KNOCK_SECONDS * 2)
+        found = vantage.ask("reach", targets=dialled, timeout=KNOCK_SECONDS * 2)
         return {f"{address} {port}": what for address, port, what in found}
 
     before = seen([*targets, *others])
     if set(before.values()) != {"open"}:
         invalid(f"not everything is open before: {before}")
     door, account = doors(versions[-1]), accounts[0]
-    with prober.start(vantage, "talk", seconds=4 * TALK_SECONDS, door=door, account=account, within=TALK_SECONDS, every=EVERY) as talk:
+    with vantage.start("talk", seconds=4 * TALK_SECONDS, door=door, account=account, within=TALK_SECONDS, every=EVERY) as talk:
         talk.wait("talking")
         switch.close(cut=False)
         closed = seen(targets)
@@ -136,7 +135,7 @@ def test_clients_are_shut_out_alone(
     expect(not shells, "closing mail for clients shuts SSH", seen=shells, expected="open")
     expect(not stayed["ended"], "closing ended a session that was open", seen=stayed, expected="it goes on")
     switch.open()
-    with prober.start(vantage, "talk", seconds=4 * TALK_SECONDS, door=door, account=account, within=TALK_SECONDS / 3, every=EVERY) as talk:
+    with vantage.start("talk", seconds=4 * TALK_SECONDS, door=door, account=account, within=TALK_SECONDS / 3, every=EVERY) as talk:
         talk.wait("talking")
         switch.close(cut=True)
         gone = talk.wait("result").values["data"]

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks.background import Once
+from lemonstand.checks.background import Answers
 from lemonstand.checks.conftest import Measure
+from lemonstand.measure import Vantage
 from lemonstand.outcomes import Invalid, expect, invalid, not_measurable
 from lemonstand.probes.protocols.wire import Account
 from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Doors, families_of, timer
@@ -47,18 +48,20 @@ def held(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture(scope="session")
-def soak(once: Once, prober: Prober, site: Site, held: int, vantage: str, doors: Doors, *, accounts: list[Account]) -> dict[str, Any]:
+def soak(
+    answers: Answers, prober: Prober, site: Site, held: int, vantage: Vantage, doors: Doors, *, accounts: list[Account]
+) -> dict[str, Any]:
     """All of it: sessions by `KIND IPvN`, `busy IPvN`, `silent login`, `silent select`, and what was read on the way."""
-    return dict(once("soak", lambda: _hold(prober, site, held, vantage, doors, accounts)))
+    return dict(answers("soak", lambda: _hold(prober, site, held, vantage, doors, accounts)))
 
 
-def _hold(prober: Prober, site: Site, held: int, vantage: str, doors: Doors, accounts: list[Account]) -> dict[str, Any]:
+def _hold(prober: Prober, site: Site, held: int, vantage: Vantage, doors: Doors, accounts: list[Account]) -> dict[str, Any]:
     within = held + SPARE_SECONDS
     logout = timer(site, "imap_autologout") + LOGOUT_MARGIN_SECONDS
     with contextlib.ExitStack() as stack:
 
         def start(probe: str, ready: str, **args: Any) -> Running:
-            running = stack.enter_context(prober.start(vantage, probe, seconds=within + SPARE_SECONDS, **args))
+            running = stack.enter_context(vantage.start(probe, seconds=within + SPARE_SECONDS, **args))
             running.wait(ready)
             return running
 
@@ -82,13 +85,13 @@ def _hold(prober: Prober, site: Site, held: int, vantage: str, doors: Doors, acc
         began = time.monotonic()
         samples = _watch(prober, site, began + held)
         sent_at = time.monotonic()
-        sent = prober.ask(vantage, "deliver", door=doors(), account=accounts[1], recipient=accounts[0]["user"])
+        sent = vantage.ask("deliver", door=doors(), account=accounts[1], recipient=accounts[0]["user"])
         if sent["code"] != 250:
             invalid(f"no message could be sent: {sent['code']} {sent['text']}")
         results = {name: running.wait("result") for name, running in sleeping.items()}
         seen: dict[str, Any] = {name: {**event.values["data"], "after": event.at - sent_at} for name, event in results.items()}
         seen |= {name: running.wait("result").values["data"] for name, running in others.items()}
-    prober.ask(vantage, "wait-for", door=doors(), account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    vantage.ask("wait-for", door=doors(), account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
     return {**seen, "samples": samples}
 
 

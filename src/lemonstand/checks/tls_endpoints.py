@@ -1,11 +1,11 @@
-"""Every way on which mail or credentials travel, with the position it is looked at from and the certificate that belongs to it."""
+"""Every way on which mail or credentials travel, with the host it is looked at from and the certificate that belongs to it."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from lemonstand.observations import Pool
 from lemonstand.probes.clients.tls import Leg, leg_of
 from lemonstand.remote.endpoints import ca_of_clients, door_to, families_of
 from lemonstand.remote.prober import Prober
@@ -17,7 +17,7 @@ CLIENT_PORTS = (143, 587)
 
 
 @dataclass(frozen=True)
-class Position:
+class TlsWay:
     """A leg, and who is at its ends.
 
     Args:
@@ -51,22 +51,22 @@ def client_ports(site: Site) -> tuple[int, ...]:
     return CLIENT_PORTS + (() if site.settings.tls_profile == "seed-strict" else IMPLICIT_PORTS)
 
 
-def outer_positions(site: Site) -> list[Position]:
+def outer_ways(site: Site) -> list[TlsWay]:
     """What handsets and foreign mail hosts see, by both IP versions; empty without a host that stands there."""
     ca, found = ca_of_clients(site), []
     for family in families_of(site):
         for vantage in site.group("handsets")[:1]:
             for frontend in site.group("frontends")[:1]:
                 door = door_to(site, ca, "frontends", family)
-                found += [Position(leg_of(door, port), vantage.name, frontend.name, "public", inner=False) for port in client_ports(site)]
+                found += [TlsWay(leg_of(door, port), vantage.name, frontend.name, "public", inner=False) for port in client_ports(site)]
         for outsider in site.group("peers")[:1]:
             for relay in site.group("relays")[:1]:
                 door = door_to(site, _private_ca(site, "public"), "relays", family)
-                found.append(Position(leg_of(door, 25), outsider.name, relay.name, "public", inner=False))
+                found.append(TlsWay(leg_of(door, 25), outsider.name, relay.name, "public", inner=False))
     return found
 
 
-def inner_positions(site: Site) -> list[Position]:
+def inner_ways(site: Site) -> list[TlsWay]:
     """Every inner leg, from each client to each server."""
     ca = _private_ca(site, "hosts")
     ways = (
@@ -76,7 +76,7 @@ def inner_positions(site: Site) -> list[Position]:
         ("relays", "stores", "store", (24,), "mail-store", ""),
     )
     return [
-        Position(
+        TlsWay(
             Leg(
                 name=f"{server.name}.{site.settings.internal_domain}",
                 address=str(server.interfaces[zone].addresses[0]),
@@ -101,18 +101,18 @@ def _private_ca(site: Site, name: str) -> str:
     return path.read_text(encoding="ascii") if path.is_file() else ""
 
 
-def look(prober: Prober, positions: list[Position]) -> list[dict[str, Any]]:
-    """What `transport.seen` finds on each leg, asked of all clients at once."""
+def seen_by_clients(prober: Prober, ways: list[TlsWay]) -> list[dict[str, Any]]:
+    """What the probe `tls-legs` finds on each leg, asked of all clients at once."""
     by_client: dict[str, list[int]] = {}
-    for number, position in enumerate(positions):
+    for number, position in enumerate(ways):
         by_client.setdefault(position.client, []).append(number)
-    found: list[dict[str, Any]] = [{} for _ in positions]
+    found: list[dict[str, Any]] = [{} for _ in ways]
 
     def ask(client: str) -> None:
         numbers = by_client[client]
-        for number, seen in zip(numbers, prober.ask(client, "tls-legs", legs=[positions[n].leg for n in numbers]), strict=True):
+        for number, seen in zip(numbers, prober.ask(client, "tls-legs", legs=[ways[n].leg for n in numbers]), strict=True):
             found[number] = seen
 
-    with ThreadPoolExecutor(max_workers=len(by_client) or 1) as pool:
+    with Pool(max_workers=len(by_client) or 1) as pool:
         list(pool.map(ask, by_client))
     return found

@@ -35,7 +35,6 @@ MARKS = {
     "answer(kind)": "the class of its answer: live, scaled or configuration",
     "disruptive": "disturbs the site while it runs: only if asked for",
     "soak": "holds connections for two hours and ten minutes: only if asked for",
-    "ahead(ask, *versions)": "asked beside other checks, for each IP version named: it takes seconds and disturbs nobody",
     "absent(reason)": "set by lemonstand: the site has no such host",
 }
 HOST_FIXTURES = ("edge", "frontend", "auth", "store", "relay", "node")

@@ -1,10 +1,10 @@
-"""A site as a phone meets it: questions that take several probes at once, each answered by what was measured, with units.
+"""Measurements of a site as its clients meet it, each by several probes at once, with units.
 
-A question is a function of a `Look` that returns a `Finding`. It judges nothing: checks and operators do. What could not be measured raises
-`lemonstand.checks.Invalid` or `NotMeasurable`, never returns.
+A question is a function of a `Vantage` that returns a `Finding`. It judges nothing: checks and operators do. What could not be measured
+raises `lemonstand.outcomes.Invalid` or `NotMeasurable`, never returns.
 """
 
 from lemonstand.measure.questions import QUESTIONS, Question
-from lemonstand.measure.vantage import Finding, Look, Value, looking, watching
+from lemonstand.measure.vantage import Finding, Value, Vantage, open_vantage, watching
 
-__all__ = ["QUESTIONS", "Finding", "Look", "Question", "Value", "looking", "watching"]
+__all__ = ["QUESTIONS", "Finding", "Vantage", "Question", "Value", "open_vantage", "watching"]

@@ -1,4 +1,4 @@
-"""The questions, each a function of a `Look` and seconds that returns a `Finding`. `QUESTIONS` names them for the command line."""
+"""The questions, each a function of a `Vantage` and seconds that returns a `Finding`. `QUESTIONS` names them for the command line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from lemonstand.measure.vantage import SPARE_SECONDS, Finding, Look, Value
+from lemonstand.measure.vantage import SPARE_SECONDS, Finding, Value, Vantage
+from lemonstand.observations import Pool
 from lemonstand.outcomes import Invalid, NotMeasurable
 from lemonstand.probes.clients.sweep import BLIND, UNSURE
 from lemonstand.remote.prober import results
@@ -56,21 +56,21 @@ class Question:
         disturbs: whether other users of the site notice.
     """
 
-    ask: Callable[[Look, int], Finding]
+    ask: Callable[[Vantage, int], Finding]
     says: str
     seconds: int = 0
     disturbs: bool = False
 
 
-def parity(look: Look, _seconds: int) -> Finding:
+def parity(vantage: Vantage, _seconds: int) -> Finding:
     """Greeting, CAPABILITY and EHLO at each stage: outside, at the frontend's own door, at the store; and whether each word is true."""
-    frontend = look.site.group("frontends")[0].name
-    one = look.accounts[0]
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        outside = {f: pool.submit(look.ask, "stages", door=look.doors(f), account=one) for f in look.families}
-        behind = {f: pool.submit(look.prober.ask, frontend, "stages", door=look.near(f), account=one) for f in look.families}
-        store = pool.submit(look.prober.ask, frontend, "store-stages", inward=look.inward, account=one)
-        truth = {f: pool.submit(look.ask, "truth", door=look.doors(f), account=one) for f in look.families}
+    frontend = vantage.site.group("frontends")[0].name
+    one = vantage.accounts[0]
+    with Pool(max_workers=4) as pool:
+        outside = {f: pool.submit(vantage.ask, "stages", door=vantage.doors(f), account=one) for f in vantage.families}
+        behind = {f: pool.submit(vantage.prober.ask, frontend, "stages", door=vantage.near(f), account=one) for f in vantage.families}
+        store = pool.submit(vantage.prober.ask, frontend, "store-stages", inward=vantage.inward, account=one)
+        truth = {f: pool.submit(vantage.ask, "truth", door=vantage.doors(f), account=one) for f in vantage.families}
         seen = {
             "outside": {f: job.result() for f, job in outside.items()},
             "behind": {f: job.result() for f, job in behind.items()},
@@ -78,7 +78,7 @@ def parity(look: Look, _seconds: int) -> Finding:
             "truth": {f: job.result() for f, job in truth.items()},
         }
     data: dict[str, Any] = {**seen, "on the way": [], "by the frontend": [], "lies": [], "hidden": []}
-    for family in look.families:
+    for family in vantage.families:
         for service in ("imap", "submission"):
             here, there = seen["outside"][family][service], seen["behind"][family][service]
             data["on the way"] += [
@@ -110,21 +110,21 @@ def _comparable(said: str | list[str]) -> list[str]:
     return [word for word in words if word.split()[0].split("=")[0] not in BY_NATURE - {"STARTTLS", "SASL-IR"}]
 
 
-def transparency(look: Look, _seconds: int) -> Finding:
+def transparency(vantage: Vantage, _seconds: int) -> Finding:
     """A long session word for word: what a client stores, and what it is told, compared with what the store keeps and says."""
-    frontend = look.site.group("frontends")[0].name
-    one = look.accounts[0]
+    frontend = vantage.site.group("frontends")[0].name
+    one = vantage.accounts[0]
     found: dict[int, dict[str, Any]] = {}
-    for family in look.families:
+    for family in vantage.families:
         box = f"probe-{secrets.token_hex(6)}"
-        door = look.doors(family)
+        door = vantage.doors(family)
         try:
-            stored = look.ask("script-store", door=door, account=one, box=box)
-            outside = look.ask("script-outside", door=door, account=one, box=box)
-            inside = look.prober.ask(frontend, "script-inside", inward=look.inward, account=one, box=box)
+            stored = vantage.ask("script-store", door=door, account=one, box=box)
+            outside = vantage.ask("script-outside", door=door, account=one, box=box)
+            inside = vantage.prober.ask(frontend, "script-inside", inward=vantage.inward, account=one, box=box)
         finally:
-            look.ask("script-remove", door=door, account=one, box=box)
-        chunks = look.ask("script-chunks", door=door, account=one)
+            vantage.ask("script-remove", door=door, account=one, box=box)
+        chunks = vantage.ask("script-chunks", door=door, account=one)
         found[family] = {**stored, "outside": outside, "inside": inside, "chunks": chunks}
     values = []
     for family, each in found.items():
@@ -149,13 +149,13 @@ def _changed(each: dict[str, Any]) -> int:
     ) + abs(len(each["sent"]) - len(each["outside"]["got"]))
 
 
-def sleep(look: Look, seconds: int) -> Finding:
+def sleep(vantage: Vantage, seconds: int) -> Finding:
     """Sessions that idle while nothing happens: each segment of theirs, by cause; and a busy one beside each, of the same age."""
     within = float(seconds + SETTLE_SECONDS)
-    one, two = look.accounts[:2]
+    one, two = vantage.accounts[:2]
     with (
-        look.in_both("idle", "idling", within=within, account=one, settle=float(SETTLE_SECONDS), apart=True) as idle,
-        look.in_both("talk", "talking", within=within, account=two, every=BUSY_EVERY) as busy,
+        vantage.in_both("idle", "idling", within=within, account=one, settle=float(SETTLE_SECONDS), apart=True) as idle,
+        vantage.in_both("talk", "talking", within=within, account=two, every=BUSY_EVERY) as busy,
     ):
         slept = {family: running.result() for family, running in idle.items()}
         talked = {family: running.result() for family, running in busy.items()}
@@ -175,21 +175,21 @@ def sleep(look: Look, seconds: int) -> Finding:
     return Finding(values, {"slept": slept, "talked": talked})
 
 
-def wait(look: Look, seconds: int) -> Finding:
+def wait(vantage: Vantage, seconds: int) -> Finding:
     """Submission sessions that say nothing, before and after the login and in a message: how long the server waits for the next command."""
-    with ThreadPoolExecutor(max_workers=6) as pool:
+    with Pool(max_workers=6) as pool:
         jobs = {
             (family, stage): pool.submit(
-                look.ask,
+                vantage.ask,
                 "silence",
                 seconds=seconds + 60,
-                door=look.doors(family),
-                account=look.accounts[0],
+                door=vantage.doors(family),
+                account=vantage.accounts[0],
                 within=seconds,
                 port=587,
                 stage=stage,
             )
-            for family in look.families
+            for family in vantage.families
             for stage in ("mail", "login", "tls")
         }
         found = {key: job.result() for key, job in jobs.items()}
@@ -199,38 +199,40 @@ def wait(look: Look, seconds: int) -> Finding:
     return Finding(values, {f"{stage} IPv{family}": each for (family, stage), each in found.items()})
 
 
-def outage(look: Look, seconds: int) -> Finding:
+def outage(vantage: Vantage, seconds: int) -> Finding:
     """No packet passes the border for a while, mail arrives meanwhile; then the push comes first, on the same connection."""
-    border = look.border
+    border = vantage.border
 
     def cut() -> Any:
-        return look.prober.start(border, "hold-back", seconds=seconds + SPARE_SECONDS, ports=[143], within=seconds, device=look.outward)
+        return vantage.prober.start(
+            border, "hold-back", seconds=seconds + SPARE_SECONDS, ports=[143], within=seconds, device=vantage.outward
+        )
 
-    return _interrupted(look, seconds, cut)
+    return _interrupted(vantage, seconds, cut)
 
 
-def link_down(look: Look, seconds: int) -> Finding:
+def link_down(vantage: Vantage, seconds: int) -> Finding:
     """The handset's own link is down for a while, as in a tunnel; its addresses stay. Labs only: a real vantage would be lost."""
-    if not look.site.is_lab:
+    if not vantage.site.is_lab:
         raise NotMeasurable("the link of a real vantage carries the question too")
-    towards = look.doors()["address"]
+    towards = vantage.doors()["address"]
 
     def cut() -> Any:
-        return look.prober.start(look.vantage, "link-down", seconds=seconds + SPARE_SECONDS, towards=towards, within=seconds)
+        return vantage.prober.start(vantage.host, "link-down", seconds=seconds + SPARE_SECONDS, towards=towards, within=seconds)
 
-    return _interrupted(look, seconds, cut)
+    return _interrupted(vantage, seconds, cut)
 
 
-def _interrupted(look: Look, seconds: int, cut: Callable[[], Any]) -> Finding:
-    with look.in_both("push", "idling", within=3.0 * seconds, account=look.accounts[0]) as sessions:
+def _interrupted(vantage: Vantage, seconds: int, cut: Callable[[], Any]) -> Finding:
+    with vantage.in_both("push", "idling", within=3.0 * seconds, account=vantage.accounts[0]) as sessions:
         hold = cut()
         hold.wait("holding")
         # From a frontend: the handset may have no network right now.
-        ident = _mail_from_inside(look)
+        ident = _mail_from_inside(vantage)
         held = hold.result()
         released = time.monotonic()
         seen = {family: running.wait("result") for family, running in sessions.items()}
-    look.tidy(ident)
+    vantage.tidy(ident)
     after = {family: {**event.values["data"], "after": event.at - released} for family, event in seen.items()}
     values = [Value("interrupted for", seconds, "s")]
     if "dropped" in held:
@@ -247,34 +249,41 @@ def _interrupted(look: Look, seconds: int, cut: Callable[[], Any]) -> Finding:
     return Finding(values, {"held": held, "sessions": after})
 
 
-def _mail_from_inside(look: Look) -> str:
-    frontend = look.site.group("frontends")[0].name
-    sent = look.prober.ask(frontend, "deliver", door=look.near(4), account=look.accounts[1], recipient=look.accounts[0]["user"])
+def _mail_from_inside(vantage: Vantage) -> str:
+    frontend = vantage.site.group("frontends")[0].name
+    sent = vantage.prober.ask(frontend, "deliver", door=vantage.near(4), account=vantage.accounts[1], recipient=vantage.accounts[0]["user"])
     if sent["code"] != 250:
         raise Invalid(f"no message could be sent: {sent['code']} {sent['text']}")
     return str(sent["ident"])
 
 
-def loss(look: Look, seconds: int) -> Finding:
+def loss(vantage: Vantage, seconds: int) -> Finding:
     """A fifth of all packets is lost at the border while clients log in on both ports."""
-    hold = look.prober.start(
-        look.border,
+    hold = vantage.prober.start(
+        vantage.border,
         "hold-back",
         seconds=seconds + SPARE_SECONDS,
         ports=MAIL_PORTS,
         within=seconds,
         percent=LOSS_PERCENT,
-        device=look.outward,
+        device=vantage.outward,
     )
     hold.wait("holding")
 
     def ask(job: tuple[int, str]) -> Any:
-        return look.ask(
-            "logins", seconds=200, door=look.doors(job[0]), accounts=look.accounts, count=3, parallel=1, stall=LOSS_STALL, service=job[1]
+        return vantage.ask(
+            "logins",
+            seconds=200,
+            door=vantage.doors(job[0]),
+            accounts=vantage.accounts,
+            count=3,
+            parallel=1,
+            stall=LOSS_STALL,
+            service=job[1],
         )
 
-    jobs = [(family, service) for family in look.families for service in ("imap", "submission")]
-    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
+    jobs = [(family, service) for family in vantage.families for service in ("imap", "submission")]
+    with Pool(max_workers=len(jobs)) as pool:
         found = list(pool.map(ask, jobs))
     dropped = hold.result()["dropped"]
     if dropped == 0:
@@ -289,29 +298,29 @@ def loss(look: Look, seconds: int) -> Finding:
     return Finding(values, {"wrong": wrong})
 
 
-def soft_errors(look: Look, _seconds: int) -> Finding:
+def soft_errors(vantage: Vantage, _seconds: int) -> Finding:
     """ICMP errors that end no connection, quoted in window, to frontends and stores while sessions talk; kernels' counters prove them.
 
     If somebody spoke in the moment they were sent, they quoted an old number and nobody looked: then they are sent again.
     """
     for _ in range(INJECTIONS - 1):
         with contextlib.suppress(Invalid):
-            return _soft_errors(look)
-    return _soft_errors(look)
+            return _soft_errors(vantage)
+    return _soft_errors(vantage)
 
 
-def _soft_errors(look: Look) -> Finding:
-    hosts = [*look.site.group("frontends"), *look.site.group("stores")]
+def _soft_errors(vantage: Vantage) -> Finding:
+    hosts = [*vantage.site.group("frontends"), *vantage.site.group("stores")]
     legs = {
         host.name: [str(a) for zone in ("dmz", "store") if zone in host.interfaces for a in host.interfaces[zone].addresses]
         for host in hosts
     }
-    before = {host.name: look.prober.ask(host.name, "counters") for host in hosts}
-    with look.in_both("talk", "talking", within=20, account=look.accounts[0], every=2.0) as sessions:
+    before = {host.name: vantage.prober.ask(host.name, "counters") for host in hosts}
+    with vantage.in_both("talk", "talking", within=20, account=vantage.accounts[0], every=2.0) as sessions:
         targets = [address for each in legs.values() for address in each]
-        sent = look.prober.ask(look.border, "soft-errors", targets=targets, ports=[143], within=4)
+        sent = vantage.prober.ask(vantage.border, "soft-errors", targets=targets, ports=[143], within=4)
         talked = {family: running.result() for family, running in sessions.items()}
-    after = {host.name: look.prober.ask(host.name, "counters") for host in hosts}
+    after = {host.name: vantage.prober.ask(host.name, "counters") for host in hosts}
     values = []
     for host in hosts:
         grown = {name: after[host.name][name] - before[host.name][name] for name in after[host.name]}
@@ -326,12 +335,12 @@ def _soft_errors(look: Look) -> Finding:
     return Finding(values, {"talked": talked})
 
 
-def opening(look: Look, _seconds: int) -> Finding:
+def opening(vantage: Vantage, _seconds: int) -> Finding:
     """The frontend's first attempt to reach the store is answered by "host unreachable"; the client logs in all the same, or not."""
-    addresses = [str(a) for store in look.site.group("stores") for a in store.interfaces["store"].addresses]
-    hold = look.prober.start(look.border, "refuse-openings", targets=addresses, ports=[143], count=1, within=45)
+    addresses = [str(a) for store in vantage.site.group("stores") for a in store.interfaces["store"].addresses]
+    hold = vantage.prober.start(vantage.border, "refuse-openings", targets=addresses, ports=[143], count=1, within=45)
     hold.wait("refusing")
-    found = look.ask("logins", door=look.doors(), accounts=look.accounts[:1], count=1, parallel=1, stall=20, service="imap")
+    found = vantage.ask("logins", door=vantage.doors(), accounts=vantage.accounts[:1], count=1, parallel=1, stall=20, service="imap")
     refused = hold.result()["refused"]
     if refused == 0:
         raise Invalid("no opening was refused: the frontend reaches the store by another way")
@@ -340,17 +349,17 @@ def opening(look: Look, _seconds: int) -> Finding:
     return Finding(values, {"wrong": wrong})
 
 
-def narrow(look: Look, _seconds: int) -> Finding:
+def narrow(vantage: Vantage, _seconds: int) -> Finding:
     """The way outside becomes narrower while a session is open: errors tell the frontend, and a large message still comes through."""
-    frontend = look.site.group("frontends")[0].name
+    frontend = vantage.site.group("frontends")[0].name
     names = {4: "InDestUnreachs", 6: "Icmp6InPktTooBigs"}
-    look.prober.ask(frontend, "forget-widths")
-    with look.in_both("fetch-through", "stored", within=25, account=look.accounts[0], size=LARGE) as sessions:
-        before = look.prober.ask(frontend, "counters")
-        hold = look.prober.start(look.border, "narrow", device=look.outward, mtu=NARROW_MTU, within=15)
+    vantage.prober.ask(frontend, "forget-widths")
+    with vantage.in_both("fetch-through", "stored", within=25, account=vantage.accounts[0], size=LARGE) as sessions:
+        before = vantage.prober.ask(frontend, "counters")
+        hold = vantage.prober.start(vantage.border, "narrow", device=vantage.outward, mtu=NARROW_MTU, within=15)
         hold.wait("narrow")
         fetched = {family: running.result() for family, running in sessions.items()}
-        after = look.prober.ask(frontend, "counters")
+        after = vantage.prober.ask(frontend, "counters")
         widths = hold.result()
     if widths["during"] >= widths["before"]:
         raise Invalid(f"the way did not become narrower: {widths}")
@@ -366,27 +375,27 @@ def narrow(look: Look, _seconds: int) -> Finding:
     return Finding(values, {"errors": errors, "fetched": fetched})
 
 
-def memory(look: Look, _seconds: int) -> Finding:
+def memory(vantage: Vantage, _seconds: int) -> Finding:
     """What the border's conntrack means to remember of connections in each state, as it counts them down, in both IP versions."""
-    border = look.border
+    border = vantage.border
     found: dict[str, dict[str, int]] = {}
-    with look.in_both("closings", "there", within=LONG_ENOUGH, account=look.accounts[0]):
-        entries = look.prober.ask(border, "flows", ports=[143])
-    for version in look.families:
+    with vantage.in_both("closings", "there", within=LONG_ENOUGH, account=vantage.accounts[0]):
+        entries = vantage.prober.ask(border, "flows", ports=[143])
+    for version in vantage.families:
         found[f"IPv{version}"] = {
             state: _longest(entries, version, name)
             for state, name in (("established", "ESTABLISHED"), ("half-closed", "CLOSE_WAIT"), ("time-wait", "TIME_WAIT"))
         }
-    before = {(entry["source"], entry["sport"]) for entry in look.prober.ask(border, "flows", ports=[143])}
-    with look.in_both("talk", "talking", within=LONG_ENOUGH, account=look.accounts[0], every=0.5) as talking:
-        held = look.prober.ask(
-            border, "hold-back", ports=[143], within=UNACKED_SECONDS, device=look.outward, seconds=UNACKED_SECONDS + SPARE_SECONDS
+    before = {(entry["source"], entry["sport"]) for entry in vantage.prober.ask(border, "flows", ports=[143])}
+    with vantage.in_both("talk", "talking", within=LONG_ENOUGH, account=vantage.accounts[0], every=0.5) as talking:
+        held = vantage.prober.ask(
+            border, "hold-back", ports=[143], within=UNACKED_SECONDS, device=vantage.outward, seconds=UNACKED_SECONDS + SPARE_SECONDS
         )
         for running in talking.values():
             running.stop()
     if held["dropped"] == 0:
         raise Invalid("nothing was held back: unacknowledged data could not be seen")
-    for version in look.families:
+    for version in vantage.families:
         there = [e for e in held["entries"] if (e["family"], e["state"]) == (f"ipv{version}", "ESTABLISHED")]
         mine = [e["left"] for e in there if (e["source"], e["sport"]) not in before]
         if not mine:
@@ -404,18 +413,18 @@ def _longest(entries: list[dict[str, Any]], version: int, state: str) -> int:
     return int(max(left))
 
 
-def timers(look: Look, _seconds: int) -> Finding:
+def timers(vantage: Vantage, _seconds: int) -> Finding:
     """The kernels' keep-alive timers on each leg: client to frontend, frontend to store, store to relay."""
     legs: dict[str, list[float | None]] = {}
-    account = look.accounts[0]
-    before = _kept_alive(look)  # what is older counts down already, and may be anybody's
+    account = vantage.accounts[0]
+    before = _kept_alive(vantage)  # what is older counts down already, and may be anybody's
     with (
-        look.in_both("push", "idling", within=LONG_ENOUGH, account=account),
-        look.in_both("silence", "silent", within=LONG_ENOUGH, account=account, port=587, stage="mail"),
+        vantage.in_both("push", "idling", within=LONG_ENOUGH, account=account),
+        vantage.in_both("silence", "silent", within=LONG_ENOUGH, account=account, port=587, stage="mail"),
     ):
-        for (group, local, peer), timer in _kept_alive(look).items():
+        for (group, local, peer), timer in _kept_alive(vantage).items():
             if (group, local, peer) not in before:
-                legs.setdefault(f"{_leg(look, group, local, peer)}, port {_port(local, peer)}", []).append(timer)
+                legs.setdefault(f"{_leg(vantage, group, local, peer)}, port {_port(local, peer)}", []).append(timer)
     values = []
     for leg, seen in sorted(legs.items()):
         on = [timer for timer in seen if timer is not None]
@@ -433,17 +442,17 @@ def _port(local: str, peer: str) -> int:
     return near if near in MAIL_PORTS else far
 
 
-def _kept_alive(look: Look) -> dict[tuple[str, str, str], float | None]:
+def _kept_alive(vantage: Vantage) -> dict[tuple[str, str, str], float | None]:
     """The mail connections of frontends, stores and relays: group, this end and the other, to the kernel's timer."""
     ports = {"frontends": MAIL_PORTS, "stores": MAIL_PORTS, "relays": [587]}
-    hosts = [(group, host.name) for group in ports for host in look.site.group(group)]
-    asked = {(group, name): look.prober.start(name, "keepalives", ports=ports[group]) for group, name in hosts}
+    hosts = [(group, host.name) for group in ports for host in vantage.site.group(group)]
+    asked = {(group, name): vantage.prober.start(name, "keepalives", ports=ports[group]) for group, name in hosts}
     return {(group, each["local"], each["peer"]): each["timer"] for (group, _), entries in results(asked).items() for each in entries}
 
 
-def _leg(look: Look, group: str, local: str, peer: str) -> str:
+def _leg(vantage: Vantage, group: str, local: str, peer: str) -> str:
     def are(end: str, others: str, zone: str) -> bool:
-        return _address(end) in {str(address) for host in look.site.group(others) for address in host.interfaces[zone].addresses}
+        return _address(end) in {str(address) for host in vantage.site.group(others) for address in host.interfaces[zone].addresses}
 
     if group == "frontends":
         return "frontend to store" if are(peer, "stores", "store") else "client to frontend" if are(local, "frontends", "dmz") else "other"
@@ -452,9 +461,11 @@ def _leg(look: Look, group: str, local: str, peer: str) -> str:
     return "relay's side of the store"
 
 
-def answers(look: Look, _seconds: int) -> Finding:
+def answers(vantage: Vantage, _seconds: int) -> Finding:
     """Whether a TCP keep-alive segment of the handset is answered through everything in between, and how often the other side asks."""
-    found = {family: look.ask("keep-alive", door=look.doors(family), account=look.accounts[0], within=13) for family in look.families}
+    found = {
+        family: vantage.ask("keep-alive", door=vantage.doors(family), account=vantage.accounts[0], within=13) for family in vantage.families
+    }
     values = []
     for family, each in found.items():
         if each["asked"] == 0:
@@ -467,40 +478,40 @@ def answers(look: Look, _seconds: int) -> Finding:
     return Finding(values, {"families": found})
 
 
-def push(look: Look, _seconds: int) -> Finding:
+def push(vantage: Vantage, _seconds: int) -> Finding:
     """How soon a session that the store has put to sleep is told of new mail: from its acceptance to EXISTS."""
     within = float(SETTLE_SECONDS + 60)
-    with look.in_both("idle", "settled", within=within, account=look.accounts[0], settle=float(SETTLE_SECONDS)) as sessions:
-        store = look.site.group("stores")[0].name
-        awake = look.prober.ask(store, "processes", name="imap")["count"]
-        holders = look.prober.ask(store, "processes", name="imap-hibernate")["count"]
-        ident = look.mail()
+    with vantage.in_both("idle", "settled", within=within, account=vantage.accounts[0], settle=float(SETTLE_SECONDS)) as sessions:
+        store = vantage.site.group("stores")[0].name
+        awake = vantage.prober.ask(store, "processes", name="imap")["count"]
+        holders = vantage.prober.ask(store, "processes", name="imap-hibernate")["count"]
+        ident = vantage.mail()
         accepted = time.monotonic()
         told = {family: running.wait("exists").at - accepted for family, running in sessions.items()}
         results = {family: running.wait("result").values["data"] for family, running in sessions.items()}
-    look.tidy(ident)
+    vantage.tidy(ident)
     values = [Value(f"IPv{family}: told after", round(max(0.0, seconds), 2), "s") for family, seconds in told.items()]
     values += [Value("processes of sessions that are awake on the store", awake), Value("processes that hold sleeping ones", holders)]
     return Finding(values, {"told": told, "results": results, "awake": awake, "holders": holders})
 
 
-def falling_asleep(look: Look, _seconds: int = 0, kinds: tuple[str, ...] = CHANGES, sessions: int = 0) -> Finding:
+def falling_asleep(vantage: Vantage, _seconds: int = 0, kinds: tuple[str, ...] = CHANGES, sessions: int = 0) -> Finding:
     """Changes that come while sessions are put to sleep, one after the other: who is told, and how soon.
 
     Args:
         kinds: of `probes.sweep.KINDS`.
         sessions: how many have to meet a change at least; 0: one round of as many as there is room for.
     """
-    asleep = look.site.timers_in_force["hibernate"]
+    asleep = vantage.site.timers_in_force["hibernate"]
     if not asleep:
         raise NotMeasurable("the site puts no session to sleep")
     # Half of what the store lets a user's devices behind one address have; two accounts share the kinds.
-    each = max(2, min(SWEPT, 4 * look.site.settings.devices_per_user // len(kinds)))
+    each = max(2, min(SWEPT, 4 * vantage.site.settings.devices_per_user // len(kinds)))
     rounds = max(1, -(-sessions // (each * len(kinds))))
-    data = _swept(look, kinds, each, rounds, asleep)
+    data = _swept(vantage, kinds, each, rounds, asleep)
     # Somebody else's mail in INBOX wakes all of them together, a busy machine makes a change too late: then none was falling asleep.
     if again := tuple(kind for kind in kinds if data[kind]["crossed"] < each // 4):
-        for kind, seen in _swept(look, again, each, 1, asleep).items():
+        for kind, seen in _swept(vantage, again, each, 1, asleep).items():
             data[kind] = {name: data[kind][name] + more for name, more in seen.items()}  # what was missed stays missed
     values = []
     for kind, seen in data.items():
@@ -511,13 +522,13 @@ def falling_asleep(look: Look, _seconds: int = 0, kinds: tuple[str, ...] = CHANG
     return Finding(values, data)
 
 
-def _swept(look: Look, kinds: tuple[str, ...], each: int, rounds: int, asleep: int) -> dict[str, Any]:
-    data: dict[str, Any] = look.ask(
+def _swept(vantage: Vantage, kinds: tuple[str, ...], each: int, rounds: int, asleep: int) -> dict[str, Any]:
+    data: dict[str, Any] = vantage.ask(
         "sweep",
         seconds=SPARE_SECONDS + OPENING_SECONDS * each * len(kinds) + rounds * (asleep + len(kinds) + int(MISSED_SECONDS) + 2),
-        doors=[look.doors(family) for family in look.families],
+        doors=[vantage.doors(family) for family in vantage.families],
         # Deliveries come to the INBOX that other questions use least: what wakes all at once meets nobody in falling asleep.
-        accounts=[look.accounts[-1], look.accounts[0]],
+        accounts=[vantage.accounts[-1], vantage.accounts[0]],
         kinds=list(kinds),
         count=each,
         span=SWEEP_SECONDS,

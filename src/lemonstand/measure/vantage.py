@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from lemonstand.outcomes import Invalid, NotMeasurable
+from lemonstand.outcomes import Invalid, NotMeasurable, NotMeasured
 from lemonstand.probes.clients.tickets import Inward
 from lemonstand.probes.protocols.wire import Account, Door
 from lemonstand.remote.connections import read_connections, sockets_directory
-from lemonstand.remote.endpoints import accounts_of, ca_of_clients, door_to, families_of, inward_of
+from lemonstand.remote.endpoints import (
+    accounts_of,
+    ca_of_clients,
+    ca_of_exchangers,
+    door_to,
+    families_of,
+    inward_of,
+    outsider_of,
+    vantage_of,
+)
 from lemonstand.remote.prober import Prober, Running
 from lemonstand.site import Site
 
@@ -45,22 +54,59 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Look:
-    """From where and as whom.
+class Vantage:
+    """A host outside a site, from which it is measured as its clients meet it. What the inventory does not name is missed where it is used.
 
     Args:
         prober: starts probes on hosts of the inventory.
-        site: what is looked at.
-        vantage: the host outside.
-        doors: the public door of mail clients in an IP version.
-        accounts: two or more.
+        site: what is measured.
     """
 
     prober: Prober
     site: Site
-    vantage: str
-    doors: Callable[..., Door]
-    accounts: list[Account]
+
+    @cached_property
+    def host(self) -> str:
+        """The host outside.
+
+        Raises:
+            NotMeasured: the inventory names none.
+        """
+        return vantage_of(self.site)
+
+    @cached_property
+    def outsider(self) -> str:
+        """A mail host outside the site.
+
+        Raises:
+            NotMeasured: the inventory names none.
+        """
+        return outsider_of(self.site)
+
+    @cached_property
+    def accounts(self) -> list[Account]:
+        """The accounts of live checks, two or more.
+
+        Raises:
+            NotMeasured: the inventory has none.
+        """
+        found = accounts_of(self.site)
+        if not found:
+            raise NotMeasured("the inventory names no accounts for checks (lemonstand_probe_users)")
+        return found
+
+    def doors(self, version: int | None = None) -> Door:
+        """The public door of mail clients in an IP version; None: the first there is.
+
+        Raises:
+            Invalid: the site's own CA is not there yet.
+            NotApplicable: the site has no public address of that IP version.
+        """
+        return door_to(self.site, ca_of_clients(self.site), "frontends", version)
+
+    def exchangers(self, version: int | None = None) -> Door:
+        """The site's MX, likewise."""
+        return door_to(self.site, ca_of_exchangers(self.site), "relays", version)
 
     @property
     def families(self) -> tuple[int, ...]:
@@ -91,7 +137,11 @@ class Look:
 
     def ask(self, probe: str, *, seconds: int = 60, **args: Any) -> Any:
         """Asks from outside."""
-        return self.prober.ask(self.vantage, probe, seconds=seconds, **args)
+        return self.prober.ask(self.host, probe, seconds=seconds, **args)
+
+    def start(self, probe: str, *, seconds: int = 60, **args: Any) -> Running:
+        """Starts a probe outside."""
+        return self.prober.start(self.host, probe, seconds=seconds, **args)
 
     def near(self, version: int) -> Door:
         """The frontend's own door, for whoever stands behind the edge."""
@@ -105,9 +155,7 @@ class Look:
         with contextlib.ExitStack() as stack:
             seconds = int(within) + SPARE_SECONDS
             running = {
-                family: stack.enter_context(
-                    self.prober.start(self.vantage, probe, seconds=seconds, door=self.doors(family), within=within, **args)
-                )
+                family: stack.enter_context(self.start(probe, seconds=seconds, door=self.doors(family), within=within, **args))
                 for family in self.families
             }
             for each in running.values():
@@ -132,18 +180,18 @@ class Look:
 
 
 @contextlib.contextmanager
-def looking(site: Site) -> Iterator[Look]:
-    """A look at a site from the first of its `handsets`, as its `lemonstand_probe_users`; ssh sessions end with the block.
+def open_vantage(site: Site) -> Iterator[Vantage]:
+    """A site as it is met from the first of its `handsets`, as its `lemonstand_probe_users`; ssh sessions end with the block.
 
     Raises:
         NotMeasurable: the inventory names neither.
         Invalid: the site's own CA is not there yet.
     """
-    accounts = accounts_of(site)
-    if len(accounts) < 2:
+    if len(accounts_of(site)) < 2:
         raise NotMeasurable("the inventory names no accounts for probes: two in lemonstand_probe_users")
-    with _probing(site) as (prober, vantage):
-        yield Look(prober, site, vantage, functools.partial(door_to, site, ca_of_clients(site), "frontends"), accounts)
+    with _probing(site) as vantage:
+        vantage.doors()  # says now what is missing
+        yield vantage
 
 
 def watching(site: Site, user: str, password: str, seconds: int, version: int) -> Iterator[str]:
@@ -157,8 +205,8 @@ def watching(site: Site, user: str, password: str, seconds: int, version: int) -
     door = door_to(site, ca_of_clients(site), "frontends", version)
     account = Account(user=user, password=password)
     with (
-        _probing(site) as (prober, vantage),
-        prober.start(vantage, "watch", seconds=seconds + SPARE_SECONDS, door=door, account=account, within=seconds) as running,
+        _probing(site) as vantage,
+        vantage.start("watch", seconds=seconds + SPARE_SECONDS, door=door, account=account, within=seconds) as running,
     ):
         for event in running.events():
             now = f"{dt.datetime.now().astimezone():%H:%M:%S}"
@@ -176,13 +224,11 @@ def watching(site: Site, user: str, password: str, seconds: int, version: int) -
 
 
 @contextlib.contextmanager
-def _probing(site: Site) -> Iterator[tuple[Prober, str]]:
-    hosts = site.group("handsets")
-    if not hosts:
-        raise NotMeasurable("the inventory names no host outside the site (group 'handsets')")
+def _probing(site: Site) -> Iterator[Vantage]:
+    vantage_of(site)
     sockets = sockets_directory()
     try:
         with Prober(read_connections(site.inventory, sockets)) as prober:
-            yield prober, hosts[0].name
+            yield Vantage(prober, site)
     finally:
         shutil.rmtree(sockets, ignore_errors=True)

@@ -119,9 +119,9 @@ def test_a_question_that_takes_a_time_says_how_long() -> None:
 
 
 class _Sweeps:
-    """A look whose sweeps bring what is said here, one after the other."""
+    """A vantage whose sweeps bring what is said here, one after the other."""
 
-    vantage, families = "handset", (4, 6)
+    host, families = "handset", (4, 6)
 
     def __init__(self, *answers: dict[str, Any], hibernate: int = 30, devices: int = 40) -> None:
         self.answers, self.asked = list(answers), list[dict[str, Any]]()
@@ -145,23 +145,23 @@ INSIDE = [(29.5 + number / 10, 0.3) for number in range(5)]
 
 
 def test_sessions_that_were_just_falling_asleep_are_counted() -> None:
-    look: Any = _Sweeps({"append": _met((29.4, 0.5), *INSIDE, (30.1, 0.1))})
-    found = questions.falling_asleep(look, kinds=("append",))
+    vantage: Any = _Sweeps({"append": _met((29.4, 0.5), *INSIDE, (30.1, 0.1))})
+    found = questions.falling_asleep(vantage, kinds=("append",))
     assert found.data["append"]["crossed"] == 5
-    assert len(look.asked) == 1
+    assert len(vantage.asked) == 1
 
 
 def test_a_message_is_there_later_than_it_is_accepted() -> None:
     """Whoever is told first was told 0.4 s after the message was accepted: that long it was under way."""
-    look: Any = _Sweeps({"delivery": _met(*((age - 0.4, 0.4) for age, _ in INSIDE))})
-    assert questions.falling_asleep(look, kinds=("delivery",)).data["delivery"]["crossed"] == 5
+    vantage: Any = _Sweeps({"delivery": _met(*((age - 0.4, 0.4) for age, _ in INSIDE))})
+    assert questions.falling_asleep(vantage, kinds=("delivery",)).data["delivery"]["crossed"] == 5
 
 
 @pytest.mark.parametrize("missed", [None, 0.4])
 def test_what_met_nobody_is_asked_again_and_what_was_missed_stays_missed(missed: float | None) -> None:
-    look: Any = _Sweeps({"append": _met((31.0, missed)), "flag": _met(*INSIDE)}, {"append": _met(*INSIDE)})
-    found = questions.falling_asleep(look, kinds=("append", "flag"))
-    assert [args["kinds"] for args in look.asked] == [["append", "flag"], ["append"]]
+    vantage: Any = _Sweeps({"append": _met((31.0, missed)), "flag": _met(*INSIDE)}, {"append": _met(*INSIDE)})
+    found = questions.falling_asleep(vantage, kinds=("append", "flag"))
+    assert [args["kinds"] for args in vantage.asked] == [["append", "flag"], ["append"]]
     assert [31.0, missed] in found.data["append"]["sessions"]
     assert found.data["append"]["crossed"] == 5
 
@@ -170,14 +170,14 @@ def test_what_met_nobody_is_asked_again_and_what_was_missed_stays_missed(missed:
     ("devices", "sessions", "each", "rounds"), [(40, 0, 12, 1), (40, 500, 12, 11), (5, 0, 5, 1), (1, 0, 2, 1), (5, 500, 5, 25)]
 )
 def test_a_sweep_has_as_many_sessions_as_the_store_lets_a_user_have(devices: int, sessions: int, each: int, rounds: int) -> None:
-    look: Any = _Sweeps({kind: _met(*INSIDE) for kind in questions.CHANGES}, devices=devices)
-    questions.falling_asleep(look, sessions=sessions)
-    (asked,) = look.asked
+    vantage: Any = _Sweeps({kind: _met(*INSIDE) for kind in questions.CHANGES}, devices=devices)
+    questions.falling_asleep(vantage, sessions=sessions)
+    (asked,) = vantage.asked
     assert (asked["count"], asked["rounds"]) == (each, rounds)
     assert len(questions.CHANGES) * each * rounds >= sessions
 
 
 def test_a_site_that_puts_nobody_to_sleep_has_nothing_to_ask() -> None:
-    look: Any = _Sweeps(hibernate=0)
+    vantage: Any = _Sweeps(hibernate=0)
     with pytest.raises(NotMeasurable):
-        questions.falling_asleep(look)
+        questions.falling_asleep(vantage)
