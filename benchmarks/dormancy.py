@@ -20,7 +20,7 @@ import yaml
 from bench import lemonstand, machine
 
 from lemonstand import lab as labs
-from lemonstand.measure import Vantage, open_vantage, questions
+from lemonstand.measure import Vantage, hibernation, open_vantage
 from lemonstand.paths import data_dir
 from lemonstand.policy import load_timers
 from lemonstand.probes.protocols.wire import Account
@@ -97,7 +97,7 @@ def pushes(lab: str) -> Rows:
     for name, does in (("stock Dovecot", "stop"), ("with mailbox-nudge", "start")):
         labs.run_on(lab, store, f"systemctl {does} mailbox-nudge.socket mailbox-nudge.service\n")
         with open_vantage(site) as vantage:
-            found = questions.falling_asleep(vantage, kinds=(*questions.CHANGES, "twice"), sessions=PUSHES).data
+            found = hibernation.falling_asleep(vantage, kinds=(*hibernation.CHANGES, "twice"), sessions=PUSHES).data
         met = [seconds for seen in found.values() for _, seconds in seen["sessions"]]
         told = sorted(seconds for seconds in met if seconds is not None)
         crossed = sum(seen["crossed"] for seen in found.values())

@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Lowest first. A package may import from layers below its own; packages of one layer do not know each other."""
 WITHIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "probes": (("events", "boot"), ("execute", "registry", "agent"), ("protocols",), ("network",), ("hosts",), ("clients",), ("attacks",)),
+    "probes": (("events", "boot"), ("execute", "registry", "agent"), ("protocols",), ("hosts",), ("network",), ("clients",), ("attacks",)),
 }
 """The same within a package."""
 NOT_YET = {("policy", "site")}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lemonstand.measure import QUESTIONS, questions
+from lemonstand.measure import QUESTIONS, announcements, contents, hibernation, interruptions, silence
 from lemonstand.outcomes import Invalid, NotMeasurable
 from lemonstand.probes.clients import idle, script
 from lemonstand.probes.network.segments import Capture, Segment, parse, wake_ups
@@ -91,26 +91,26 @@ def test_how_long_a_command_took_is_no_difference() -> None:
     ],
 )
 def test_words_about_logging_in_are_left_out(said: Any, words: list[str]) -> None:
-    assert questions._comparable(said) == words
+    assert announcements._comparable(said) == words
 
 
 def test_the_youngest_connection_tells_a_states_memory() -> None:
     entries = [{"family": "ipv4", "state": "TIME_WAIT", "left": left} for left in (12, 238, 100)]
-    assert questions._longest(entries, 4, "TIME_WAIT") == 238
+    assert interruptions._longest(entries, 4, "TIME_WAIT") == 238
     with pytest.raises(Invalid, match="IPv6"):
-        questions._longest(entries, 6, "TIME_WAIT")
+        interruptions._longest(entries, 6, "TIME_WAIT")
 
 
 @pytest.mark.parametrize(
     ("text", "address"), [("[::ffff:10.1.2.3]:143", "10.1.2.3"), ("[2001:db8::1]:587", "2001:db8::1"), ("10.1.2.3:9", "10.1.2.3")]
 )
 def test_addresses_as_ss_prints_them(text: str, address: str) -> None:
-    assert questions._address(text) == address
+    assert silence._address(text) == address
 
 
 def test_quoted_printable_is_undone() -> None:
     message = {"header": "MIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable", "body": "Gr=C3=BC=C3=9Fe\r\n"}
-    assert questions.decoded(message) == "Grüße\r\n".encode()
+    assert contents.decoded(message) == "Grüße\r\n".encode()
 
 
 def test_a_question_that_takes_a_time_says_how_long() -> None:
@@ -146,7 +146,7 @@ INSIDE = [(29.5 + number / 10, 0.3) for number in range(5)]
 
 def test_sessions_that_were_just_falling_asleep_are_counted() -> None:
     vantage: Any = _Sweeps({"append": _met((29.4, 0.5), *INSIDE, (30.1, 0.1))})
-    found = questions.falling_asleep(vantage, kinds=("append",))
+    found = hibernation.falling_asleep(vantage, kinds=("append",))
     assert found.data["append"]["crossed"] == 5
     assert len(vantage.asked) == 1
 
@@ -154,13 +154,13 @@ def test_sessions_that_were_just_falling_asleep_are_counted() -> None:
 def test_a_message_is_there_later_than_it_is_accepted() -> None:
     """Whoever is told first was told 0.4 s after the message was accepted: that long it was under way."""
     vantage: Any = _Sweeps({"delivery": _met(*((age - 0.4, 0.4) for age, _ in INSIDE))})
-    assert questions.falling_asleep(vantage, kinds=("delivery",)).data["delivery"]["crossed"] == 5
+    assert hibernation.falling_asleep(vantage, kinds=("delivery",)).data["delivery"]["crossed"] == 5
 
 
 @pytest.mark.parametrize("missed", [None, 0.4])
 def test_what_met_nobody_is_asked_again_and_what_was_missed_stays_missed(missed: float | None) -> None:
     vantage: Any = _Sweeps({"append": _met((31.0, missed)), "flag": _met(*INSIDE)}, {"append": _met(*INSIDE)})
-    found = questions.falling_asleep(vantage, kinds=("append", "flag"))
+    found = hibernation.falling_asleep(vantage, kinds=("append", "flag"))
     assert [args["kinds"] for args in vantage.asked] == [["append", "flag"], ["append"]]
     assert [31.0, missed] in found.data["append"]["sessions"]
     assert found.data["append"]["crossed"] == 5
@@ -170,14 +170,14 @@ def test_what_met_nobody_is_asked_again_and_what_was_missed_stays_missed(missed:
     ("devices", "sessions", "each", "rounds"), [(40, 0, 12, 1), (40, 500, 12, 11), (5, 0, 5, 1), (1, 0, 2, 1), (5, 500, 5, 25)]
 )
 def test_a_sweep_has_as_many_sessions_as_the_store_lets_a_user_have(devices: int, sessions: int, each: int, rounds: int) -> None:
-    vantage: Any = _Sweeps({kind: _met(*INSIDE) for kind in questions.CHANGES}, devices=devices)
-    questions.falling_asleep(vantage, sessions=sessions)
+    vantage: Any = _Sweeps({kind: _met(*INSIDE) for kind in hibernation.CHANGES}, devices=devices)
+    hibernation.falling_asleep(vantage, sessions=sessions)
     (asked,) = vantage.asked
     assert (asked["count"], asked["rounds"]) == (each, rounds)
-    assert len(questions.CHANGES) * each * rounds >= sessions
+    assert len(hibernation.CHANGES) * each * rounds >= sessions
 
 
 def test_a_site_that_puts_nobody_to_sleep_has_nothing_to_ask() -> None:
     vantage: Any = _Sweeps(hibernate=0)
     with pytest.raises(NotMeasurable):
-        questions.falling_asleep(vantage)
+        hibernation.falling_asleep(vantage)

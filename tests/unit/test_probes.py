@@ -258,8 +258,10 @@ def test_a_probe_that_is_not_wanted_any_more_ends(here: Channel) -> None:
 
 def test_an_agent_that_nobody_asks_any_more_ends_with_its_probes(here: Channel) -> None:
     running = _asked(here, "maildir", folder="/nonexistent", ident="x", within=60)
-    time.sleep(0.3)
-    children = Path(f"/proc/{here._process.pid}/task/{here._process.pid}/children").read_text(encoding="ascii").split()
+    started = time.monotonic()
+    children: list[str] = []
+    while not children and time.monotonic() - started < 10:
+        children = Path(f"/proc/{here._process.pid}/task/{here._process.pid}/children").read_text(encoding="ascii").split()
     assert len(children) == 1
     started = time.monotonic()
     here.close()

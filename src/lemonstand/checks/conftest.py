@@ -11,7 +11,7 @@ import pytest
 
 from lemonstand.checks.background import measurement
 from lemonstand.errors import LemonstandError
-from lemonstand.measure import Vantage, questions
+from lemonstand.measure import Vantage, silence
 from lemonstand.outcomes import Invalid
 from lemonstand.policy import load_flows, load_timers
 from lemonstand.policy.deviations import waivers_of
@@ -155,7 +155,7 @@ def host(connections: dict[str, Connection]) -> HostFactory:
 @measurement()
 def client_keepalive(vantage: Vantage) -> dict[int, dict[str, Any]]:
     """What becomes of a client's own keep-alive probes, by IP version."""
-    return dict(questions.answers(vantage, 0).data["families"])
+    return dict(silence.answers(vantage, 0).data["families"])
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 from lemonstand.checks.background import Answers
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.measure import QUESTIONS, Finding, Vantage, questions
+from lemonstand.measure import QUESTIONS, Finding, Vantage, interruptions
 from lemonstand.outcomes import expect, invalid
 from lemonstand.site import Site
 
@@ -25,19 +25,19 @@ READ_SECONDS = 30
 @pytest.fixture(scope="session")
 def outage(answers: Answers, vantage: Vantage) -> dict[str, Any]:
     """Two minutes without a packet between client and frontend, while mail arrives; what came after it on the same connections."""
-    return dict(answers("outage", lambda: questions.outage(vantage, OUTAGE_SECONDS)).data)
+    return dict(answers("outage", lambda: interruptions.outage(vantage, OUTAGE_SECONDS)).data)
 
 
 @pytest.fixture(scope="session")
 def link_down(answers: Answers, vantage: Vantage) -> dict[str, Any]:
     """A minute with the handset's link down, while mail arrives."""
-    return dict(answers("link down", lambda: questions.link_down(vantage, LINK_SECONDS)).data)
+    return dict(answers("link down", lambda: interruptions.link_down(vantage, LINK_SECONDS)).data)
 
 
 @pytest.fixture(scope="session")
 def remembered(answers: Answers, vantage: Vantage) -> dict[str, dict[str, int]]:
     """What the edge's conntrack means to remember of each state, by IP version."""
-    return dict(answers("memory", lambda: questions.memory(vantage, 0)).data["left"])
+    return dict(answers("memory", lambda: interruptions.memory(vantage, 0)).data["left"])
 
 
 def _told(finding: Finding, measure: Measure) -> None:
@@ -115,7 +115,7 @@ def test_the_edge_remembers_connections_in_each_state(
 def test_soft_errors_end_no_connection(vantage: Vantage, measure: Measure) -> None:
     """Destination Unreachable 0, 1, 5, Time Exceeded and Parameter Problem, quoted in window, to frontends and stores: each is looked at,
     none ends a session."""
-    found = questions.soft_errors(vantage, 0)
+    found = interruptions.soft_errors(vantage, 0)
     _told(found, measure)
     ended = [f"IPv{family}: {each['ended']}" for family, each in found.data["talked"].items() if each["ended"]]
     expect(not ended, "a soft error ended a session", seen=ended, expected="sessions that go on")
@@ -124,7 +124,7 @@ def test_soft_errors_end_no_connection(vantage: Vantage, measure: Measure) -> No
 @pytest.mark.control("LEM-4-04f")
 def test_opening_survives_a_soft_error(vantage: Vantage, measure: Measure) -> None:
     """The frontend's first SYN to the store is answered by "host unreachable", which ends the attempt: it makes another."""
-    found = questions.opening(vantage, 0)
+    found = interruptions.opening(vantage, 0)
     _told(found, measure)
     expect(not found.data["wrong"], "one soft error while opening ends a login", seen=found.data["wrong"], expected="another attempt")
 
@@ -132,7 +132,7 @@ def test_opening_survives_a_soft_error(vantage: Vantage, measure: Measure) -> No
 @pytest.mark.control("LEM-4-04e", "LEM-6-09")
 def test_a_way_that_becomes_narrow_is_learnt(vantage: Vantage, measure: Measure) -> None:
     """The MTU drops under an open session: the edge says so, the frontend hears it, and 300 kB come through in smaller packets."""
-    found = questions.narrow(vantage, 0)
+    found = interruptions.narrow(vantage, 0)
     _told(found, measure)
     for family in vantage.families:
         each = found.data["fetched"][family]
@@ -180,6 +180,6 @@ def test_routine_work_ends_no_session(vantage: Vantage, host: HostFactory, site:
 @pytest.mark.supports("LEM-4-04g", "LEM-4-04a")
 def test_services_work_through_loss(vantage: Vantage, measure: Measure) -> None:
     """A fifth of all packets is lost: handshakes, TLS and logins on both ports take longer and succeed."""
-    found = questions.loss(vantage, LOSS_SECONDS)
+    found = interruptions.loss(vantage, LOSS_SECONDS)
     _told(found, measure)
     expect(not found.data["wrong"], "a service fails on a bad link", seen=found.data["wrong"], expected="all logins succeed")

@@ -8,7 +8,7 @@ import pytest
 
 from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.measure import Finding, Vantage, questions
+from lemonstand.measure import Finding, Vantage, hibernation
 from lemonstand.outcomes import expect, invalid
 from lemonstand.site import Site
 
@@ -24,7 +24,7 @@ AWAKE_KINDS = ("notify", "compress")
 @measurement(after=("marked",))
 def swept(vantage: Vantage) -> Finding:
     """Changes that come while sessions fall asleep. Mail for the account they stand in would wake them before: it comes first."""
-    return questions.falling_asleep(vantage, kinds=KINDS)
+    return hibernation.falling_asleep(vantage, kinds=KINDS)
 
 
 @pytest.mark.answer("live")
@@ -42,7 +42,7 @@ def test_nothing_is_missed_in_falling_asleep(swept: Finding, measure: Measure) -
 @pytest.mark.parametrize("kinds", [EVERY_KIND, AWAKE_KINDS], ids=["asleep", "awake"])
 def test_five_hundred_are_told_in_time(vantage: Vantage, sessions_held: None, kinds: tuple[str, ...], measure: Measure) -> None:
     """The same 500 times and with a second change while the first one wakes them; with sessions that compress or asked for NOTIFY too."""
-    found = questions.falling_asleep(vantage, kinds=kinds, sessions=500 if kinds == EVERY_KIND else 40)
+    found = hibernation.falling_asleep(vantage, kinds=kinds, sessions=500 if kinds == EVERY_KIND else 40)
     _judge(found.data, measure, asleep=kinds == EVERY_KIND, told_within=TOLD_SECONDS)
 
 

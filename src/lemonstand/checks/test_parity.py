@@ -8,7 +8,7 @@ import pytest
 
 from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.measure import Finding, Vantage, questions
+from lemonstand.measure import Finding, Vantage, announcements, contents, silence
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.probes.clients.delivery import EIGHT_BIT
 from lemonstand.probes.clients.script import COMMANDS
@@ -21,19 +21,19 @@ pytestmark = pytest.mark.answer("live")
 @measurement()
 def parity(vantage: Vantage) -> Finding:
     """Words at each stage and place, and whether they are true."""
-    return questions.parity(vantage, 0)
+    return announcements.parity(vantage, 0)
 
 
 @measurement()
 def transparency(vantage: Vantage) -> dict[int, dict[str, Any]]:
     """A long session at both ends, by IP version."""
-    return dict(questions.transparency(vantage, 0).data["families"])
+    return dict(contents.transparency(vantage, 0).data["families"])
 
 
 @measurement()
 def timers(vantage: Vantage) -> Finding:
     """The kernels' keep-alive timers on each leg."""
-    return questions.timers(vantage, 0)
+    return silence.timers(vantage, 0)
 
 
 @measurement()
@@ -113,7 +113,7 @@ def test_eight_bit_text_is_made_seven_bit(seven_bit: dict[str, Any], measure: Me
     encodings = [line for line in got["header"].splitlines() if line.lower().startswith("content-transfer-encoding:")]
     measure("encoding", ", ".join(encodings))
     expect(got["eight_bit"] == 0, "a host that can't take it gets 8-bit text", seen=got["commands"], expected="seven bits")
-    expect(questions.decoded(got) == EIGHT_BIT, "the text means something else", seen=got["body"], expected=EIGHT_BIT.decode())
+    expect(contents.decoded(got) == EIGHT_BIT, "the text means something else", seen=got["body"], expected=EIGHT_BIT.decode())
 
 
 @pytest.mark.control("LEM-4.2-07")
@@ -141,6 +141,6 @@ def test_no_leg_keeps_itself_alive_too_often(timers: Finding, site: Site, measur
     if missing:
         invalid(f"no connection was seen: {', '.join(missing)}; there is {', '.join(sorted(legs)) or 'none'}")
     floor = timer(site, "tcp_keepalive_time")
-    wrong = {leg: [t for t in seen if t is not None and t < floor - questions.READ_LATE] for leg, seen in legs.items()}
+    wrong = {leg: [t for t in seen if t is not None and t < floor - silence.READ_LATE] for leg, seen in legs.items()}
     wrong = {leg: seen for leg, seen in wrong.items() if seen}
     expect(not wrong, "a leg is kept alive more often than every two hours", seen=wrong, expected=f"{floor} s, or no timer at all")

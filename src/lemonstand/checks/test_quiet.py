@@ -11,7 +11,7 @@ import pytest
 
 from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.measure import QUESTIONS, Vantage, questions
+from lemonstand.measure import QUESTIONS, Vantage, silence
 from lemonstand.observations import Pool
 from lemonstand.outcomes import expect, invalid
 from lemonstand.remote.endpoints import timer
@@ -29,8 +29,8 @@ TRIES = 3
 def quiet(vantage: Vantage) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sleeping and busy sessions, and submission sessions that wait, side by side."""
     with Pool(max_workers=2) as pool:
-        slept = pool.submit(questions.sleep, vantage, SLEEP_SECONDS)
-        waited = pool.submit(questions.wait, vantage, QUESTIONS["wait"].seconds)
+        slept = pool.submit(silence.sleep, vantage, SLEEP_SECONDS)
+        waited = pool.submit(silence.wait, vantage, QUESTIONS["wait"].seconds)
         return slept.result().data, waited.result().data
 
 
@@ -68,7 +68,7 @@ def test_a_busy_session_stays(quiet: tuple[dict[str, Any], dict[str, Any]], fami
     measure("commands answered", session["answered"])
     expect(not session["ended"], "a connection was ended for its age", seen=session["ended"], expected="none ends it")
     expect(
-        session["answered"] >= SLEEP_SECONDS / questions.BUSY_EVERY * 0.5,
+        session["answered"] >= SLEEP_SECONDS / silence.BUSY_EVERY * 0.5,
         "the busy session fell silent",
         seen=session,
         expected="answers all along",
@@ -101,7 +101,7 @@ def test_a_sleeping_session_is_told_soon(vantage: Vantage, measure: Measure) -> 
     """The store has put the sessions to sleep (no process of theirs is left); a message accepted by the frontend is told within 2 s."""
     best: dict[int, float] = {}
     for _ in range(TRIES):
-        found = questions.push(vantage, 0)
+        found = silence.push(vantage, 0)
         if found.data["holders"] == 0:
             invalid("the store holds no sleeping session: they were not asleep")
         best = {family: min(seconds, best.get(family, seconds)) for family, seconds in found.data["told"].items()}

@@ -105,7 +105,7 @@ def _watch(prober: Prober, site: Site, until: float) -> list[dict[str, Any]]:
         with contextlib.suppress(Invalid):
             samples.append(
                 {
-                    "flows": [entry for edge in site.group("edges") for entry in prober.ask(edge.name, "flows", ports=[143])],
+                    "flows": [entry for edge in site.group("edges") for entry in prober.ask(edge.name, "tracked-connections", ports=[143])],
                     "timers": {host.name: prober.ask(host.name, "keepalives", ports=[143]) for host in inner},
                 }
             )

@@ -4,7 +4,7 @@ A question is a function of a `Vantage` that returns a `Finding`. It judges noth
 raises `lemonstand.outcomes.Invalid` or `NotMeasurable`, never returns.
 """
 
-from lemonstand.measure.questions import QUESTIONS, Question
+from lemonstand.measure.catalogue import QUESTIONS, Question
 from lemonstand.measure.vantage import Finding, Value, Vantage, open_vantage, watching
 
-__all__ = ["QUESTIONS", "Finding", "Vantage", "Question", "Value", "open_vantage", "watching"]
+__all__ = ["QUESTIONS", "Finding", "Question", "Value", "Vantage", "open_vantage", "watching"]

@@ -9,7 +9,8 @@ import socket
 from typing import Any
 
 from lemonstand.probes.events import emit
-from lemonstand.probes.network.path import SAFETY_SECONDS, TABLE, away, command, safety
+from lemonstand.probes.hosts.commands import command
+from lemonstand.probes.network.interruptions import SAFETY_SECONDS, TABLE, away, safety
 
 PORT = 2525
 LARGEST = 1 << 20
