@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lemonstand.checks.false_certificates import counterfeit
-from lemonstand.remote.facts import Certificate
+from lemonstand.remote.certificates import Certificate
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 NAMES = ["mail.lemon.test"]

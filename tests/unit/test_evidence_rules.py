@@ -14,8 +14,9 @@ from lemonstand.outcomes import Invalid, NotMeasurable, Unmet
 from lemonstand.policy import DEFAULT_PROFILE, load_timers
 from lemonstand.policy.deviations import deviations
 from lemonstand.remote.connections import connection
-from lemonstand.remote.facts import Facts, Settings, Socket, seconds, size
+from lemonstand.remote.facts import Facts, Socket
 from lemonstand.remote.netfilter import Packet, Ruleset, UnreadableRule
+from lemonstand.remote.settings import Settings, seconds, size
 from lemonstand.site import Site, load_site
 from sample_site import sound_site, write_site
 

@@ -8,7 +8,7 @@ import pytest
 
 from lemonstand.checks.conftest import Measure, Members, Snapshots
 from lemonstand.outcomes import expect
-from lemonstand.remote.facts import seconds
+from lemonstand.remote.settings import seconds
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")

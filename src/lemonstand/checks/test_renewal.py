@@ -12,8 +12,8 @@ from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
 from lemonstand.paths import data_dir
 from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.certificates import Certificate
 from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Doors, families_of
-from lemonstand.remote.facts import Certificate
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 

@@ -14,7 +14,7 @@ from lemonstand.measure import Vantage
 from lemonstand.observations import Pool
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.probes.clients.tls import ANONYMOUS, UNABLE, WEAK, leg_of
-from lemonstand.remote.facts import Certificate
+from lemonstand.remote.certificates import Certificate
 
 pytestmark = pytest.mark.answer("live")
 

@@ -65,8 +65,8 @@ def _rows(chosen: Chosen) -> list[dict[str, Any]]:
     """Every certificate of every host and of the controller's CAs, those that end first at the end of each host."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
+    from lemonstand.remote.certificates import Certificate  # noqa: PLC0415
     from lemonstand.remote.connections import read_connections, sockets_directory  # noqa: PLC0415 - pytest comes with the checks
-    from lemonstand.remote.facts import Certificate  # noqa: PLC0415
     from lemonstand.remote.prober import Prober  # noqa: PLC0415
 
     site = chosen.load()
