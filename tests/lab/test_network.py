@@ -11,7 +11,7 @@ import pytest
 
 from lemonstand.breaking.asker import Asker
 from lemonstand.breaking.runner import named
-from lemonstand.policy import expected_matrix
+from lemonstand.derived import expected_matrix
 from lemonstand.site import Site
 
 from .conftest import INVENTORY, Command

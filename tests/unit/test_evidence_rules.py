@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from lemonstand.derived.deviations import deviations
 from lemonstand.evidence.plugin import MARKS
 from lemonstand.outcomes import Invalid, NotMeasurable, Unmet
 from lemonstand.policy import DEFAULT_PROFILE, load_timers
-from lemonstand.policy.deviations import deviations
 from lemonstand.remote.connections import connection
 from lemonstand.remote.facts import Facts, Socket
 from lemonstand.remote.netfilter import Packet, Ruleset, UnreadableRule

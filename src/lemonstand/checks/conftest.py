@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from lemonstand.checks.background import measurement
+from lemonstand.derived.deviations import waivers_of
 from lemonstand.errors import LemonstandError
 from lemonstand.measure import Vantage, silence
 from lemonstand.outcomes import Invalid
 from lemonstand.policy import load_flows, load_timers
-from lemonstand.policy.deviations import waivers_of
 from lemonstand.remote.connections import Connection, read_connections, sockets_directory
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.gather import described, noting, reach, take_snapshots

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from lemonstand.checks.background import measurement
+from lemonstand.derived import CONTROLLER, Cell, expected_matrix
+from lemonstand.derived.matrix import OUTSIDE, REACHABILITY, SILENT
 from lemonstand.measure import Vantage
 from lemonstand.observations import Pool
 from lemonstand.outcomes import NotApplicable, NotMeasured, not_measurable
-from lemonstand.policy import CONTROLLER, Cell, expected_matrix
 from lemonstand.policy.flows import ZONES
-from lemonstand.policy.matrix import OUTSIDE, REACHABILITY, SILENT
 from lemonstand.probes.clients.tickets import Inward
 from lemonstand.probes.protocols.wire import Account, Door
 from lemonstand.remote.connections import Connection

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.derived import CONTROLLER, Cell, expected_matrix
 from lemonstand.outcomes import expect, invalid, not_measurable
-from lemonstand.policy import CONTROLLER, Cell, expected_matrix
 from lemonstand.policy.controls import load_controls
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.netfilter import Packet, Verdict

@@ -8,10 +8,10 @@ import pytest
 
 from lemonstand.checks.conftest import Measure, Table
 from lemonstand.checks.live import KNOCK_SECONDS, THROUGH, Seen, keep_matrix
+from lemonstand.derived import Cell, expected_matrix
+from lemonstand.derived.dns import records
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid, not_measurable
-from lemonstand.policy import Cell, expected_matrix
-from lemonstand.policy.dns import records
 from lemonstand.remote.endpoints import Doors
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lemonstand.derived import expected_matrix
 from lemonstand.outcomes import Unanswered
-from lemonstand.policy import expected_matrix
 from lemonstand.probes.attacks.frames import Way
 from lemonstand.probes.clients.tickets import Inward
 from lemonstand.probes.protocols.wire import Account, Door

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -66,6 +67,8 @@ def write(target: Path) -> None:
 
 def _page(folder: Path, said: Mapping[str, Any], kinds: list[str]) -> str:
     readme = (folder / "README.md").read_text(encoding="utf-8").partition("\n")[2].strip()
+    # A page lies elsewhere than the text it shows.
+    readme = re.sub(r"\]\((?!\w+:|#|/)", f"](../../roles/{folder.name}/", readme)
     options: Options = said.get("options") or {}
     lines = [f"# {folder.name}", "", f"{said['short_description']}. {MADE}", "", readme, ""]
     for title, section in (
@@ -132,7 +135,7 @@ def _things(folder: Path) -> Iterator[str]:
         for path in sorted((folder / kind).rglob("*")):
             place = path.relative_to(folder / kind)
             # What lies at the top of files/ is used by a task, and is no file of the host's.
-            if path.is_file() and len(place.parts) > 1:
+            if path.is_file() and len(place.parts) > 1 and "__pycache__" not in place.parts:
                 files.append("/" + str(place).removesuffix(".j2"))
     if files:
         yield from (["", "Files:", ""] if packages else ["Files:", ""])
@@ -150,9 +153,9 @@ def _kinds() -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for path in (data_dir("playbooks") / "tasks").glob("*/*.yml"):
         for task in yaml.safe_load(path.read_text(encoding="utf-8")):
-            role = task.get("ansible.builtin.import_role", {}).get("name")
-            if role:
-                found.setdefault(role, set()).add(path.stem)
+            for way in ("ansible.builtin.import_role", "ansible.builtin.include_role"):
+                if way in task:
+                    found.setdefault(task[way]["name"], set()).add(path.stem)
     return {role: sorted(kinds) for role, kinds in found.items()}
 
 
