@@ -81,7 +81,7 @@ def _watched(vantage: Vantage) -> tuple[str, str]:
     within = WATCHED_HOURS * 3600 / SCALE
     settle = 5.0
     seen = vantage.ask(
-        "idle", seconds=int(within) + 60, door=vantage.doors(4), account=vantage.accounts[0], within=within + settle, settle=settle
+        "idle", seconds=int(within) + 60, endpoint=vantage.endpoints(4), account=vantage.accounts[0], within=within + settle, settle=settle
     )
     if seen["ended"] or seen["arrived"]:
         sys.exit(f"the session was not left alone: {seen}")
@@ -135,16 +135,16 @@ def _standing(vantage: Vantage, count: int) -> tuple[str, ...]:
     frontend, store = (vantage.site.group(group)[0].name for group in ("frontends", "stores"))
     passwords = {user.name: vantage.site.password_of(user.name) for user in vantage.site.settings.users}
     accounts = [Account(user=name, password=password) for name, password in passwords.items() if password]
-    doors = [vantage.doors(4), vantage.doors(6)]
+    endpoints = [vantage.endpoints(4), vantage.endpoints(6)]
     time.sleep(SETTLE_SECONDS)
     before = {host: _used(vantage, host) for host in (frontend, store)}
     with vantage.prober.start(
         vantage.host,
         "idle-crowd",
         seconds=1800,
-        doors=doors,
+        endpoints=endpoints,
         accounts=accounts,
-        count=count // len(doors),
+        count=count // len(endpoints),
         within=SETTLE_SECONDS * 2,
     ) as crowd:
         opened = int(crowd.wait("idling").values["opened"])

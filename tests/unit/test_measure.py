@@ -129,7 +129,7 @@ class _Sweeps:
         settings = type("Settings", (), {"devices_per_user": devices})()
         self.site = type("Site", (), {"timers_in_force": {"hibernate": hibernate}, "settings": settings})()
 
-    def doors(self, version: int) -> int:
+    def endpoints(self, version: int) -> int:
         return version
 
     def ask(self, _probe: str, **args: Any) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def test_a_probe_runs_where_nothing_of_ours_is(here: Channel) -> None:
 
 def test_one_agent_answers_many_at_once(here: Channel) -> None:
     waiting = _asked(here, "maildir", folder="/nonexistent", ident="x", within=60, seconds=60)
-    dead = [_asked(here, "imap-session", door={"name": "x", "address": "127.0.0.1", "ca": ""}, account={}) for _ in range(3)]
+    dead = [_asked(here, "imap-session", endpoint={"name": "x", "address": "127.0.0.1", "ca": ""}, account={}) for _ in range(3)]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         asked = [_asked(here, "reach", targets=[["127.0.0.1", port]], timeout=1) for _ in range(8)]
@@ -330,8 +330,8 @@ def test_probes_that_are_asked_for_exist_and_all_are_asked_for() -> None:
     root = Path(__file__).parents[2]
     sources = [*(root / "src").rglob("*.py"), *(root / "benchmarks").glob("*.py"), *(root / "tests" / "lab").glob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path != Path(registry.__file__))
-    # The name follows the host, or comes first where a `look` knows the host.
-    asked = re.findall(r'\bprober\.(?:ask|start)[(,]\s*[^,"]+,\s*"([a-z0-9-]+)"|\blook\.(?:ask|in_both)[(,]\s*"([a-z0-9-]+)"', text)
+    # The name follows the host, or comes first where a vantage knows the host.
+    asked = re.findall(r'\bprober\.(?:ask|start)[(,]\s*[^,"]+,\s*"([a-z0-9-]+)"|\bvantage\.(?:ask|start|in_both)[(,]\s*"([a-z0-9-]+)"', text)
     names = {one or other for one, other in asked}
     assert len(names) > 50
     assert names <= set(PROBES)

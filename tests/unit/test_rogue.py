@@ -9,10 +9,10 @@ from lemonstand.probes.attacks.rogue import HARMLESS, Rogue
 from lemonstand.probes.events import Refused
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 ACCOUNT = Account(user="alice@lemon.test", password="correct horse")
-DOOR = Door(name="mail.lemon.test", address="127.0.0.1", ca="")
+DOOR = Endpoint(name="mail.lemon.test", address="127.0.0.1", ca="")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def measurement(*, first: bool = False, after: Sequence[str] = (), held: bool = 
 
         @measurement()
         def submitted(vantage: Vantage, version: int) -> dict[str, Any]:
-            return vantage.ask("deliver", door=vantage.doors(version), …)
+            return vantage.ask("deliver", endpoint=vantage.endpoints(version), …)
 
         def test_it_is_taken(submitted: dict[str, Any], family: int) -> None: …
     """

@@ -1,4 +1,4 @@
-"""Fixtures of live checks: probes on hosts, the doors they knock at, the accounts they use.
+"""Fixtures of live checks: probes on hosts, the endpoints they ask, the accounts they use.
 
 The vantage is a host outside the site (group `handsets`), the accounts are `lemonstand_probe_users`. Without them live checks are not
 measured and the others still run.
@@ -21,15 +21,15 @@ from lemonstand.observations import Pool
 from lemonstand.outcomes import NotApplicable, NotMeasured, not_measurable
 from lemonstand.policy.flows import ZONES
 from lemonstand.probes.clients.tickets import Inward
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.remote.connections import Connection
 from lemonstand.remote.endpoints import (
     FAMILIES,
-    Doors,
+    Endpoints,
     accounts_of,
     ca_of_clients,
     ca_of_exchangers,
-    door_to,
+    endpoint_of,
     families_of,
     inward_of,
     outsider_of,
@@ -88,25 +88,25 @@ def family(request: pytest.FixtureRequest, site: Site) -> int:
 
 
 @pytest.fixture(scope="session")
-def doors(site: Site, public_ca: str) -> Doors:
-    """`doors(family)`: the public door of mail clients."""
-    return functools.partial(door_to, site, public_ca, "frontends")
+def endpoints(site: Site, public_ca: str) -> Endpoints:
+    """`endpoints(family)`: the public endpoint of mail clients."""
+    return functools.partial(endpoint_of, site, public_ca, "frontends")
 
 
 @pytest.fixture
-def door(doors: Doors, family: int) -> Door:
-    """The public door in one IP version."""
-    return doors(family)
+def endpoint(endpoints: Endpoints, family: int) -> Endpoint:
+    """The public endpoint in one IP version."""
+    return endpoints(family)
 
 
 @pytest.fixture(scope="session")
-def exchangers(site: Site) -> Doors:
+def exchangers(site: Site) -> Endpoints:
     """`exchangers(family)`: the site's MX."""
-    return functools.partial(door_to, site, ca_of_exchangers(site), "relays")
+    return functools.partial(endpoint_of, site, ca_of_exchangers(site), "relays")
 
 
 @pytest.fixture
-def mx(exchangers: Doors, family: int) -> Door:
+def mx(exchangers: Endpoints, family: int) -> Endpoint:
     """The site's MX in one IP version."""
     return exchangers(family)
 

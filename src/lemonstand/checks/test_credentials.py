@@ -17,7 +17,7 @@ from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.probes.protocols.wire import Account
-from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Doors, families_of
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Endpoints, families_of
 from lemonstand.remote.prober import Prober, results
 from lemonstand.site import Site
 
@@ -94,7 +94,7 @@ def spelt(vantage: Vantage, version: int) -> dict[str, Any]:
             for form, typed in spellings.items():
                 name = f"{account['user']} {form}"
                 found[name] = vantage.ask(
-                    "login-answers", door=vantage.doors(version), account=Account(user=account["user"], password=typed)
+                    "login-answers", endpoint=vantage.endpoints(version), account=Account(user=account["user"], password=typed)
                 )
     return found
 
@@ -125,7 +125,7 @@ def odd(vantage: Vantage, version: int) -> dict[str, Any]:
     found = {}
     for case, typed in ODD_PASSWORDS.items():
         nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{vantage.site.settings.mail_domains[0]}", password=typed)
-        found[case] = vantage.ask("login-answers", door=vantage.doors(version), account=nobody)
+        found[case] = vantage.ask("login-answers", endpoint=vantage.endpoints(version), account=nobody)
     return found
 
 
@@ -149,7 +149,7 @@ def test_an_odd_password_is_refused_as_any_other(odd: dict[str, Any], family: in
 def forged(vantage: Vantage, version: int) -> tuple[str, Any]:
     """Two refused logins of a made-up name, and what they were told."""
     nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{vantage.site.settings.mail_domains[0]}", password=generate_password())
-    return nobody["user"], vantage.ask("forged-address", door=vantage.doors(version), account=nobody, forged=FORGED[version])
+    return nobody["user"], vantage.ask("forged-address", endpoint=vantage.endpoints(version), account=nobody, forged=FORGED[version])
 
 
 @pytest.mark.answer("live")
@@ -192,15 +192,15 @@ def _lines(host: HostFactory, site: Site, name: str, wanted: int) -> list[dict[s
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-24")
 def test_users_send_only_so_much(
-    prober: Prober, host: HostFactory, site: Site, vantage: Vantage, doors: Doors, accounts: list[Account], measure: Measure
+    prober: Prober, host: HostFactory, site: Site, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
     """Each message counts for its user on the relay; a login that reached its limit is told to try later, and an alarm is written."""
     relay = site.group("relays")[0].name
     before = prober.ask(relay, "sent-count", login=accounts[0]["user"])
-    sent = vantage.ask("deliver", door=doors(), account=accounts[0], recipient=accounts[1]["user"])
+    sent = vantage.ask("deliver", endpoint=endpoints(), account=accounts[0], recipient=accounts[1]["user"])
     if sent["code"] != 250:
         invalid(f"no message could be sent: {sent}")
-    vantage.ask("wait-for", door=doors(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    vantage.ask("wait-for", endpoint=endpoints(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
     after = prober.ask(relay, "sent-count", login=accounts[0]["user"])
     measure("limits", f"{after['messages_per_hour']} messages, {after['recipients_per_hour']} recipients an hour")
     expect(after["at"] > before["at"], "a message is not counted for its user", seen=after["at"], expected="counted when it was sent")
@@ -222,22 +222,24 @@ def _user(site: Site, accounts: list[Account]) -> Account:
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-12")
 @pytest.mark.supports("LEM-8-08")
-def test_a_locked_user_is_out_at_once(site: Site, vantage: Vantage, doors: Doors, accounts: list[Account], measure: Measure) -> None:
+def test_a_locked_user_is_out_at_once(
+    site: Site, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
+) -> None:
     """The operator's lock ends an idle session within seconds and refuses the right password; unlocking brings it back."""
     user = _user(site, accounts)
     said: list[str] = []
     with Hosts(site.inventory) as hosts:
         users = Users(site, hosts, said.append)
-        with vantage.start("push", door=doors(), account=user, within=40) as session:
+        with vantage.start("push", endpoint=endpoints(), account=user, within=40) as session:
             session.wait("idling")
             began = time.monotonic()
             try:
                 users.lock(user["user"])
                 ended = session.wait("result")
-                refused = vantage.ask("login-answers", door=doors(), account=user)
+                refused = vantage.ask("login-answers", endpoint=endpoints(), account=user)
             finally:
                 users.unlock(user["user"])
-        again = vantage.ask("login-answers", door=doors(), account=user)
+        again = vantage.ask("login-answers", endpoint=endpoints(), account=user)
     measure("session gone after", round(ended.at - began, 1), "s")
     expect(
         not ended.values["data"]["answered"] and ended.at - began < END_SECONDS,
@@ -261,7 +263,7 @@ def test_typed_passwords_are_found_nowhere(
     site: Site,
     vantage: Vantage,
     *,
-    doors: Doors,
+    endpoints: Endpoints,
     nodes: list[str],
     accounts: list[Account],
     measure: Measure,
@@ -270,7 +272,7 @@ def test_typed_passwords_are_found_nowhere(
     began = time.time() - 5
     wrong = Account(user=f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}", password=generate_password())
     orders: dict[str, Any] = {"accounts": [wrong, accounts[0]], "rounds": CANARY_ROUNDS, "parallel": CANARY_PARALLEL}
-    typing = {family: vantage.start("canary-type", seconds=300, door=doors(family), **orders) for family in families_of(site)}
+    typing = {family: vantage.start("canary-type", seconds=300, endpoint=endpoints(family), **orders) for family in families_of(site)}
     for family, typed in results(typing).items():
         measure(f"answers by IPv{family}", json.dumps(typed))
         if not typed["imap"].get("OK") or not typed["submission"].get("235"):

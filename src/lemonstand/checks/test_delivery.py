@@ -11,7 +11,7 @@ from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.remote.endpoints import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER
 from lemonstand.remote.prober import Prober
 
@@ -26,17 +26,17 @@ PUSH_SECONDS = 2.0
 @measurement()
 def foreign(vantage: Vantage, version: int) -> dict[str, Any]:
     """What a mail host outside could do at the MX; one message was accepted, and came after `seconds` (None: never)."""
-    account, door = vantage.accounts[1], vantage.doors(version)
+    account, endpoint = vantage.accounts[1], vantage.endpoints(version)
     order: dict[str, Any] = {"sender": PEER_SENDER, "recipient": account["user"], "elsewhere": ELSEWHERE}
-    seen = vantage.prober.ask(vantage.outsider, "foreign-mx", door=vantage.exchangers(version), **order)
-    got = vantage.ask("wait-for", door=door, account=account, ident=seen["ident"], within=ARRIVAL_SECONDS)
+    seen = vantage.prober.ask(vantage.outsider, "foreign-mx", endpoint=vantage.exchangers(version), **order)
+    got = vantage.ask("wait-for", endpoint=endpoint, account=account, ident=seen["ident"], within=ARRIVAL_SECONDS)
     return {**seen, "seconds": got["seconds"]}
 
 
 @measurement()
 def to_outside(vantage: Vantage, version: int) -> dict[str, Any]:
     """A message to somebody outside, as it lies there."""
-    sent = vantage.ask("deliver", door=vantage.doors(version), account=vantage.accounts[0], recipient=PEER_USER)
+    sent = vantage.ask("deliver", endpoint=vantage.endpoints(version), account=vantage.accounts[0], recipient=PEER_USER)
     expect(sent["code"] == 250, "a message to outside is refused", seen=sent["text"], expected=250)
     return dict(vantage.prober.ask(vantage.outsider, "maildir", folder=PEER_MAIL, ident=sent["ident"], within=ARRIVAL_SECONDS))
 
@@ -49,21 +49,21 @@ def test_mail_from_outside_wakes_a_client(
     vantage: Vantage,
     outsider: str,
     *,
-    door: Door,
-    mx: Door,
+    endpoint: Endpoint,
+    mx: Endpoint,
     family: int,
     accounts: list[Account],
     measure: Measure,
 ) -> None:
     """A handset idles; a message by MX, relay and LMTP is told within 2 s of its acceptance, by one clock: the controller's."""
     user = accounts[0]["user"]
-    with vantage.start("push", door=door, account=accounts[0], within=ARRIVAL_SECONDS) as waiting:
+    with vantage.start("push", endpoint=endpoint, account=accounts[0], within=ARRIVAL_SECONDS) as waiting:
         waiting.wait("idling")
-        with prober.start(outsider, "foreign-mx", door=mx, sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE) as sending:
+        with prober.start(outsider, "foreign-mx", endpoint=mx, sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE) as sending:
             accepted = sending.wait("result")
         told = waiting.wait("exists")
     sent = accepted.values["data"]
-    vantage.ask("wait-for", door=door, account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    vantage.ask("wait-for", endpoint=endpoint, account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
     expect(sent["accepted"]["code"] == 250, "the MX refuses a message for a user", seen=sent["accepted"], expected=250)
     delay = told.at - accepted.at
     measure("from acceptance to EXISTS", round(delay, 3), "s")
@@ -82,7 +82,7 @@ def test_the_mx_relays_for_nobody(foreign: dict[str, Any], family: int, measure:
 
 
 @pytest.mark.supports("LEM-8-14", "LEM-8-20")
-def test_mail_from_outside_arrives(foreign: dict[str, Any], mx: Door, family: int, measure: Measure) -> None:
+def test_mail_from_outside_arrives(foreign: dict[str, Any], mx: Endpoint, family: int, measure: Measure) -> None:
     """Over STARTTLS with the MX's own name; unknown recipients are refused before their mail is taken."""
     expect(mx["name"] in foreign["tls"]["names"], "the MX shows a foreign certificate", seen=foreign["tls"]["names"], expected=mx["name"])
     expect(foreign["nobody"]["code"] == 550, "mail for nobody is taken", seen=foreign["nobody"], expected=550)

@@ -37,13 +37,15 @@ REFUSED = (
 @measurement()
 def abuse(vantage: Vantage, version: int) -> dict[str, Any]:
     """URLs tried by their owner and by another user."""
-    return dict(vantage.ask("forward-abuse", door=vantage.doors(version), owner=vantage.accounts[0], other=vantage.accounts[1]))
+    return dict(vantage.ask("forward-abuse", endpoint=vantage.endpoints(version), owner=vantage.accounts[0], other=vantage.accounts[1]))
 
 
 def _forwarded(vantage: Vantage, version: int | None, size: int, *, catenate: bool) -> dict[str, Any]:
     one, two = vantage.accounts[0], vantage.accounts[1]
     return dict(
-        vantage.ask("forward", seconds=PATIENCE, door=vantage.doors(version), sender=one, recipient=two, size=size, catenate=catenate)
+        vantage.ask(
+            "forward", seconds=PATIENCE, endpoint=vantage.endpoints(version), sender=one, recipient=two, size=size, catenate=catenate
+        )
     )
 
 

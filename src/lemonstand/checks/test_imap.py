@@ -42,20 +42,20 @@ BEFORE_LOGIN = {"IMAP4rev1", "SASL-IR", "ENABLE", "IDLE", "LITERAL+", "ID"}
 @measurement()
 def session(vantage: Vantage, version: int) -> Session:
     """One session from the handset."""
-    return dict(vantage.ask("imap-session", door=vantage.doors(version), account=vantage.accounts[0]))
+    return dict(vantage.ask("imap-session", endpoint=vantage.endpoints(version), account=vantage.accounts[0]))
 
 
 @measurement()
 def outside(vantage: Vantage, version: int) -> Session:
     """All extensions, exercised from the handset."""
-    return dict(vantage.ask("features", door=vantage.doors(version), account=vantage.accounts[0]))
+    return dict(vantage.ask("features", endpoint=vantage.endpoints(version), account=vantage.accounts[0]))
 
 
 @measurement()
 def behind(vantage: Vantage, version: int) -> Session:
     """All extensions, exercised from the frontend itself, without edge and carrier."""
     frontend = vantage.site.group("frontends")[0].name
-    return dict(vantage.prober.ask(frontend, "features", door=vantage.near(version), account=vantage.accounts[0]))
+    return dict(vantage.prober.ask(frontend, "features", endpoint=vantage.near(version), account=vantage.accounts[0]))
 
 
 @pytest.mark.control("LEM-3-01", "PRO-IMAP-03", "LEM-8-15")

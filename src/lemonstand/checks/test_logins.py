@@ -29,7 +29,10 @@ def test_no_login_stalls(
     orders: dict[str, Any] = {"count": COUNT[service], "parallel": parallel, "stall": STALL_SECONDS, "service": service}
 
     def ask() -> dict[int, Any]:
-        jobs = {each: vantage.start("logins", door=vantage.doors(each), accounts=vantage.accounts, **orders) for each in vantage.families}
+        jobs = {
+            each: vantage.start("logins", endpoint=vantage.endpoints(each), accounts=vantage.accounts, **orders)
+            for each in vantage.families
+        }
         return results(jobs)
 
     found = answers(f"logins {service} {parallel}", ask)[family]

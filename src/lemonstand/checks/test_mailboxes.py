@@ -23,14 +23,14 @@ MADE_UP = 12
 def folders(vantage: Vantage) -> dict[str, Any]:
     """Folders of many names, made, used, renamed and removed through the frontend."""
     seed = random.SystemRandom().randrange(1 << 32)
-    order: dict[str, Any] = {"door": vantage.doors(), "account": vantage.accounts[0], "count": MADE_UP, "seed": seed}
+    order: dict[str, Any] = {"endpoint": vantage.endpoints(), "account": vantage.accounts[0], "count": MADE_UP, "seed": seed}
     return dict(vantage.ask("mailbox-names", seconds=120, **order))
 
 
 @measurement()
 def append_limit(vantage: Vantage) -> dict[str, Any]:
     """What APPEND is answered at the size that is announced, and above it."""
-    return dict(vantage.ask("mailbox-limit", door=vantage.doors(), account=vantage.accounts[0]))
+    return dict(vantage.ask("mailbox-limit", endpoint=vantage.endpoints(), account=vantage.accounts[0]))
 
 
 @pytest.mark.control("PRO-IMAP-01")

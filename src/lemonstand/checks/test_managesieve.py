@@ -22,13 +22,13 @@ def scripts(vantage: Vantage, version: int) -> Session | None:
     """What a client met on 4190; None where the site does not offer it."""
     if not vantage.site.settings.managesieve:
         return None
-    return dict(vantage.ask("sieve-session", door=vantage.doors(version), account=vantage.accounts[0]))
+    return dict(vantage.ask("sieve-session", endpoint=vantage.endpoints(version), account=vantage.accounts[0]))
 
 
 @measurement()
 def dialled(vantage: Vantage, version: int) -> dict[int, str]:
     """What came of dialling 4190, and a port that is open on every site."""
-    address = vantage.doors(version)["address"]
+    address = vantage.endpoints(version)["address"]
     times = {PORT: KNOCK_SECONDS, OPEN_PORT: 5}
     return {port: vantage.ask("reach", targets=[(address, port)], timeout=seconds)[0][2] for port, seconds in times.items()}
 

@@ -48,7 +48,9 @@ def test_all_hosts_have_one_grammar(snapshots: Snapshots, members: Members, meas
 def spellings(vantage: Vantage, version: int) -> dict[str, Any]:
     """One account under its name and as a telephone types it."""
     return dict(
-        vantage.ask("names-spellings", seconds=120, door=vantage.doors(version), owner=vantage.accounts[0], other=vantage.accounts[1])
+        vantage.ask(
+            "names-spellings", seconds=120, endpoint=vantage.endpoints(version), owner=vantage.accounts[0], other=vantage.accounts[1]
+        )
     )
 
 
@@ -96,11 +98,11 @@ def incoming(vantage: Vantage, version: int) -> dict[str, Any]:
     local, _, domain = typed.partition("@")
     recipients = [typed, f"{local}+Tag@{domain}", typed.upper()]
     seen = vantage.prober.ask(
-        vantage.outsider, "names-incoming", door=vantage.exchangers(version), sender=PEER_SENDER, recipients=recipients
+        vantage.outsider, "names-incoming", endpoint=vantage.exchangers(version), sender=PEER_SENDER, recipients=recipients
     )
-    door = vantage.doors(version)
+    endpoint = vantage.endpoints(version)
     arrived = {
-        name: vantage.ask("wait-for", door=door, account=account, ident=each["ident"], within=ARRIVAL_SECONDS)["seconds"]
+        name: vantage.ask("wait-for", endpoint=endpoint, account=account, ident=each["ident"], within=ARRIVAL_SECONDS)["seconds"]
         for name, each in seen.items()
         if each["code"] == 250
     }
@@ -125,7 +127,7 @@ def marked(vantage: Vantage, version: int) -> dict[str, Any]:
     if owner is None:
         return {}
     other = next(each for each in vantage.accounts if each is not owner)
-    return dict(vantage.ask("names-marked", seconds=120, door=vantage.doors(version), owner=owner, other=other))
+    return dict(vantage.ask("names-marked", seconds=120, endpoint=vantage.endpoints(version), owner=owner, other=other))
 
 
 @pytest.mark.supports("PRO-SUB-06", "PRO-IMAP-04", "LEM-8-08")

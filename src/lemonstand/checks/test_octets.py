@@ -25,7 +25,7 @@ WITHIN_SECONDS = 40
 def submitted(vantage: Vantage) -> dict[str, Any]:
     """What a user sent to another: the answers, and what arrived."""
     sender, recipient, seed = vantage.accounts[0], vantage.accounts[1], _seed()
-    sent = vantage.ask("octets-submit", door=vantage.doors(), account=sender, recipient=recipient["user"], seed=seed)
+    sent = vantage.ask("octets-submit", endpoint=vantage.endpoints(), account=sender, recipient=recipient["user"], seed=seed)
     return {**sent, "came": _came(vantage, recipient, sender["user"], seed)}
 
 
@@ -33,20 +33,26 @@ def submitted(vantage: Vantage) -> dict[str, Any]:
 def delivered(vantage: Vantage) -> dict[str, Any]:
     """The same from a mail host outside."""
     recipient, seed = vantage.accounts[0], _seed()
-    order: dict[str, Any] = {"door": vantage.exchangers(), "sender": PEER_SENDER, "recipient": recipient["user"], "seed": seed}
+    order: dict[str, Any] = {"endpoint": vantage.exchangers(), "sender": PEER_SENDER, "recipient": recipient["user"], "seed": seed}
     sent = vantage.prober.ask(vantage.outsider, "octets-from-outside", **order)
     return {**sent, "came": _came(vantage, recipient, PEER_SENDER, seed)}
 
 
 def _came(vantage: Vantage, recipient: Account, sender: str, seed: int) -> Any:
-    order: dict[str, Any] = {"door": vantage.doors(), "account": recipient, "sender": sender, "seed": seed, "within": WITHIN_SECONDS}
+    order: dict[str, Any] = {
+        "endpoint": vantage.endpoints(),
+        "account": recipient,
+        "sender": sender,
+        "seed": seed,
+        "within": WITHIN_SECONDS,
+    }
     return vantage.ask("octets-arrived", seconds=120, **order)
 
 
 @measurement()
 def long_line(vantage: Vantage) -> dict[str, Any]:
     """A message with a long line for somebody outside: the answer, and what arrived there."""
-    sent = vantage.ask("deliver", door=vantage.doors(), account=vantage.accounts[0], recipient=PEER_USER, how="long")
+    sent = vantage.ask("deliver", endpoint=vantage.endpoints(), account=vantage.accounts[0], recipient=PEER_USER, how="long")
     expect(sent["code"] == 250, "a message with a long line is refused", seen=sent["text"], expected=250)
     got = vantage.prober.ask(vantage.outsider, "maildir", folder=PEER_MAIL, ident=sent["ident"], within=WITHIN_SECONDS)
     return {"sent": sent, "got": got}

@@ -14,7 +14,7 @@ from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
 from lemonstand.probes.protocols.wire import Account
-from lemonstand.remote.endpoints import ELSEWHERE, PEER_SENDER, Doors
+from lemonstand.remote.endpoints import ELSEWHERE, PEER_SENDER, Endpoints
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -51,8 +51,8 @@ def _store_of(site: Site, account: Account) -> str:
     return site.store_of(next(each for each in site.settings.users if each.name == account["user"]))
 
 
-def _sent(prober: Prober, outsider: str, exchangers: Doors, account: Account) -> dict[str, Any]:
-    sent = prober.ask(outsider, "foreign-mx", door=exchangers(), sender=PEER_SENDER, recipient=account["user"], elsewhere=ELSEWHERE)
+def _sent(prober: Prober, outsider: str, exchangers: Endpoints, account: Account) -> dict[str, Any]:
+    sent = prober.ask(outsider, "foreign-mx", endpoint=exchangers(), sender=PEER_SENDER, recipient=account["user"], elsewhere=ELSEWHERE)
     expect(sent["accepted"]["code"] == 250, "the MX takes no mail while a store is away", seen=sent["accepted"], expected=250)
     return dict(sent)
 
@@ -65,8 +65,8 @@ def test_mail_is_not_late_for_a_store_that_was_away(
     vantage: Vantage,
     outsider: str,
     *,
-    doors: Doors,
-    exchangers: Doors,
+    endpoints: Endpoints,
+    exchangers: Endpoints,
     accounts: list[Account],
     measure: Measure,
 ) -> None:
@@ -75,7 +75,9 @@ def test_mail_is_not_late_for_a_store_that_was_away(
         sent = _sent(prober, outsider, exchangers, accounts[0])
         time.sleep(AWAY_SECONDS)
     back = time.monotonic()
-    got = vantage.ask("wait-for", door=doors(), account=accounts[0], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS)
+    got = vantage.ask(
+        "wait-for", endpoint=endpoints(), account=accounts[0], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS
+    )
     took = time.monotonic() - back
     measure("from the store's return to the mailbox", round(took, 1), "s")
     expect(
@@ -97,8 +99,8 @@ def test_nothing_is_lost_on(
     vantage: Vantage,
     *,
     outsider: str,
-    doors: Doors,
-    exchangers: Doors,
+    endpoints: Endpoints,
+    exchangers: Endpoints,
     accounts: list[Account],
     measure: Measure,
 ) -> None:
@@ -116,12 +118,14 @@ def test_nothing_is_lost_on(
         f"doveadm mailbox status -u {user} messages INBOX && {FULL[kind].format(place=place)}"
     )
     with _undone(host, store, f"mkdir -p {place} && {inside} sh -c {shlex.quote(script)}", f"{inside} umount -l {place}"):
-        answer = vantage.ask("append-small", door=doors(), account=accounts[1])
+        answer = vantage.ask("append-small", endpoint=endpoints(), account=accounts[1])
         sent = _sent(prober, outsider, exchangers, accounts[1])
         time.sleep(AWAY_SECONDS)
         journal = f"journalctl -u dovecot -p warning --since -{AWAY_SECONDS + 20}s -o cat"
         told = _do(host, store, f"{journal} | grep -c -e 'No space left' -e 'Read-only' || true")
-    got = vantage.ask("wait-for", door=doors(), account=accounts[1], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS)
+    got = vantage.ask(
+        "wait-for", endpoint=endpoints(), account=accounts[1], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS
+    )
     measure("APPEND", answer["text"][:120])
     measure("lines in the store's journal", int(told.strip() or 0))
     expect(answer["status"] == "NO", f"APPEND on {kind}", seen=answer, expected="NO")

@@ -47,14 +47,14 @@ def seven_bit(vantage: Vantage) -> dict[str, Any]:
     sources += [str(site.settings.public_ipv4)] if site.settings.public_ipv4 else []
     with vantage.prober.start(hosts[0].name, "old-host", sources=sources, within=40) as host:
         host.wait("listening")
-        sent = vantage.ask("deliver", door=vantage.doors(), account=vantage.accounts[0], recipient=ELSEWHERE, how="eightbit")
+        sent = vantage.ask("deliver", endpoint=vantage.endpoints(), account=vantage.accounts[0], recipient=ELSEWHERE, how="eightbit")
         expect(sent["code"] == 250, "8-bit text is refused", seen=sent, expected=250)
         return dict(host.wait("result").values["data"])
 
 
 @pytest.mark.control("LEM-6-08", "LEM-6-04", "LEM-3-06")
 def test_every_word_is_the_same_outside(parity: Finding, measure: Measure) -> None:
-    """Greeting, CAPABILITY and EHLO before TLS, behind it and after login: outside as at the frontend's own door."""
+    """Greeting, CAPABILITY and EHLO before TLS, behind it and after login: outside as at the frontend's own endpoint."""
     for value in parity.values:
         measure(value.name, value.value, value.unit)
     differ = parity.data["on the way"]

@@ -12,7 +12,7 @@ from lemonstand.derived import Cell, expected_matrix
 from lemonstand.derived.dns import records
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid, not_measurable
-from lemonstand.remote.endpoints import Doors
+from lemonstand.remote.endpoints import Endpoints
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -63,18 +63,18 @@ def test_every_flow_gets_through(site: Site, matrix: Seen, measure: Measure) -> 
 
 @pytest.mark.control("LEM-3-03", "LEM-4-05")
 @pytest.mark.supports("LEM-3-01", "LEM-3-02", "LEM-4-01")
-def test_the_handset_reaches_both_services(vantage: Vantage, doors: Doors, family: int, measure: Measure) -> None:
+def test_the_handset_reaches_both_services(vantage: Vantage, endpoints: Endpoints, family: int, measure: Measure) -> None:
     """143 and 587 by this IP version, as a client dials them: without both a site is not compliant, whatever else it offers."""
-    address = doors(family)["address"]
+    address = endpoints(family)["address"]
     found = vantage.ask("reach", targets=[(address, 143), (address, 587)], timeout=5)
     measure("dialled", address)
     expect(all(what == "open" for _, _, what in found), "the handset does not reach both", seen=found, expected="open")
 
 
 @pytest.mark.control("LEM-8-16")
-def test_implicit_tls_is_as_the_profile_says(site: Site, vantage: Vantage, doors: Doors, family: int, measure: Measure) -> None:
+def test_implicit_tls_is_as_the_profile_says(site: Site, vantage: Vantage, endpoints: Endpoints, family: int, measure: Measure) -> None:
     """993 and 465 stand beside 143 and 587, or are closed (RFC 8314)."""
-    address = doors(family)["address"]
+    address = endpoints(family)["address"]
     targets = [(address, port) for port in (143, 587, *IMPLICIT_TLS)]
     found = {port: what for _, port, what in vantage.ask("reach", targets=targets, timeout=KNOCK_SECONDS)}
     profile = site.settings.tls_profile

@@ -15,7 +15,7 @@ from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, not_measurable
 from lemonstand.probes.clients.outgoing import FINDER
 from lemonstand.probes.protocols.wire import Account
-from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Doors
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Endpoints
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -33,7 +33,7 @@ def sieve(vantage: Vantage) -> dict[str, Any] | None:
         return None
     one, two = vantage.accounts[:2]
     aliases = next((user.aliases for user in site.settings.users if user.name == one["user"]), ())
-    order: dict[str, Any] = {"door": vantage.doors(), "account": one, "other": two, "outside": PEER_USER, "aliases": list(aliases)}
+    order: dict[str, Any] = {"endpoint": vantage.endpoints(), "account": one, "other": two, "outside": PEER_USER, "aliases": list(aliases)}
     found = dict(vantage.ask("sieve-actions", seconds=300, within=ARRIVAL_SECONDS, **order))
     name = found["idents"]["redirect outside"]
     return {**found, "redirected outside": _outside(vantage, name)}
@@ -48,18 +48,18 @@ def _outside(vantage: Vantage, name: str) -> str:
 def odd_commands(vantage: Vantage) -> dict[str, Any]:
     """Commands of SMTP as phones write them."""
     one, two = vantage.accounts[:2]
-    return dict(vantage.ask("odd-commands", door=vantage.doors(), account=one, recipient=two["user"]))
+    return dict(vantage.ask("odd-commands", endpoint=vantage.endpoints(), account=one, recipient=two["user"]))
 
 
 @measurement()
 def receipts(vantage: Vantage) -> dict[str, Any]:
     """Receipts, which have the null sender: to another user, to a crowd, and to outside."""
-    (one, two), door = vantage.accounts[:2], vantage.doors()
-    inside = vantage.ask("bare-message", door=door, account=one, recipient=two["user"], lacking=[], null=True)
+    (one, two), endpoint = vantage.accounts[:2], vantage.endpoints()
+    inside = vantage.ask("bare-message", endpoint=endpoint, account=one, recipient=two["user"], lacking=[], null=True)
     expect(inside["code"] == 250, "a receipt is refused", seen=inside, expected=250)
-    got = vantage.ask("wait-for", door=door, account=two, ident=inside["ident"], within=ARRIVAL_SECONDS)
-    many = vantage.ask("receipts-to-many", door=door, account=one, recipients=[two["user"], one["user"]])
-    sent = vantage.ask("bare-message", door=door, account=one, recipient=PEER_USER, lacking=[], null=True)
+    got = vantage.ask("wait-for", endpoint=endpoint, account=two, ident=inside["ident"], within=ARRIVAL_SECONDS)
+    many = vantage.ask("receipts-to-many", endpoint=endpoint, account=one, recipients=[two["user"], one["user"]])
+    sent = vantage.ask("bare-message", endpoint=endpoint, account=one, recipient=PEER_USER, lacking=[], null=True)
     return {"seconds": got["seconds"], "many": many, "sent": sent, "header": _outside(vantage, sent["ident"])}
 
 
@@ -70,12 +70,12 @@ LACKING: dict[str, list[str]] = {"Message-ID and Date": ["Message-ID", "Date"], 
 @measurement()
 def mended(vantage: Vantage) -> dict[str, dict[str, Any]]:
     """What came of messages that lack a field."""
-    (one, two), door = vantage.accounts[:2], vantage.doors()
+    (one, two), endpoint = vantage.accounts[:2], vantage.endpoints()
     found = {}
     for name, lacking in LACKING.items():
-        sent = vantage.ask("bare-message", door=door, account=one, recipient=two["user"], lacking=lacking)
+        sent = vantage.ask("bare-message", endpoint=endpoint, account=one, recipient=two["user"], lacking=lacking)
         expect(sent["code"] == 250, f"a message that lacks {name} is refused", seen=sent, expected=250)
-        got = vantage.ask("wait-for", door=door, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS, field=FINDER)
+        got = vantage.ask("wait-for", endpoint=endpoint, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS, field=FINDER)
         found[name] = {**got, "ident": sent["ident"]}
     return found
 
@@ -83,11 +83,11 @@ def mended(vantage: Vantage) -> dict[str, dict[str, Any]]:
 @measurement()
 def tagged(vantage: Vantage) -> dict[str, Any]:
     """One message to many tagged addresses of a user: how many copies came."""
-    (one, two), door = vantage.accounts[:2], vantage.doors()
-    sent = vantage.ask("to-tags", door=door, account=one, recipient=two["user"], count=TAGS)
+    (one, two), endpoint = vantage.accounts[:2], vantage.endpoints()
+    sent = vantage.ask("to-tags", endpoint=endpoint, account=one, recipient=two["user"], count=TAGS)
     expect(sent["code"] == 250, "a message to many tagged addresses is refused", seen=sent, expected=250)
     order: dict[str, Any] = {"name": sent["ident"], "count": TAGS, "within": float(ARRIVAL_SECONDS)}
-    return dict(vantage.ask("copies", seconds=120, door=door, account=two, **order))
+    return dict(vantage.ask("copies", seconds=120, endpoint=endpoint, account=two, **order))
 
 
 @pytest.mark.control("PRO-MDA-01")
@@ -213,13 +213,13 @@ BROKEN = {
 @pytest.mark.control("LEM-8-24")
 @pytest.mark.parametrize("how", sorted(BROKEN))
 def test_a_relay_in_trouble_is_told(
-    lab_only: None, site: Site, host: HostFactory, vantage: Vantage, *, doors: Doors, accounts: list[Account], how: str,
+    lab_only: None, site: Site, host: HostFactory, vantage: Vantage, *, endpoints: Endpoints, accounts: list[Account], how: str,
     measure: Measure,
 ) -> None:  # fmt: skip
     """A client logs in, is told to try later and why, and keeps its message; once the relay is back the same message goes."""
     relay = host(site.group("relays")[0].name)
     break_it, mend = BROKEN[how]
-    order: dict[str, Any] = {"door": doors(), "account": accounts[0], "recipient": accounts[1]["user"]}
+    order: dict[str, Any] = {"endpoint": endpoints(), "account": accounts[0], "recipient": accounts[1]["user"]}
     try:
         relay.run(f"{break_it}; sleep 1")
         told = vantage.ask("deliver", **order)
@@ -229,7 +229,7 @@ def test_a_relay_in_trouble_is_told(
     expect(400 <= told["code"] < 500, "a relay in trouble is a hang-up, or mail is taken that can't leave", seen=told, expected="4xx")
     sent = vantage.ask("deliver", **order)
     expect(sent["code"] == 250, "mail does not leave once the relay is back", seen=sent, expected=250)
-    got = vantage.ask("wait-for", door=doors(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    got = vantage.ask("wait-for", endpoint=endpoints(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
     expect(got["seconds"] is not None, "mail does not arrive once the relay is back", seen="nothing", expected="it does")
 
 

@@ -18,7 +18,7 @@ from lemonstand.checks.conftest import Measure
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import Invalid, expect, invalid, not_measurable
 from lemonstand.probes.protocols.wire import Account
-from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Doors, families_of, timer
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Endpoints, families_of, timer
 from lemonstand.remote.prober import Prober, Running
 from lemonstand.site import Site
 
@@ -49,13 +49,13 @@ def held(pytestconfig: pytest.Config) -> int:
 
 @pytest.fixture(scope="session")
 def soak(
-    answers: Answers, prober: Prober, site: Site, held: int, vantage: Vantage, doors: Doors, *, accounts: list[Account]
+    answers: Answers, prober: Prober, site: Site, held: int, vantage: Vantage, endpoints: Endpoints, *, accounts: list[Account]
 ) -> dict[str, Any]:
     """All of it: sessions by `KIND IPvN`, `busy IPvN`, `silent login`, `silent select`, and what was read on the way."""
-    return dict(answers("soak", lambda: _hold(prober, site, held, vantage, doors, accounts)))
+    return dict(answers("soak", lambda: _hold(prober, site, held, vantage, endpoints, accounts)))
 
 
-def _hold(prober: Prober, site: Site, held: int, vantage: Vantage, doors: Doors, accounts: list[Account]) -> dict[str, Any]:
+def _hold(prober: Prober, site: Site, held: int, vantage: Vantage, endpoints: Endpoints, accounts: list[Account]) -> dict[str, Any]:
     within = held + SPARE_SECONDS
     logout = timer(site, "imap_autologout") + LOGOUT_MARGIN_SECONDS
     with contextlib.ExitStack() as stack:
@@ -67,31 +67,39 @@ def _hold(prober: Prober, site: Site, held: int, vantage: Vantage, doors: Doors,
 
         sleeping = {
             f"{kind} IPv{family}": start(
-                "idle", "idling", door=doors(family), account=accounts[0], within=within, notify=kind == "notify", settle=SETTLE_SECONDS
+                "idle",
+                "idling",
+                endpoint=endpoints(family),
+                account=accounts[0],
+                within=within,
+                notify=kind == "notify",
+                settle=SETTLE_SECONDS,
             )
             for family in families_of(site)
             for kind in KINDS
         }
         others = {
-            f"busy IPv{family}": start("talk", "talking", door=doors(family), account=accounts[1], within=held, every=TRICKLE_SECONDS)
+            f"busy IPv{family}": start(
+                "talk", "talking", endpoint=endpoints(family), account=accounts[1], within=held, every=TRICKLE_SECONDS
+            )
             for family in families_of(site)
         }
         others |= {
             f"silent {stage}": start(
-                "silence", "silent", door=doors(), account=accounts[1], within=min(logout, held), port=143, stage=stage
+                "silence", "silent", endpoint=endpoints(), account=accounts[1], within=min(logout, held), port=143, stage=stage
             )
             for stage in ("login", "select")
         }
         began = time.monotonic()
         samples = _watch(prober, site, began + held)
         sent_at = time.monotonic()
-        sent = vantage.ask("deliver", door=doors(), account=accounts[1], recipient=accounts[0]["user"])
+        sent = vantage.ask("deliver", endpoint=endpoints(), account=accounts[1], recipient=accounts[0]["user"])
         if sent["code"] != 250:
             invalid(f"no message could be sent: {sent['code']} {sent['text']}")
         results = {name: running.wait("result") for name, running in sleeping.items()}
         seen: dict[str, Any] = {name: {**event.values["data"], "after": event.at - sent_at} for name, event in results.items()}
         seen |= {name: running.wait("result").values["data"] for name, running in others.items()}
-    vantage.ask("wait-for", door=doors(), account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    vantage.ask("wait-for", endpoint=endpoints(), account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
     return {**seen, "samples": samples}
 
 

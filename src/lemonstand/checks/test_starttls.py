@@ -47,8 +47,8 @@ def on_disk(vantage: Vantage) -> dict[str, dict[str, str]]:
 @measurement()
 def versions(vantage: Vantage, version: int) -> dict[int, dict[str, str]]:
     """What the public ports agree on when a client offers one version or suite alone."""
-    door = vantage.doors(version)
-    return {port: vantage.ask("tls-versions", leg=leg_of(door, port)) for port in client_ports(vantage.site)}
+    endpoint = vantage.endpoints(version)
+    return {port: vantage.ask("tls-versions", leg=leg_of(endpoint, port)) for port in client_ports(vantage.site)}
 
 
 @measurement()
@@ -68,8 +68,8 @@ def tickets_given(vantage: Vantage) -> Seen:
 @measurement()
 def injected(vantage: Vantage, version: int) -> dict[int, dict[str, Any]]:
     """A command sent in the clear together with STARTTLS, at the public ports."""
-    door = vantage.doors(version)
-    return {port: vantage.ask("injection", leg=leg_of(door, port)) for port in PORTS}
+    endpoint = vantage.endpoints(version)
+    return {port: vantage.ask("injection", leg=leg_of(endpoint, port)) for port in PORTS}
 
 
 @measurement()

@@ -29,7 +29,7 @@ def session(vantage: Vantage, version: int) -> Session:
     """One session from the handset."""
     one, two = vantage.accounts[:2]
     limit = vantage.site.settings.message_size_limit
-    return dict(vantage.ask("submission-session", door=vantage.doors(version), account=one, stranger=two["user"], size_limit=limit))
+    return dict(vantage.ask("submission-session", endpoint=vantage.endpoints(version), account=one, stranger=two["user"], size_limit=limit))
 
 
 @pytest.mark.control("LEM-3-02", "PRO-SUB-05", "PRO-SUB-11", "LEM-8-15")
@@ -124,10 +124,10 @@ def test_what_is_not_announced_is_refused(session: Session, family: int) -> None
 def _arrived(vantage: Vantage, version: int, how: str) -> Session:
     """A message from one account to the other: what was answered, and what came."""
     one, two = vantage.accounts[:2]
-    door = vantage.doors(version)
-    sent = vantage.ask("deliver", door=door, account=one, recipient=two["user"], how=how)
+    endpoint = vantage.endpoints(version)
+    sent = vantage.ask("deliver", endpoint=endpoint, account=one, recipient=two["user"], how=how)
     expect(sent["code"] == 250, f"a message ({how}) is refused", seen=sent, expected=250)
-    got = vantage.ask("wait-for", door=door, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS)
+    got = vantage.ask("wait-for", endpoint=endpoint, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS)
     expect(got["seconds"] is not None, f"a message ({how}) does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
     return dict(got)
 
@@ -148,11 +148,11 @@ def eightbit(vantage: Vantage, version: int) -> Session:
 def reported(vantage: Vantage, version: int) -> Session:
     """A message that asks for a report: what was answered, and the report."""
     one, two = vantage.accounts[:2]
-    door = vantage.doors(version)
-    sent = vantage.ask("deliver", door=door, account=one, recipient=two["user"], report=True)
+    endpoint = vantage.endpoints(version)
+    sent = vantage.ask("deliver", endpoint=endpoint, account=one, recipient=two["user"], report=True)
     expect(sent["code"] == 250, "a message with DSN is refused", seen=sent, expected=250)
-    report = vantage.ask("wait-for", door=door, account=one, ident=sent["ident"], within=ARRIVAL_SECONDS, report=True)
-    vantage.ask("wait-for", door=door, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS)
+    report = vantage.ask("wait-for", endpoint=endpoint, account=one, ident=sent["ident"], within=ARRIVAL_SECONDS, report=True)
+    vantage.ask("wait-for", endpoint=endpoint, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS)
     return dict(report)
 
 

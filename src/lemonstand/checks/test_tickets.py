@@ -11,7 +11,7 @@ from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -114,11 +114,11 @@ def test_guessing_ends(guessed: dict[str, Any], measure: Measure) -> None:
 @pytest.mark.control("LEM-8-10")
 @pytest.mark.supports("LEM-8-04")
 def test_sessions_are_really_passed_on(
-    host: HostFactory, site: Site, vantage: Vantage, door: Door, family: int, accounts: list[Account], measure: Measure
+    host: HostFactory, site: Site, vantage: Vantage, endpoint: Endpoint, family: int, accounts: list[Account], measure: Measure
 ) -> None:
     """While a handset idles, the store holds the session with the handset's own address, and the frontend only a proxied one."""
     user, store, frontend = accounts[0]["user"], site.group("stores")[0].name, site.group("frontends")[0].name
-    with vantage.start("push", door=door, account=accounts[0], within=20) as probe:
+    with vantage.start("push", endpoint=endpoint, account=accounts[0], within=20) as probe:
         probe.wait("idling")
         sessions = _table(host(store).run("doveadm -f tab who -1"))
         proxied = _table(host(frontend).run("doveadm -f tab proxy list"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from lemonstand.observations import Pool
 from lemonstand.probes.clients.tls import Leg, leg_of
-from lemonstand.remote.endpoints import ca_of_clients, door_to, families_of
+from lemonstand.remote.endpoints import ca_of_clients, endpoint_of, families_of
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -57,12 +57,12 @@ def outer_ways(site: Site) -> list[TlsWay]:
     for family in families_of(site):
         for vantage in site.group("handsets")[:1]:
             for frontend in site.group("frontends")[:1]:
-                door = door_to(site, ca, "frontends", family)
-                found += [TlsWay(leg_of(door, port), vantage.name, frontend.name, "public", inner=False) for port in client_ports(site)]
+                endpoint = endpoint_of(site, ca, "frontends", family)
+                found += [TlsWay(leg_of(endpoint, port), vantage.name, frontend.name, "public", inner=False) for port in client_ports(site)]
         for outsider in site.group("peers")[:1]:
             for relay in site.group("relays")[:1]:
-                door = door_to(site, _private_ca(site, "public"), "relays", family)
-                found.append(TlsWay(leg_of(door, 25), outsider.name, relay.name, "public", inner=False))
+                endpoint = endpoint_of(site, _private_ca(site, "public"), "relays", family)
+                found.append(TlsWay(leg_of(endpoint, 25), outsider.name, relay.name, "public", inner=False))
     return found
 
 

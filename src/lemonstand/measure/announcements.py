@@ -14,14 +14,14 @@ BY_NATURE = {"STARTTLS", "AUTH", "LOGINDISABLED", "SASL-IR"}
 
 
 def parity(vantage: Vantage, _seconds: int) -> Finding:
-    """Greeting, CAPABILITY and EHLO at each stage: outside, at the frontend's own door, at the store; and whether each word is true."""
+    """Greeting, CAPABILITY and EHLO at each stage: outside, at the frontend's own endpoint, at the store; and whether each word is true."""
     frontend = vantage.site.group("frontends")[0].name
     one = vantage.accounts[0]
     with Pool(max_workers=4) as pool:
-        outside = {f: pool.submit(vantage.ask, "stages", door=vantage.doors(f), account=one) for f in vantage.families}
-        behind = {f: pool.submit(vantage.prober.ask, frontend, "stages", door=vantage.near(f), account=one) for f in vantage.families}
+        outside = {f: pool.submit(vantage.ask, "stages", endpoint=vantage.endpoints(f), account=one) for f in vantage.families}
+        behind = {f: pool.submit(vantage.prober.ask, frontend, "stages", endpoint=vantage.near(f), account=one) for f in vantage.families}
         store = pool.submit(vantage.prober.ask, frontend, "store-stages", inward=vantage.inward, account=one)
-        truth = {f: pool.submit(vantage.ask, "truth", door=vantage.doors(f), account=one) for f in vantage.families}
+        truth = {f: pool.submit(vantage.ask, "truth", endpoint=vantage.endpoints(f), account=one) for f in vantage.families}
         seen = {
             "outside": {f: job.result() for f, job in outside.items()},
             "behind": {f: job.result() for f, job in behind.items()},

@@ -16,14 +16,14 @@ def transparency(vantage: Vantage, _seconds: int) -> Finding:
     found: dict[int, dict[str, Any]] = {}
     for family in vantage.families:
         box = f"probe-{secrets.token_hex(6)}"
-        door = vantage.doors(family)
+        endpoint = vantage.endpoints(family)
         try:
-            stored = vantage.ask("script-store", door=door, account=one, box=box)
-            outside = vantage.ask("script-outside", door=door, account=one, box=box)
+            stored = vantage.ask("script-store", endpoint=endpoint, account=one, box=box)
+            outside = vantage.ask("script-outside", endpoint=endpoint, account=one, box=box)
             inside = vantage.prober.ask(frontend, "script-inside", inward=vantage.inward, account=one, box=box)
         finally:
-            vantage.ask("script-remove", door=door, account=one, box=box)
-        chunks = vantage.ask("script-chunks", door=door, account=one)
+            vantage.ask("script-remove", endpoint=endpoint, account=one, box=box)
+        chunks = vantage.ask("script-chunks", endpoint=endpoint, account=one)
         found[family] = {**stored, "outside": outside, "inside": inside, "chunks": chunks}
     values = []
     for family, each in found.items():

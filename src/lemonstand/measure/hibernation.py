@@ -48,7 +48,7 @@ def _swept(vantage: Vantage, kinds: tuple[str, ...], each: int, rounds: int, asl
     data: dict[str, Any] = vantage.ask(
         "sweep",
         seconds=SPARE_SECONDS + OPENING_SECONDS * each * len(kinds) + rounds * (asleep + len(kinds) + int(MISSED_SECONDS) + 2),
-        doors=[vantage.doors(family) for family in vantage.families],
+        endpoints=[vantage.endpoints(family) for family in vantage.families],
         # Deliveries come to the INBOX that other questions use least: what wakes all at once meets nobody in falling asleep.
         accounts=[vantage.accounts[-1], vantage.accounts[0]],
         kinds=list(kinds),

@@ -38,7 +38,7 @@ def link_down(vantage: Vantage, seconds: int) -> Finding:
     """The handset's own link is down for a while, as in a tunnel; its addresses stay. Labs only: a real vantage would be lost."""
     if not vantage.site.is_lab:
         raise NotMeasurable("the link of a real vantage carries the question too")
-    towards = vantage.doors()["address"]
+    towards = vantage.endpoints()["address"]
 
     def cut() -> Any:
         return vantage.prober.start(vantage.host, "link-down", seconds=seconds + SPARE_SECONDS, towards=towards, within=seconds)
@@ -74,7 +74,9 @@ def _interrupted(vantage: Vantage, seconds: int, cut: Callable[[], Any]) -> Find
 
 def _mail_from_inside(vantage: Vantage) -> str:
     frontend = vantage.site.group("frontends")[0].name
-    sent = vantage.prober.ask(frontend, "deliver", door=vantage.near(4), account=vantage.accounts[1], recipient=vantage.accounts[0]["user"])
+    sent = vantage.prober.ask(
+        frontend, "deliver", endpoint=vantage.near(4), account=vantage.accounts[1], recipient=vantage.accounts[0]["user"]
+    )
     if sent["code"] != 250:
         raise Invalid(f"no message could be sent: {sent['code']} {sent['text']}")
     return str(sent["ident"])
@@ -97,7 +99,7 @@ def loss(vantage: Vantage, seconds: int) -> Finding:
         return vantage.ask(
             "logins",
             seconds=200,
-            door=vantage.doors(job[0]),
+            endpoint=vantage.endpoints(job[0]),
             accounts=vantage.accounts,
             count=3,
             parallel=1,
@@ -163,7 +165,9 @@ def opening(vantage: Vantage, _seconds: int) -> Finding:
     addresses = [str(a) for store in vantage.site.group("stores") for a in store.interfaces["store"].addresses]
     hold = vantage.prober.start(vantage.border, "refuse-openings", targets=addresses, ports=[143], count=1, within=45)
     hold.wait("refusing")
-    found = vantage.ask("logins", door=vantage.doors(), accounts=vantage.accounts[:1], count=1, parallel=1, stall=20, service="imap")
+    found = vantage.ask(
+        "logins", endpoint=vantage.endpoints(), accounts=vantage.accounts[:1], count=1, parallel=1, stall=20, service="imap"
+    )
     refused = hold.result()["refused"]
     if refused == 0:
         raise Invalid("no opening was refused: the frontend reaches the store by another way")

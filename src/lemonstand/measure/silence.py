@@ -53,7 +53,7 @@ def wait(vantage: Vantage, seconds: int) -> Finding:
                 vantage.ask,
                 "silence",
                 seconds=seconds + 60,
-                door=vantage.doors(family),
+                endpoint=vantage.endpoints(family),
                 account=vantage.accounts[0],
                 within=seconds,
                 port=587,
@@ -120,7 +120,8 @@ def _leg(vantage: Vantage, group: str, local: str, peer: str) -> str:
 def answers(vantage: Vantage, _seconds: int) -> Finding:
     """Whether a TCP keep-alive segment of the handset is answered through everything in between, and how often the other side asks."""
     found = {
-        family: vantage.ask("keep-alive", door=vantage.doors(family), account=vantage.accounts[0], within=13) for family in vantage.families
+        family: vantage.ask("keep-alive", endpoint=vantage.endpoints(family), account=vantage.accounts[0], within=13)
+        for family in vantage.families
     }
     values = []
     for family, each in found.items():

@@ -12,13 +12,13 @@ from typing import Any
 
 from lemonstand.outcomes import Invalid, NotMeasurable, NotMeasured
 from lemonstand.probes.clients.tickets import Inward
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.remote.connections import read_connections, sockets_directory
 from lemonstand.remote.endpoints import (
     accounts_of,
     ca_of_clients,
     ca_of_exchangers,
-    door_to,
+    endpoint_of,
     families_of,
     inward_of,
     outsider_of,
@@ -95,18 +95,18 @@ class Vantage:
             raise NotMeasured("the inventory names no accounts for checks (lemonstand_probe_users)")
         return found
 
-    def doors(self, version: int | None = None) -> Door:
-        """The public door of mail clients in an IP version; None: the first there is.
+    def endpoints(self, version: int | None = None) -> Endpoint:
+        """The public endpoint of mail clients in an IP version; None: the first there is.
 
         Raises:
             Invalid: the site's own CA is not there yet.
             NotApplicable: the site has no public address of that IP version.
         """
-        return door_to(self.site, ca_of_clients(self.site), "frontends", version)
+        return endpoint_of(self.site, ca_of_clients(self.site), "frontends", version)
 
-    def exchangers(self, version: int | None = None) -> Door:
+    def exchangers(self, version: int | None = None) -> Endpoint:
         """The site's MX, likewise."""
-        return door_to(self.site, ca_of_exchangers(self.site), "relays", version)
+        return endpoint_of(self.site, ca_of_exchangers(self.site), "relays", version)
 
     @property
     def families(self) -> tuple[int, ...]:
@@ -143,11 +143,11 @@ class Vantage:
         """Starts a probe outside."""
         return self.prober.start(self.host, probe, seconds=seconds, **args)
 
-    def near(self, version: int) -> Door:
-        """The frontend's own door, for whoever stands behind the edge."""
+    def near(self, version: int) -> Endpoint:
+        """The frontend's own endpoint, for whoever stands behind the edge."""
         leg = self.site.group("frontends")[0].interfaces["dmz"]
         address = leg.ipv4 if version == 4 else leg.ipv6
-        return {**self.doors(version), "address": str(address)}
+        return {**self.endpoints(version), "address": str(address)}
 
     @contextlib.contextmanager
     def in_both(self, probe: str, ready: str, *, within: float, **args: Any) -> Iterator[dict[int, Running]]:
@@ -155,7 +155,7 @@ class Vantage:
         with contextlib.ExitStack() as stack:
             seconds = int(within) + SPARE_SECONDS
             running = {
-                family: stack.enter_context(self.start(probe, seconds=seconds, door=self.doors(family), within=within, **args))
+                family: stack.enter_context(self.start(probe, seconds=seconds, endpoint=self.endpoints(family), within=within, **args))
                 for family in self.families
             }
             for each in running.values():
@@ -168,7 +168,7 @@ class Vantage:
         Raises:
             Invalid: it was refused.
         """
-        sent = self.ask("deliver", door=self.doors(), account=self.accounts[1], recipient=self.accounts[0]["user"])
+        sent = self.ask("deliver", endpoint=self.endpoints(), account=self.accounts[1], recipient=self.accounts[0]["user"])
         if sent["code"] != 250:
             raise Invalid(f"no message could be sent: {sent['code']} {sent['text']}")
         return str(sent["ident"])
@@ -176,7 +176,7 @@ class Vantage:
     def tidy(self, ident: str, within: float = 20) -> None:
         """Takes a message out of the first account's INBOX; what can't be found stays."""
         with contextlib.suppress(Invalid):
-            self.ask("wait-for", door=self.doors(), account=self.accounts[0], ident=ident, within=within)
+            self.ask("wait-for", endpoint=self.endpoints(), account=self.accounts[0], ident=ident, within=within)
 
 
 @contextlib.contextmanager
@@ -190,7 +190,7 @@ def open_vantage(site: Site) -> Iterator[Vantage]:
     if len(accounts_of(site)) < 2:
         raise NotMeasurable("the inventory names no accounts for probes: two in lemonstand_probe_users")
     with _probing(site) as vantage:
-        vantage.doors()  # says now what is missing
+        vantage.endpoints()  # says now what is missing
         yield vantage
 
 
@@ -202,11 +202,11 @@ def watching(site: Site, user: str, password: str, seconds: int, version: int) -
         Invalid: the host outside could not be used.
         Unmet: the login is refused.
     """
-    door = door_to(site, ca_of_clients(site), "frontends", version)
+    endpoint = endpoint_of(site, ca_of_clients(site), "frontends", version)
     account = Account(user=user, password=password)
     with (
         _probing(site) as vantage,
-        vantage.start("watch", seconds=seconds + SPARE_SECONDS, door=door, account=account, within=seconds) as running,
+        vantage.start("watch", seconds=seconds + SPARE_SECONDS, endpoint=endpoint, account=account, within=seconds) as running,
     ):
         for event in running.events():
             now = f"{dt.datetime.now().astimezone():%H:%M:%S}"

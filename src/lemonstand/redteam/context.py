@@ -14,8 +14,8 @@ from lemonstand.derived import expected_matrix
 from lemonstand.outcomes import Unanswered
 from lemonstand.probes.attacks.frames import Way
 from lemonstand.probes.clients.tickets import Inward
-from lemonstand.probes.protocols.wire import Account, Door
-from lemonstand.remote.endpoints import accounts_of, ca_of_clients, ca_of_exchangers, door_to, inward_of
+from lemonstand.probes.protocols.wire import Account, Endpoint
+from lemonstand.remote.endpoints import accounts_of, ca_of_clients, ca_of_exchangers, endpoint_of, inward_of
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -126,10 +126,10 @@ class Ground:
         """The account he is after."""
         return accounts_of(self.site)[1]
 
-    def door(self, family: int, group: str = "frontends") -> Door:
-        """The public door of a frontend or relay."""
+    def endpoint(self, family: int, group: str = "frontends") -> Endpoint:
+        """The public endpoint of a frontend or relay."""
         ca = ca_of_exchangers(self.site) if group == "relays" else ca_of_clients(self.site)
-        return door_to(self.site, ca, group, family)
+        return endpoint_of(self.site, ca, group, family)
 
     @cached_property
     def inward(self) -> Inward:

@@ -1,4 +1,4 @@
-"""Who asks a site, and where: its public doors, what lies inside, the accounts and certificates to ask with.
+"""Who asks a site, and where: its public endpoints, what lies inside, the accounts and certificates to ask with.
 
 Read from the site's model; no host is touched.
 """
@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from lemonstand.outcomes import Invalid, NotApplicable, NotMeasured
 from lemonstand.probes.clients.tickets import Inward
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.site import Site
 
-Doors = Callable[..., Door]
-"""`doors(version)`; `doors()` in the first IP version there is."""
+Endpoints = Callable[..., Endpoint]
+"""`endpoints(version)`; `endpoints()` in the first IP version there is."""
 FAMILIES = (4, 6)
 ARRIVAL_SECONDS = 20
 """How long a message may take from submission or MX to a mailbox."""
@@ -91,8 +91,8 @@ def families_of(site: Site) -> tuple[int, ...]:
     return tuple(version for version in FAMILIES if there[version] is not None)
 
 
-def door_to(site: Site, ca: str, group: str, version: int | None = None) -> Door:
-    """The public door of the first frontend or relay.
+def endpoint_of(site: Site, ca: str, group: str, version: int | None = None) -> Endpoint:
+    """The public endpoint of the first frontend or relay.
 
     Args:
         ca: PEM of the CA clients trust; empty: the system's.
@@ -107,7 +107,7 @@ def door_to(site: Site, ca: str, group: str, version: int | None = None) -> Door
     address = settings.public_ipv4 if version == 4 else site.group(group)[0].interfaces["dmz"].ipv6
     if address is None:
         raise NotApplicable(f"the site has no public address of IPv{version}")
-    return Door(name=settings.public_name if group == "frontends" else settings.mx_name, address=str(address), ca=ca)
+    return Endpoint(name=settings.public_name if group == "frontends" else settings.mx_name, address=str(address), ca=ca)
 
 
 def inward_of(site: Site) -> Inward:

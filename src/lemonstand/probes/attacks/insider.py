@@ -10,7 +10,7 @@ from lemonstand.probes.attacks.forgery import named_senders
 from lemonstand.probes.protocols.imap import Imap, Literal
 from lemonstand.probes.protocols.messages import message
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 MAILBOXES = (
     "user/{other}/{box}", "user.{local}.{box}", "shared/{other}/{box}", "shared/{local}/{box}", "Other Users/{other}/{box}",
@@ -22,7 +22,7 @@ MAILBOXES = (
 )  # fmt: skip
 
 
-def other_mailboxes(door: Door, account: Account, other: Account, directory: str) -> dict[str, Any]:
+def other_mailboxes(endpoint: Endpoint, account: Account, other: Account, directory: str) -> dict[str, Any]:
     """Lays a message into a mailbox of the other's, then looks for it from one's own session.
 
     Args:
@@ -33,7 +33,7 @@ def other_mailboxes(door: Door, account: Account, other: Account, directory: str
     """
     box = f"probe-{secrets.token_hex(6)}"
     local, _, domain = other["user"].partition("@")
-    theirs, mine = Imap.open(door, other), Imap.open(door, account)
+    theirs, mine = Imap.open(endpoint, other), Imap.open(endpoint, account)
     theirs.command("CREATE", box)
     seen: dict[str, Any] = {}
     try:
@@ -60,7 +60,7 @@ def other_mailboxes(door: Door, account: Account, other: Account, directory: str
             "taken": ["NAMESPACE"] if found.untagged and b'"user' in b" ".join(found.untagged) else [],
             "text": _text(found.untagged),
         }
-        url = f"imap://{other['user'].replace('@', '%40')}@{door['name']}/{box}/;UID=1"
+        url = f"imap://{other['user'].replace('@', '%40')}@{endpoint['name']}/{box}/;UID=1"
         caught = mine.command("APPEND", "INBOX", "CATENATE", f'(URL "{url}")')
         seen["CATENATE of the other's message"] = {"taken": ["APPEND"] if caught.ok else [], "text": caught.text[:100]}
         made = mine.command(f'GENURLAUTH "{url};URLAUTH=user+{account["user"].replace("@", "%40")}" INTERNAL')
@@ -78,7 +78,7 @@ def _text(lines: list[bytes]) -> str:
     return b" ".join(lines).decode("utf-8", "replace")[:100]
 
 
-def as_other(door: Door, account: Account, other: str) -> dict[str, Any]:
+def as_other(endpoint: Endpoint, account: Account, other: str) -> dict[str, Any]:
     """Logs in with one's own password and somebody else's name beside it, in the ways SASL and Dovecot know. `own` must work."""
     user, secret = account["user"], account["password"]
     cases = {
@@ -91,19 +91,19 @@ def as_other(door: Door, account: Account, other: str) -> dict[str, Any]:
     }
     seen = {}
     for case, said in cases.items():
-        imap = Imap.open(door)
+        imap = Imap.open(endpoint)
         answer = imap.command(f"AUTHENTICATE PLAIN {base64.b64encode(said.encode()).decode()}", shown="AUTHENTICATE PLAIN <…>")
         imap.quit()
-        smtp = Smtp.open(door)
+        smtp = Smtp.open(endpoint)
         reply = smtp.command(f"AUTH PLAIN {base64.b64encode(said.encode()).decode()}", shown="AUTH PLAIN <…>")
         smtp.quit()
         seen[case] = {"imap": answer.status, "submission": reply.code, "text": f"{answer.text[:80]} / {reply.text[:80]}"}
     return seen
 
 
-def submitted_senders(door: Door, account: Account, other: str) -> dict[str, Any]:
+def submitted_senders(endpoint: Endpoint, account: Account, other: str) -> dict[str, Any]:
     """After a login on 587: whose name may mail be sent in? `own` must work."""
-    session = Smtp.open(door, account)
+    session = Smtp.open(endpoint, account)
     try:
         return named_senders(session, account["user"], other)
     finally:

@@ -12,14 +12,14 @@ from typing import Any
 from lemonstand.probes.protocols.imap import Imap, Literal
 from lemonstand.probes.protocols.messages import message
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door, Wire, context
+from lemonstand.probes.protocols.wire import Account, Endpoint, Wire, context
 
 PARALLEL = 6
 LONG = 1 << 16
 """Characters of a name or password that is too long for anything."""
 
 
-def odd_names(door: Door, account: Account, other: str) -> dict[str, Any]:
+def odd_names(endpoint: Endpoint, account: Account, other: str) -> dict[str, Any]:
     """Logs in under names that some part of the chain might read in another way, with the account's own password.
 
     A mailbox is laid into the account first: where a name is let in, it tells whose mailbox that is.
@@ -44,12 +44,12 @@ def odd_names(door: Door, account: Account, other: str) -> dict[str, Any]:
         "comma": f"{other},{user}", "form within the name": f"{user}&username={other}", "64 KiB": "a" * LONG + f"@{domain}", "empty": "",
     }  # fmt: skip
     box = f"probe-{secrets.token_hex(6)}"
-    owner = Imap.open(door, account)
+    owner = Imap.open(endpoint, account)
     owner.command("CREATE", box)
 
     def one(case: str, name: str, password: str) -> dict[str, Any]:
         try:
-            session = Imap.open(door)
+            session = Imap.open(endpoint)
             quoted = (Literal(name.encode("utf-8", "surrogateescape")), Literal(password.encode()))
             answer = session.command("LOGIN", *quoted, shown=f"LOGIN <{case}>")
             own = answer.ok and session.command(f"STATUS {box} (MESSAGES)").ok
@@ -60,7 +60,7 @@ def odd_names(door: Door, account: Account, other: str) -> dict[str, Any]:
 
     def by_sasl(case: str, name: str, password: str) -> dict[str, Any]:
         try:
-            session = Smtp.open(door)
+            session = Smtp.open(endpoint)
             said = base64.b64encode(b"\0" + name.encode("utf-8", "surrogateescape") + b"\0" + password.encode()).decode()
             reply = session.command(f"AUTH PLAIN {said}", shown=f"AUTH PLAIN <{case}>")
             session.quit()
@@ -83,11 +83,11 @@ def odd_names(door: Door, account: Account, other: str) -> dict[str, Any]:
     return seen
 
 
-def guessing(doors: list[Door], victim: Account, guesses: int, source: str) -> dict[str, Any]:
+def guessing(endpoints: list[Endpoint], victim: Account, guesses: int, source: str) -> dict[str, Any]:
     """Guesses a user's password from one address, side by side, then lets the user in from another.
 
     Args:
-        doors: the guesser's, and the user's: another IP version is another network for certain.
+        endpoints: the guesser's, and the user's: another IP version is another network for certain.
         guesses: how many, at most 20.
         source: the address the guesser has; the user has this host's usual one.
 
@@ -95,29 +95,29 @@ def guessing(doors: list[Door], victim: Account, guesses: int, source: str) -> d
         `answers`: of the guesses in the end, by count; `last`: one guess more; `owner`: what the right password brings from elsewhere.
     """
 
-    def one(door: Door, password: str, come_from: str) -> str:
-        wire = Wire.to(door, 143, source=come_from)
+    def one(endpoint: Endpoint, password: str, come_from: str) -> str:
+        wire = Wire.to(endpoint, 143, source=come_from)
         session = Imap(wire)
         session.command("STARTTLS")
-        wire.starttls(context(door["ca"]), door["name"])
+        wire.starttls(context(endpoint["ca"]), endpoint["name"])
         answer = session.plain({"user": victim["user"], "password": password})
         session.quit()
         return f"{answer.status} {answer.code.partition(' ')[0]}".strip()
 
     with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-        answers = list(pool.map(lambda _: one(doors[0], secrets.token_hex(8), source), range(min(guesses, 20))))
-    last = one(doors[0], secrets.token_hex(8), source)
+        answers = list(pool.map(lambda _: one(endpoints[0], secrets.token_hex(8), source), range(min(guesses, 20))))
+    last = one(endpoints[0], secrets.token_hex(8), source)
     return {
         "answers": {each: answers.count(each) for each in sorted(set(answers))},
         "last": last,
-        "owner": one(doors[1], victim["password"], ""),
+        "owner": one(endpoints[1], victim["password"], ""),
     }
 
 
-def no_login(door: Door, name: str, ticket: str) -> dict[str, Any]:
+def no_login(endpoint: Endpoint, name: str, ticket: str) -> dict[str, Any]:
     """Tries to be let in at the frontend without the password; all must be refused."""
     named = base64.b64encode(name.encode()).decode()
-    bearer = base64.b64encode(f"n,a={name},\x01host={door['name']}\x01port=143\x01auth=Bearer {ticket}\x01\x01".encode()).decode()
+    bearer = base64.b64encode(f"n,a={name},\x01host={endpoint['name']}\x01port=143\x01auth=Bearer {ticket}\x01\x01".encode()).decode()
     xoauth = base64.b64encode(f"user={name}\x01auth=Bearer {ticket}\x01\x01".encode()).decode()
     cases = {
         "somebody's ticket (OAUTHBEARER)": f"AUTHENTICATE OAUTHBEARER {bearer}",
@@ -130,7 +130,7 @@ def no_login(door: Door, name: str, ticket: str) -> dict[str, Any]:
     }
     seen: dict[str, Any] = {}
     for case, line in cases.items():
-        session = Imap.open(door)
+        session = Imap.open(endpoint)
         tag = session.begin(line, shown=line.split(" ", 1)[0])
         said = session.response()
         while not said.startswith(tag.encode() + b" "):
@@ -143,19 +143,19 @@ def no_login(door: Door, name: str, ticket: str) -> dict[str, Any]:
     return seen
 
 
-def trust(door: Door, account: Account, claimed: str) -> dict[str, Any]:
+def trust(endpoint: Endpoint, account: Account, claimed: str) -> dict[str, Any]:
     """Claims to be a proxy: another address in ID, XCLIENT, XFORWARD and the PROXY protocol. What the logs say of it, others look up.
 
     Returns:
         By case, what was answered; `session`: what to look for in the logs beside the claimed address.
     """
     seen: dict[str, Any] = {}
-    imap = Imap.open(door)
+    imap = Imap.open(endpoint)
     told = imap.command(f'ID ("x-originating-ip" "{claimed}" "x-originating-port" "4711" "x-connected-ip" "{claimed}" "x-proxy-ttl" "3")')
     logged = imap.plain(account)
     seen["ID on IMAP"] = {"status": told.status, "text": told.text[:100], "login": logged.status}
     imap.quit()
-    smtp = Smtp.open(door)
+    smtp = Smtp.open(endpoint)
     reply = smtp.command(f"XCLIENT ADDR={claimed} PORT=4711 LOGIN={account['user']}")
     after = smtp.command(f"MAIL FROM:<{account['user']}>")
     seen["XCLIENT on 587"] = {
@@ -164,7 +164,7 @@ def trust(door: Door, account: Account, claimed: str) -> dict[str, Any]:
         "login": "OK" if after.ok else "NO",
     }
     smtp.quit()
-    wire = Wire.to(door, 143)
+    wire = Wire.to(endpoint, 143)
     wire.send(f"PROXY TCP4 {claimed} {claimed} 4711 143\r\n".encode())
     lines = []
     try:
@@ -177,7 +177,7 @@ def trust(door: Door, account: Account, claimed: str) -> dict[str, Any]:
     return seen
 
 
-def relay_attempts(door: Door, port: int, own: str, elsewhere: str, user: str) -> dict[str, Any]:
+def relay_attempts(endpoint: Endpoint, port: int, own: str, elsewhere: str, user: str) -> dict[str, Any]:
     """Asks a host to carry mail on to others, as a stranger.
 
     Args:
@@ -185,14 +185,14 @@ def relay_attempts(door: Door, port: int, own: str, elsewhere: str, user: str) -
         elsewhere: whom the site has nothing to do with.
         user: one of the site's; mail for him on 25 is the one that must be taken.
     """
-    session = Smtp.open(door, port=port)
+    session = Smtp.open(endpoint, port=port)
     local, _, far = elsewhere.partition("@")
     domain = user.partition("@")[2]
     cases = {
         "for a user": (own, user), "for others": (own, elsewhere), "as a user": (user, elsewhere), "as a bounce": ("", elsewhere),
         "percent": (own, f"{local}%{far}@{domain}"), "bang": (own, f"{far}!{local}@{domain}"), "route": (own, f"@{domain}:{elsewhere}"),
         "quoted": (own, f'"{elsewhere}"@{domain}'), "two at": (own, f"{elsewhere}@{domain}"),
-        "address literal": (own, f"{local}@[{door['address']}]"), "to the name of the host": (own, f"{local}@{door['name']}"),
+        "address literal": (own, f"{local}@[{endpoint['address']}]"), "to the name of the host": (own, f"{local}@{endpoint['name']}"),
         "extension": (own, f"{user.partition('@')[0]}+{local}={far}@{domain}"),
     }  # fmt: skip
     seen = {}
@@ -210,7 +210,7 @@ ENDS = {"LF.LF": b"\n.\n", "CRLF.LF": b"\r\n.\n", "LF.CRLF": b"\n.\r\n", "CR.CR"
 """What some server might take for the end of a message, and the next not."""
 
 
-def smuggle(door: Door, port: int, sender: str, recipient: str, account: Account | None = None) -> dict[str, Any]:
+def smuggle(endpoint: Endpoint, port: int, sender: str, recipient: str, account: Account | None = None) -> dict[str, Any]:
     """Sends messages that hold a second one behind something like an end, by DATA and by BDAT.
 
     Returns:
@@ -221,7 +221,7 @@ def smuggle(door: Door, port: int, sender: str, recipient: str, account: Account
     codes: dict[str, str] = {}
     for case, end in ENDS.items():
         for way in ("DATA", "BDAT"):
-            session = Smtp.open(door, account, port=port)
+            session = Smtp.open(endpoint, account, port=port)
             first, second = message(sender, recipient), message(sender, recipient)
             commands = f"MAIL FROM:<{sender}>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n".encode()
             body = first.data + b"before" + end + commands + second.data
@@ -243,14 +243,14 @@ def smuggle(door: Door, port: int, sender: str, recipient: str, account: Account
     return {"outer": outer, "inner": inner, "codes": codes}
 
 
-def arrived(door: Door, account: Account, idents: list[str], expected: list[str], within: float) -> dict[str, list[str]]:
+def arrived(endpoint: Endpoint, account: Account, idents: list[str], expected: list[str], within: float) -> dict[str, list[str]]:
     """Waits for messages and says which came; removes them.
 
     Args:
         idents: all that may have come.
         expected: those to wait for, at most `within` seconds.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     session.command("SELECT INBOX")
     until = time.monotonic() + within
     found: set[str] = set()
@@ -277,26 +277,26 @@ def _numbers(session: Imap, ident: str) -> list[str]:
     return lines[0].split()[1:] if lines else []
 
 
-def greetings(door: Door) -> dict[str, str]:
+def greetings(endpoint: Endpoint) -> dict[str, str]:
     """What each port says first; before TLS nobody is logged in."""
     seen = {}
     for port in (143, 587):
         try:
-            with socket.create_connection((door["address"], port), 5) as raw:
+            with socket.create_connection((endpoint["address"], port), 5) as raw:
                 seen[str(port)] = raw.recv(512).decode("utf-8", "replace").strip()
         except OSError as fault:
             seen[str(port)] = f"{type(fault).__name__}: {fault}"
     return seen
 
 
-def starttls(door: Door, port: int) -> bool:
+def starttls(endpoint: Endpoint, port: int) -> bool:
     """Whether a port goes over to TLS and answers a command there."""
     if port == 143:
-        imap = Imap.open(door)
+        imap = Imap.open(endpoint)
         good = imap.command("NOOP").ok
         imap.quit()
         return good
-    smtp = Smtp.open(door, port=port)
+    smtp = Smtp.open(endpoint, port=port)
     good = smtp.command("NOOP").ok
     smtp.quit()
     return good

@@ -10,7 +10,7 @@ from typing import Any
 
 from lemonstand.probes.events import emit
 from lemonstand.probes.protocols.imap import Imap
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 OPENERS = 6
 """Logins side by side: enough to be quick, too few to be an attack."""
@@ -32,15 +32,15 @@ class _Client:
     ended: str = ""
 
 
-def crowd(doors: list[Door], accounts: list[Account], count: int, within: float) -> dict[str, Any]:
+def crowd(endpoints: list[Endpoint], accounts: list[Account], count: int, within: float) -> dict[str, Any]:
     """Opens sessions and idles in all of them until each learns of a new message; then each says a word of its own.
 
     Tells `idling` once all of them do.
 
     Args:
-        doors: the frontend's addresses; `count` sessions at each.
+        endpoints: the frontend's addresses; `count` sessions at each.
         accounts: used in turn.
-        count: sessions at each door.
+        count: sessions at each endpoint.
         within: seconds it waits for the messages.
 
     Returns:
@@ -50,9 +50,9 @@ def crowd(doors: list[Door], accounts: list[Account], count: int, within: float)
     Raises:
         ValueError: this host lets no process have that many descriptors.
     """
-    _make_room(count * len(doors))
+    _make_room(count * len(endpoints))
     started = time.monotonic()
-    jobs = [(door, accounts[number % len(accounts)]) for number in range(count) for door in doors]
+    jobs = [(endpoint, accounts[number % len(accounts)]) for number in range(count) for endpoint in endpoints]
     with ThreadPoolExecutor(max_workers=OPENERS) as pool:
         opened = list(pool.map(lambda job: _open(*job), jobs))
     clients = [each for each in opened if isinstance(each, _Client)]
@@ -83,14 +83,14 @@ def _make_room(sessions: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
 
 
-def _open(door: Door, account: Account) -> _Client | str:
+def _open(endpoint: Endpoint, account: Account) -> _Client | str:
     fault = ""
     for turn in range(TRIES):
         time.sleep(PAUSE if turn else 0)
         try:
-            session = Imap.open(door, account)
+            session = Imap.open(endpoint, account)
             session.command("SELECT INBOX")
-            client = _Client(session, door["address"])
+            client = _Client(session, endpoint["address"])
             client.tag = session.begin("IDLE")
             first = session.response()
         except (OSError, ValueError) as problem:
@@ -101,7 +101,7 @@ def _open(door: Door, account: Account) -> _Client | str:
         if first.startswith(b"+"):
             return client
         fault = f"IDLE: {first[:100]!r}"
-    return f"{door['address']}: {fault}"
+    return f"{endpoint['address']}: {fault}"
 
 
 def _wait(client: _Client, until: float) -> None:

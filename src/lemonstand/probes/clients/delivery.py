@@ -13,21 +13,21 @@ from lemonstand.probes.events import Refused
 from lemonstand.probes.protocols.imap import Imap, Literal
 from lemonstand.probes.protocols.messages import Message, message
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door, Wire, context
+from lemonstand.probes.protocols.wire import Account, Endpoint, Wire, context
 
 POLL_SECONDS = 0.1
 LONG_LINE = b"This message may be deleted. " * 200 + b"\r\n"
 EIGHT_BIT = "Grüße aus der Wartung: für Löschen freigegeben.\r\n".encode()
 
 
-def deliver(door: Door, account: Account, recipient: str, how: str = "data", *, report: bool = False) -> dict[str, Any]:
+def deliver(endpoint: Endpoint, account: Account, recipient: str, how: str = "data", *, report: bool = False) -> dict[str, Any]:
     """Submits a message.
 
     Args:
         how: `data`; `chunks` (BDAT, three of them); `eightbit` (8-bit text, RFC 6152); `long` (a line of more than 998 octets).
         report: ask for a report of success (RFC 3461).
     """
-    session = Smtp.open(door, account)
+    session = Smtp.open(endpoint, account)
     mime = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"
     parameters = "RET=HDRS ENVID=lemonstand" if report else ""
     if how == "eightbit":
@@ -47,20 +47,20 @@ def deliver(door: Door, account: Account, recipient: str, how: str = "data", *, 
     return {**reply.plain(), "ident": sample.ident, "longest": longest, "transcript": session.wire.transcript}
 
 
-def foreign_mx(door: Door, *, sender: str, recipient: str, elsewhere: str) -> dict[str, Any]:
+def foreign_mx(endpoint: Endpoint, *, sender: str, recipient: str, elsewhere: str) -> dict[str, Any]:
     """Delivers a message to an MX as any host of the Internet may, and tries what none may.
 
     Args:
-        door: the MX; its name is what its certificate must hold.
+        endpoint: the MX; its name is what its certificate must hold.
         sender: an address outside the site.
         recipient: a mailbox of the site.
         elsewhere: an address the site is not responsible for.
     """
-    wire = Wire.to(door, 25)
+    wire = Wire.to(endpoint, 25)
     session = Smtp(wire)
     seen: dict[str, Any] = {"banner": session.greeting.text, "before_tls": session.ehlo()}
     seen["starttls"] = session.command("STARTTLS").plain()
-    wire.starttls(context(door["ca"]), door["name"])
+    wire.starttls(context(endpoint["ca"]), endpoint["name"])
     seen["tls"], seen["after_tls"] = wire.tls(), session.ehlo()
     seen["auth"] = session.command("AUTH PLAIN", shown="AUTH PLAIN").plain()
     for case, envelope in {
@@ -78,7 +78,9 @@ def foreign_mx(door: Door, *, sender: str, recipient: str, elsewhere: str) -> di
     return {**seen, "ident": sample.ident, "transcript": wire.transcript}
 
 
-def wait_for(door: Door, account: Account, ident: str, within: float, *, report: bool = False, field: str = "Message-ID") -> dict[str, Any]:
+def wait_for(
+    endpoint: Endpoint, account: Account, ident: str, within: float, *, report: bool = False, field: str = "Message-ID"
+) -> dict[str, Any]:
     """Waits until a message is in INBOX, reads it and removes it.
 
     Args:
@@ -90,7 +92,7 @@ def wait_for(door: Door, account: Account, ident: str, within: float, *, report:
     Returns:
         `seconds` it took (None: it did not come), `size`, `header`, `sha256` of its body, and `bits`: 7 or 8.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     try:
         return wait_in(session, ident, within, report=report, field=field)
     finally:
@@ -125,7 +127,7 @@ def wait_in(session: Imap, ident: str, within: float, *, report: bool = False, f
         "size": int(size.group(1)) if size else 0,
         "header": header.decode("utf-8", "replace")[:4000],
         "sha256": hashlib.sha256(body).hexdigest(),
-        "bits": 8 if any(byte > 127 for byte in body) else 7,
+        "bits": 7 if body.isascii() else 8,
         "copies": len(numbers),
     }
 

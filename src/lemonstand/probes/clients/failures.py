@@ -8,10 +8,10 @@ from typing import Any
 
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import TIMEOUT, Account, Door
+from lemonstand.probes.protocols.wire import TIMEOUT, Account, Endpoint
 
 
-def login_answers(door: Door, account: Account, count: int = 1, timeout: float = TIMEOUT) -> dict[str, list[dict[str, Any]]]:
+def login_answers(endpoint: Endpoint, account: Account, count: int = 1, timeout: float = TIMEOUT) -> dict[str, list[dict[str, Any]]]:
     """Logs in at both services, side by side, and says how each try was answered.
 
     Args:
@@ -23,13 +23,13 @@ def login_answers(door: Door, account: Account, count: int = 1, timeout: float =
         whether the connection was still `usable` afterwards.
     """
     with ThreadPoolExecutor(max_workers=2 * count) as pool:
-        imap = [pool.submit(_imap, door, account, timeout) for _ in range(count)]
-        submission = [pool.submit(_submission, door, account, timeout) for _ in range(count)]
+        imap = [pool.submit(_imap, endpoint, account, timeout) for _ in range(count)]
+        submission = [pool.submit(_submission, endpoint, account, timeout) for _ in range(count)]
         return {"imap": [each.result() for each in imap], "submission": [each.result() for each in submission]}
 
 
-def _imap(door: Door, account: Account, timeout: float) -> dict[str, Any]:
-    session = Imap.open(door)
+def _imap(endpoint: Endpoint, account: Account, timeout: float) -> dict[str, Any]:
+    session = Imap.open(endpoint)
     session.wire.socket.settimeout(timeout)
     started = time.monotonic()
     try:
@@ -41,8 +41,8 @@ def _imap(door: Door, account: Account, timeout: float) -> dict[str, Any]:
     return shown
 
 
-def _submission(door: Door, account: Account, timeout: float) -> dict[str, Any]:
-    session = Smtp.open(door)
+def _submission(endpoint: Endpoint, account: Account, timeout: float) -> dict[str, Any]:
+    session = Smtp.open(endpoint)
     session.wire.socket.settimeout(timeout)
     started = time.monotonic()
     try:
@@ -56,7 +56,7 @@ def _submission(door: Door, account: Account, timeout: float) -> dict[str, Any]:
     return shown
 
 
-def forged_address(door: Door, account: Account, forged: str) -> dict[str, str]:
+def forged_address(endpoint: Endpoint, account: Account, forged: str) -> dict[str, str]:
     """Names another address as one's own, as a proxy would, and then logs in with a wrong password, at both services.
 
     Args:
@@ -66,12 +66,12 @@ def forged_address(door: Door, account: Account, forged: str) -> dict[str, str]:
     Returns:
         What each attempt was answered.
     """
-    session = Imap.open(door)
+    session = Imap.open(endpoint)
     fields = f'"x-originating-ip" "{forged}" "x-originating-port" "4711" "x-connected-ip" "{forged}" "x-session-id" "forged"'
     named = session.command(f"ID ({fields})")
     refused = session.plain(account)
     session.quit()
-    posting = Smtp.open(door)
+    posting = Smtp.open(endpoint)
     posted = posting.command(f"XCLIENT ADDR={'IPV6:' if ':' in forged else ''}{forged} PORT=4711 PROTO=ESMTP")
     posting.ehlo()
     answer = posting.plain(account)

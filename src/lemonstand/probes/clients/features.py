@@ -14,7 +14,7 @@ from lemonstand.probes.clients.forward import genurlauth
 from lemonstand.probes.events import Refused
 from lemonstand.probes.protocols.imap import Answer, Imap, Literal
 from lemonstand.probes.protocols.messages import SUBJECT, message
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 KEYWORDS = ("$Forwarded", "$SubmitPending", "$Submitted")
 PUSH_SECONDS = 3.0
@@ -38,7 +38,7 @@ class Desk:
         stored: its messages.
     """
 
-    door: Door
+    endpoint: Endpoint
     account: Account
     one: Imap
     two: Imap
@@ -80,20 +80,20 @@ class Desk:
         return delivery.append(session or self.one, self.mailbox, message(user, user, body=body, headers=headers)).uid
 
 
-def features(door: Door, account: Account) -> dict[str, Any]:
+def features(endpoint: Endpoint, account: Account) -> dict[str, Any]:
     """Exercises every extension once, in a mailbox made for it and removed afterwards.
 
     Returns:
         `capabilities` after login, and `features`: name to `[works, what was seen]`.
     """
-    one, two = Imap.open(door, account), Imap.open(door, account)
+    one, two = Imap.open(endpoint, account), Imap.open(endpoint, account)
     mailbox = f"probe-{secrets.token_hex(6)}"
     user = account["user"]
     one.command("CREATE", mailbox)
     found: dict[str, list[Any]] = {}
     try:
         stored = [delivery.append(one, mailbox, message(user, user, subject=f"{SUBJECT} {letter}")) for letter in LETTERS]
-        desk = Desk(door, account, one, two, mailbox, stored)
+        desk = Desk(endpoint, account, one, two, mailbox, stored)
         for name, exercise in EXERCISES.items():
             one.command("SELECT", mailbox)
             try:
@@ -192,7 +192,7 @@ def _binary(desk: Desk) -> str:
 
 
 def _compress(desk: Desk) -> str:
-    session = Imap.open(desk.door, desk.account)
+    session = Imap.open(desk.endpoint, desk.account)
     try:
         desk.run("COMPRESS DEFLATE", session=session)
         session.wire.compress()
@@ -216,7 +216,7 @@ def _context(desk: Desk) -> str:
 
 
 def _enable(desk: Desk) -> str:
-    session = Imap.open(desk.door, desk.account)
+    session = Imap.open(desk.endpoint, desk.account)
     try:
         return desk.line(desk.run("ENABLE CONDSTORE", session=session), "ENABLED", "CONDSTORE")
     finally:
@@ -262,7 +262,7 @@ def _notify(desk: Desk) -> str:
 
 def _qresync(desk: Desk) -> str:
     uid = desk.add()
-    session = Imap.open(desk.door, desk.account)
+    session = Imap.open(desk.endpoint, desk.account)
     try:
         desk.run("ENABLE QRESYNC", session=session)
         opened = desk.run("SELECT", desk.mailbox, session=session)
@@ -287,7 +287,7 @@ def _fetch_url(desk: Desk, url: str) -> bytes | None:
 
 def _urlauth(desk: Desk) -> str:
     user = desk.account["user"]
-    url = genurlauth(desk.one, desk.door["name"], user, desk.stored[0], f"user+{user}")
+    url = genurlauth(desk.one, desk.endpoint["name"], user, desk.stored[0], f"user+{user}")
     data = _fetch_url(desk, url)
     if not data or b"lemonstand probe" not in data:
         raise Lacking("URLFETCH gives nothing for the owner's own URL")
@@ -299,7 +299,7 @@ def _urlauth(desk: Desk) -> str:
 
 def _partial(desk: Desk) -> str:
     user = desk.account["user"]
-    url = genurlauth(desk.one, desk.door["name"], user, desk.stored[0], f"user+{user}", extra="/;PARTIAL=0.20")
+    url = genurlauth(desk.one, desk.endpoint["name"], user, desk.stored[0], f"user+{user}", extra="/;PARTIAL=0.20")
     data = _fetch_url(desk, url)
     if data is None or len(data) != 20:
         raise Lacking(f"20 octets were asked for, {None if data is None else len(data)} came")

@@ -16,14 +16,14 @@ from lemonstand.probes.events import Refused
 from lemonstand.probes.protocols.imap import Imap, Literal
 from lemonstand.probes.protocols.messages import ident, large, message
 from lemonstand.probes.protocols.smtp import Reply, Smtp
-from lemonstand.probes.protocols.wire import Account, Door, Wire
+from lemonstand.probes.protocols.wire import Account, Endpoint, Wire
 
 ARRIVAL_SECONDS = 20
 EXPIRY_SECONDS = 2.2
 """A URL is made for one second; the other one is for clocks that count whole seconds."""
 
 
-def forward(door: Door, sender: Account, recipient: Account, size: int, catenate: bool) -> dict[str, Any]:
+def forward(endpoint: Endpoint, sender: Account, recipient: Account, size: int, catenate: bool) -> dict[str, Any]:
     """Stores a large message, then forwards it to another user while counting what the client sends and gets for that.
 
     Args:
@@ -37,11 +37,11 @@ def forward(door: Door, sender: Account, recipient: Account, size: int, catenate
     """
     mailbox = f"probe-{secrets.token_hex(6)}"
     sample = large(sender["user"], recipient["user"], size)
-    storing = Imap.open(door, sender)
+    storing = Imap.open(endpoint, sender)
     storing.command("CREATE", mailbox)
     try:
         stored = delivery.append(storing, mailbox, sample)
-        imap, smtp = Imap.open(door, sender), Smtp.open(door, sender)
+        imap, smtp = Imap.open(endpoint, sender), Smtp.open(endpoint, sender)
         wires = (imap.wire, smtp.wire)
         setup = _kernel(wires)
         before = [(wire.sent, wire.received) for wire in wires]
@@ -50,7 +50,7 @@ def forward(door: Door, sender: Account, recipient: Account, size: int, catenate
         if catenate:
             sought, stored, (before_it, behind_it) = _catenate(imap, stored, sender["user"], recipient["user"])
             body = before_it.partition(b"\r\n\r\n")[2] + sample.data + behind_it
-        url = genurlauth(imap, door["name"], sender["user"], stored, f"submit+{sender['user']}")
+        url = genurlauth(imap, endpoint["name"], sender["user"], stored, f"submit+{sender['user']}")
         reply = burl(smtp, sender["user"], recipient["user"], url)
         took = time.monotonic() - started
         after = [(wire.sent, wire.received) for wire in wires]
@@ -71,7 +71,7 @@ def forward(door: Door, sender: Account, recipient: Account, size: int, catenate
         seen["marked"] = _marked(imap, stored) if reply.ok else ""
         imap.quit()
         smtp.quit()
-        seen["arrived"] = delivery.wait_for(door, recipient, sought, ARRIVAL_SECONDS) if reply.ok else {"seconds": None}
+        seen["arrived"] = delivery.wait_for(endpoint, recipient, sought, ARRIVAL_SECONDS) if reply.ok else {"seconds": None}
         return seen
     finally:
         storing.command("DELETE", mailbox)
@@ -110,17 +110,17 @@ def burl(session: Smtp, sender: str, recipient: str, url: str, text: bytes = b""
     return reply
 
 
-def abuse(door: Door, owner: Account, other: Account) -> dict[str, Any]:
+def abuse(endpoint: Endpoint, owner: Account, other: Account) -> dict[str, Any]:
     """Tries URLs that must not be redeemed, and two that must.
 
     Returns:
         By case: the reply of BURL (`code`, `text`), or of URLFETCH (`got`: octets, None for NIL).
     """
     mailbox = f"probe-{secrets.token_hex(6)}"
-    session, mine, theirs = Imap.open(door, owner), Smtp.open(door, owner), Smtp.open(door, other)
-    foreign = Imap.open(door, other)
+    session, mine, theirs = Imap.open(endpoint, owner), Smtp.open(endpoint, owner), Smtp.open(endpoint, other)
+    foreign = Imap.open(endpoint, other)
     session.command("CREATE", mailbox)
-    user, host = owner["user"], door["name"]
+    user, host = owner["user"], endpoint["name"]
     seen: dict[str, Any] = {}
     try:
         sample = message(user, user)

@@ -11,7 +11,7 @@ from lemonstand.probes.events import Refused, emit
 from lemonstand.probes.network.segments import Capture, wake_ups
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Closed, Door, Wire
+from lemonstand.probes.protocols.wire import Account, Closed, Endpoint, Wire
 
 NOTIFY = "NOTIFY SET (SELECTED (MessageNew MessageExpunge FlagChange)) (PERSONAL (MessageNew MessageExpunge))"
 BESIDE = 1.0
@@ -19,7 +19,9 @@ BESIDE = 1.0
 KEPT = 200
 
 
-def idle(door: Door, account: Account, within: float, *, notify: bool = False, settle: float = 0.0, apart: bool = False) -> dict[str, Any]:
+def idle(
+    endpoint: Endpoint, account: Account, within: float, *, notify: bool = False, settle: float = 0.0, apart: bool = False
+) -> dict[str, Any]:
     """Idles in INBOX without a word until the number of messages grows, and notes each segment of the connection meanwhile.
 
     Tells `idling` when it does, `settled` when it begins to count, `exists` when it learns of a message. Needs root: it captures.
@@ -36,7 +38,7 @@ def idle(door: Door, account: Account, within: float, *, notify: bool = False, s
         (`line`, `tls`, `keep-alive`, `acknowledgement`, `again`, `own`: data of the client, `opening or end`), `octets` of IP both ways,
         `wake_ups`.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     box = f"probe-idle-{secrets.token_hex(4)}" if apart else "INBOX"
     if apart:
         _must(session.command("CREATE", box).ok, f"CREATE {box}")
@@ -92,7 +94,7 @@ def idle(door: Door, account: Account, within: float, *, notify: bool = False, s
     }  # fmt: skip
 
 
-def silence(door: Door, account: Account, within: float, port: int, stage: str) -> dict[str, Any]:
+def silence(endpoint: Endpoint, account: Account, within: float, port: int, stage: str) -> dict[str, Any]:
     """Says nothing on a connection and waits who ends it, and when; tells `silent` when it begins.
 
     Args:
@@ -106,7 +108,7 @@ def silence(door: Door, account: Account, within: float, port: int, stage: str) 
         `answered`: whether a NOOP was, after a silence that nothing ended.
     """
     who = None if stage == "tls" else account
-    session = Imap.open(door, who) if port == 143 else Smtp.open(door, who)
+    session = Imap.open(endpoint, who) if port == 143 else Smtp.open(endpoint, who)
     if stage == "select" and isinstance(session, Imap):
         _must(session.command("SELECT INBOX").ok, "SELECT INBOX")
     if stage == "mail" and isinstance(session, Smtp):
@@ -149,7 +151,7 @@ def _must(holds: bool, what: str) -> None:
         raise Refused(what)
 
 
-def keep_alive(door: Door, account: Account, within: float, every: int = 2) -> dict[str, Any]:
+def keep_alive(endpoint: Endpoint, account: Account, within: float, every: int = 2) -> dict[str, Any]:
     """Lets this side's kernel ask on a silent connection whether the other one is still there, and counts answers.
 
     Args:
@@ -160,7 +162,7 @@ def keep_alive(door: Door, account: Account, within: float, every: int = 2) -> d
         `asked` and `answered`: keep-alive segments of ours and what came back; `answers_after` the silence: whether a NOOP was answered;
         `theirs`: keep-alive segments of the other side.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     raw = session.wire.socket
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, every)

@@ -10,14 +10,16 @@ from typing import Any
 
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 
-def logins(door: Door, accounts: list[Account], count: int, parallel: int, stall: float, *, service: str = "imap") -> dict[str, Any]:
+def logins(
+    endpoint: Endpoint, accounts: list[Account], count: int, parallel: int, stall: float, *, service: str = "imap"
+) -> dict[str, Any]:
     """Opens sessions, logs in, asks once whether the mailbox answers, and leaves.
 
     Args:
-        door: the frontend.
+        endpoint: the frontend.
         accounts: used in turn.
         count: how many sessions.
         parallel: how many at a time.
@@ -29,7 +31,7 @@ def logins(door: Door, accounts: list[Account], count: int, parallel: int, stall
     """
     started = time.monotonic()
     with ThreadPoolExecutor(max_workers=parallel) as pool:
-        results = list(pool.map(lambda number: _one(door, accounts[number % len(accounts)], stall, service), range(count)))
+        results = list(pool.map(lambda number: _one(endpoint, accounts[number % len(accounts)], stall, service), range(count)))
     took = sorted(seconds for seconds, _ in results)
     return {
         "count": count,
@@ -41,10 +43,10 @@ def logins(door: Door, accounts: list[Account], count: int, parallel: int, stall
     }
 
 
-def _one(door: Door, account: Account, stall: float, service: str) -> tuple[float, str]:
+def _one(endpoint: Endpoint, account: Account, stall: float, service: str) -> tuple[float, str]:
     started = time.monotonic()
     try:
-        for step in _imap(door, account, stall) if service == "imap" else _submission(door, account, stall):
+        for step in _imap(endpoint, account, stall) if service == "imap" else _submission(endpoint, account, stall):
             if step:
                 return time.monotonic() - started, step
     except TimeoutError:
@@ -54,8 +56,8 @@ def _one(door: Door, account: Account, stall: float, service: str) -> tuple[floa
     return time.monotonic() - started, ""
 
 
-def _imap(door: Door, account: Account, stall: float) -> Iterator[str]:
-    session = Imap.open(door, account, timeout=stall)
+def _imap(endpoint: Endpoint, account: Account, stall: float) -> Iterator[str]:
+    session = Imap.open(endpoint, account, timeout=stall)
     try:
         answer = session.command("STATUS INBOX (MESSAGES)")
         yield "" if answer.ok and answer.lines("STATUS") else f"STATUS: {answer.status} {answer.text}"
@@ -63,8 +65,8 @@ def _imap(door: Door, account: Account, stall: float) -> Iterator[str]:
         session.quit()
 
 
-def _submission(door: Door, account: Account, stall: float) -> Iterator[str]:
-    session = Smtp.open(door, account, timeout=stall)
+def _submission(endpoint: Endpoint, account: Account, stall: float) -> Iterator[str]:
+    session = Smtp.open(endpoint, account, timeout=stall)
     try:
         reply = session.envelope(account["user"], [account["user"]])
         yield "" if reply.ok else f"RCPT: {reply.code} {reply.text}"
@@ -72,11 +74,11 @@ def _submission(door: Door, account: Account, stall: float) -> Iterator[str]:
         session.quit()
 
 
-def storm(door: Door, account: Account, other: Account, *, clients: int, duration: float, timeout: float) -> dict[str, Any]:
+def storm(endpoint: Endpoint, account: Account, other: Account, *, clients: int, duration: float, timeout: float) -> dict[str, Any]:
     """Many clients of one user that reconnect as fast as they can, while another user logs in again and again.
 
     Args:
-        door: the frontend.
+        endpoint: the frontend.
         account: whose clients storm.
         other: whom it must not concern.
         clients: how many storm.
@@ -98,7 +100,7 @@ def storm(door: Door, account: Account, other: Account, *, clients: int, duratio
         while time.monotonic() < until:
             started = time.monotonic()
             try:
-                session = Imap.open(door, timeout=timeout)
+                session = Imap.open(endpoint, timeout=timeout)
                 answer = session.plain(who)
                 said = "" if answer.ok else f"{answer.status} {answer.text}"
                 session.quit()

@@ -9,14 +9,14 @@ from typing import Any
 from lemonstand.probes.events import Refused, emit
 from lemonstand.probes.protocols.imap import Imap, Literal
 from lemonstand.probes.protocols.messages import large
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 FETCH_EVERY = 0.5
 LATE_SECONDS = 0.2
 """A client that reads late lets the server's data gather, and gathered data travels in packets as large as they may be."""
 
 
-def closings(door: Door, account: Account, within: float) -> None:
+def closings(endpoint: Endpoint, account: Account, within: float) -> None:
     """Leaves connections in each state a silent one can be in; tells `there` when they are, then waits.
 
     One idles, one was closed by the server alone, one by both sides.
@@ -27,7 +27,7 @@ def closings(door: Door, account: Account, within: float) -> None:
     Raises:
         Refused: the server closes nothing after LOGOUT.
     """
-    idle, half, closed = (Imap.open(door, account) for _ in range(3))
+    idle, half, closed = (Imap.open(endpoint, account) for _ in range(3))
     if not (_left(half) and _left(closed)):
         raise Refused("the server does not close the connection after LOGOUT")
     closed.wire.close()
@@ -48,7 +48,7 @@ def _left(session: Imap) -> bool:
         return False
 
 
-def fetch_through(door: Door, account: Account, size: int, within: float) -> dict[str, Any]:
+def fetch_through(endpoint: Endpoint, account: Account, size: int, within: float) -> dict[str, Any]:
     """Stores a large message, tells `stored`, then fetches it again and again on the same connection.
 
     Args:
@@ -58,7 +58,7 @@ def fetch_through(door: Door, account: Account, size: int, within: float) -> dic
     Returns:
         `fetched`: how often all of it came; `slowest`: seconds one took to read; `octets` of one; `ended`: what ended the session.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     box = f"probe-{secrets.token_hex(6)}"
     session.command("CREATE", box)
     sample = large(account["user"], account["user"], size)
@@ -81,20 +81,20 @@ def fetch_through(door: Door, account: Account, size: int, within: float) -> dic
     except OSError as fault:
         ended = f"{type(fault).__name__}: {fault}"
     session.wire.close()
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     session.command("DELETE", box)
     session.quit()
     return {"fetched": fetched, "slowest": round(slowest, 2), "octets": len(sample.data), "ended": ended}
 
 
-def talk(door: Door, account: Account, within: float, every: float) -> dict[str, Any]:
+def talk(endpoint: Endpoint, account: Account, within: float, every: float) -> dict[str, Any]:
     """A session that says NOOP again and again; tells `talking` after the first answer.
 
     Returns:
         `answered`: how many; `ended`: what ended it, empty if nothing did; `longest`: seconds the longest answer took; `seconds`: how
         long it lasted.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     session.wire.socket.settimeout(within)
     began = time.monotonic()
     until = began + within

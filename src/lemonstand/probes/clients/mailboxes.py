@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from lemonstand.probes.protocols.imap import Answer, Imap, Literal
-from lemonstand.probes.protocols.wire import TIMEOUT, Account, Door
+from lemonstand.probes.protocols.wire import TIMEOUT, Account, Endpoint
 
 SAMPLE = Literal(b"Subject: lemonstand probe\r\n\r\nThis message may be deleted.\r\n")
 LETTERS = "abcXYZ019 .~%*^=&'`$#@!+-_,;:(){}[]<>|?\\äÖß€日本😀"
@@ -62,7 +62,7 @@ def _listed(answer: Answer, word: str, name: str) -> bool:
     return False
 
 
-def names(door: Door, account: Account, count: int, seed: int) -> dict[str, Any]:
+def names(endpoint: Endpoint, account: Account, count: int, seed: int) -> dict[str, Any]:
     """Makes folders of many names, uses each as a mail user does, renames it and removes it.
 
     Args:
@@ -73,7 +73,7 @@ def names(door: Door, account: Account, count: int, seed: int) -> dict[str, Any]
         `tried`: the number of names; `wrong`: for each that does not work, the first step that failed and the answer; `inbox`: the answer
         to RENAME INBOX.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     tried = [*FIXED, *dict.fromkeys(generated(count, seed))]
     wrong = {}
     for number, name in enumerate(tried):
@@ -120,20 +120,20 @@ def _use(session: Imap, name: str, other: str) -> str:
     return ""
 
 
-def limit(door: Door, account: Account) -> dict[str, Any]:
+def limit(endpoint: Endpoint, account: Account) -> dict[str, Any]:
     """What APPENDLIMIT says (RFC 7889), and what becomes of an octet more than that, offered and not sent.
 
     Returns:
         `announced`: the number, None without one; `over` and `under`: for one octet more and for just as many, whether the server `asked`
         for them, and its `answer`.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     found = next((word for word in session.capabilities() if word.upper().startswith("APPENDLIMIT=")), "")
     announced = int(found.partition("=")[2]) if found else None
     answers = {"announced": announced, "over": _offer(session, (announced or 0) + 1)}
     # A literal that was asked for and does not come leaves nothing to say.
     session.wire.close()
-    again = Imap.open(door, account)
+    again = Imap.open(endpoint, account)
     answers["under"] = _offer(again, announced or 1)
     again.wire.close()
     return answers
@@ -146,9 +146,9 @@ def _offer(session: Imap, octets: int) -> dict[str, Any]:
     return {"asked": line.startswith("+"), "answer": line[:200]}
 
 
-def append_small(door: Door, account: Account) -> dict[str, str]:
+def append_small(endpoint: Endpoint, account: Account) -> dict[str, str]:
     """The answer to an APPEND of a small message."""
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     answer = session.command("APPEND INBOX", SAMPLE).plain()
     session.quit()
     return answer

@@ -10,7 +10,7 @@ from lemonstand.probes.clients.forward import ARRIVAL_SECONDS, burl, fetched, ge
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.messages import message
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 
 def retyped(name: str) -> str:
@@ -19,7 +19,7 @@ def retyped(name: str) -> str:
     return f"{local.title()}@{domain.upper()}" if local.title() != local else f"{local}@{domain.upper()}"
 
 
-def spellings(door: Door, owner: Account, other: Account) -> dict[str, Any]:
+def spellings(endpoint: Endpoint, owner: Account, other: Account) -> dict[str, Any]:
     """Uses an account under its name and under the name as it was typed, and tries the other account on URLs made that way.
 
     Returns:
@@ -30,18 +30,18 @@ def spellings(door: Door, owner: Account, other: Account) -> dict[str, Any]:
     local, _, domain = typed.partition("@")
     as_typed: Account = {**owner, "user": typed}
     mailbox = f"probe-{secrets.token_hex(6)}"
-    session, session_typed = Imap.open(door, owner), Imap.open(door, as_typed)
-    smtp, smtp_typed, theirs = Smtp.open(door, owner), Smtp.open(door, as_typed), Smtp.open(door, other)
-    foreign = Imap.open(door, other)
+    session, session_typed = Imap.open(endpoint, owner), Imap.open(endpoint, as_typed)
+    smtp, smtp_typed, theirs = Smtp.open(endpoint, owner), Smtp.open(endpoint, as_typed), Smtp.open(endpoint, other)
+    foreign = Imap.open(endpoint, other)
     seen: dict[str, Any] = {"typed": typed}
     sent: dict[str, str] = {}
     try:
         session.command("CREATE", mailbox)
         sample = message(user, user)
         stored = delivery.append(session, mailbox, sample)
-        submit = genurlauth(session_typed, door["name"], typed, stored, f"submit+{typed}")
-        own = genurlauth(session_typed, door["name"], typed, stored, f"user+{typed}")
-        plain = genurlauth(session, door["name"], user, stored, f"submit+{user}")
+        submit = genurlauth(session_typed, endpoint["name"], typed, stored, f"submit+{typed}")
+        own = genurlauth(session_typed, endpoint["name"], typed, stored, f"user+{typed}")
+        plain = genurlauth(session, endpoint["name"], user, stored, f"submit+{user}")
         for case, (way, url) in {
             "typed URL, typed login": (smtp_typed, submit),
             "typed URL, plain login": (smtp, submit),
@@ -51,8 +51,8 @@ def spellings(door: Door, owner: Account, other: Account) -> dict[str, Any]:
         seen["fetched by the typed login"] = fetched(session_typed, own)
         seen["fetched by the plain login"] = fetched(session, own)
         # What a URL in another case must not open: it goes another way through the store than one in the user's own.
-        shared = genurlauth(session_typed, door["name"], typed, stored, f"user+{other['user']}")
-        third = genurlauth(session_typed, door["name"], typed, stored, f"user+nobody-at-all@{domain}")
+        shared = genurlauth(session_typed, endpoint["name"], typed, stored, f"user+{other['user']}")
+        third = genurlauth(session_typed, endpoint["name"], typed, stored, f"user+nobody-at-all@{domain}")
         seen["other user fetches it"] = fetched(foreign, own)
         seen["other user fetches what is his"] = fetched(foreign, shared)
         seen["other user fetches a third one's"] = fetched(foreign, third)
@@ -80,7 +80,7 @@ def spellings(door: Door, owner: Account, other: Account) -> dict[str, Any]:
     return seen
 
 
-def marked(door: Door, owner: Account, other: Account) -> dict[str, Any]:
+def marked(endpoint: Endpoint, owner: Account, other: Account) -> dict[str, Any]:
     """Sends mail from and to an account whose name holds marks, plainly, with a tag, and by URL.
 
     Returns:
@@ -89,7 +89,7 @@ def marked(door: Door, owner: Account, other: Account) -> dict[str, Any]:
     user = owner["user"]
     local, _, domain = user.partition("@")
     mailbox = f"probe-{secrets.token_hex(6)}"
-    session, mine, theirs = Imap.open(door, owner), Smtp.open(door, owner), Smtp.open(door, other)
+    session, mine, theirs = Imap.open(endpoint, owner), Smtp.open(endpoint, owner), Smtp.open(endpoint, other)
     seen: dict[str, Any] = {}
     sent: dict[str, str] = {}
     try:
@@ -104,8 +104,8 @@ def marked(door: Door, owner: Account, other: Account) -> dict[str, Any]:
             reply = way.envelope(sender, [recipient])
             seen[case] = (way.data(letter.data) if reply.ok else reply).plain()
             sent[case] = letter.ident
-        seen["by URL"] = burl(mine, user, user, genurlauth(session, door["name"], user, stored, f"submit+{user}")).plain()
-        seen["fetched"] = fetched(session, genurlauth(session, door["name"], user, stored, f"user+{user}"))
+        seen["by URL"] = burl(mine, user, user, genurlauth(session, endpoint["name"], user, stored, f"submit+{user}")).plain()
+        seen["fetched"] = fetched(session, genurlauth(session, endpoint["name"], user, stored, f"user+{user}"))
         seen["arrived"] = {
             case: delivery.wait_in(session, ident, ARRIVAL_SECONDS)["seconds"] for case, ident in sent.items() if seen[case]["code"] == 250
         }
@@ -117,13 +117,13 @@ def marked(door: Door, owner: Account, other: Account) -> dict[str, Any]:
     return seen
 
 
-def incoming(door: Door, *, sender: str, recipients: list[str]) -> dict[str, Any]:
+def incoming(endpoint: Endpoint, *, sender: str, recipients: list[str]) -> dict[str, Any]:
     """Delivers a message to each recipient at an MX, as any host of the Internet may.
 
     Returns:
         By recipient `{code, text, ident}`.
     """
-    session = Smtp.open(door, port=25)
+    session = Smtp.open(endpoint, port=25)
     seen: dict[str, Any] = {}
     for recipient in recipients:
         letter = message(sender, recipient)

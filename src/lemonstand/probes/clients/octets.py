@@ -12,7 +12,7 @@ from typing import Any
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.messages import Message
 from lemonstand.probes.protocols.smtp import Reply, Smtp
-from lemonstand.probes.protocols.wire import Account, Door, Wire, context
+from lemonstand.probes.protocols.wire import Account, Endpoint, Wire, context
 
 LIMITS = (998, 1024, 2048, 4096, 65536)
 """Octets of a line without its end where programs on the way draw a line: RFC 5322, Dovecot, Postfix, and buffers of both."""
@@ -125,21 +125,21 @@ def _send(session: Smtp, sender: str, recipient: str, message: bytes, how: str) 
     return reply
 
 
-def submit(door: Door, account: Account, recipient: str, seed: int) -> dict[str, Any]:
+def submit(endpoint: Endpoint, account: Account, recipient: str, seed: int) -> dict[str, Any]:
     """Sends all samples as a user does, by DATA and in chunks in turns, and what no line may hold.
 
     Returns:
         `sent` and `odd`: the answers (`code`, `text`) by name; `transcript`.
     """
-    return _send_all(Smtp.open(door, account), account["user"], recipient, seed)
+    return _send_all(Smtp.open(endpoint, account), account["user"], recipient, seed)
 
 
-def from_outside(door: Door, sender: str, recipient: str, seed: int) -> dict[str, Any]:
+def from_outside(endpoint: Endpoint, sender: str, recipient: str, seed: int) -> dict[str, Any]:
     """Sends the same as a mail host outside does; the answer as that of `submit`."""
-    session = Smtp(Wire.to(door, 25))
+    session = Smtp(Wire.to(endpoint, 25))
     session.ehlo()
     session.command("STARTTLS")
-    session.wire.starttls(context(door["ca"]), door["name"])
+    session.wire.starttls(context(endpoint["ca"]), endpoint["name"])
     session.ehlo()
     return _send_all(session, sender, recipient, seed)
 
@@ -163,7 +163,7 @@ def _send_all(session: Smtp, sender: str, recipient: str, seed: int) -> dict[str
     return {"sent": sent, "odd": odd, "transcript": session.wire.transcript}
 
 
-def arrived(door: Door, account: Account, sender: str, seed: int, within: float) -> dict[str, dict[str, Any]]:
+def arrived(endpoint: Endpoint, account: Account, sender: str, seed: int, within: float) -> dict[str, dict[str, Any]]:
     """Waits for all samples, compares and removes them.
 
     Args:
@@ -174,11 +174,11 @@ def arrived(door: Door, account: Account, sender: str, seed: int, within: float)
         By name: `came`; `difference`: where what came differs from what was sent, empty if nowhere. Lines on top of a message are a relay's
         right (RFC 5321 4.4) and count for nothing.
     """
-    return _await(door, account, samples(sender, account["user"], seed), within)
+    return _await(endpoint, account, samples(sender, account["user"], seed), within)
 
 
-def _await(door: Door, account: Account, sent: dict[str, Message], within: float) -> dict[str, dict[str, Any]]:
-    session = Imap.open(door, account)
+def _await(endpoint: Endpoint, account: Account, sent: dict[str, Message], within: float) -> dict[str, dict[str, Any]]:
+    session = Imap.open(endpoint, account)
     session.command("SELECT INBOX")
     until, found, waiting = time.monotonic() + within, {}, dict(sent)
     while waiting and time.monotonic() < until:
@@ -195,7 +195,7 @@ def _await(door: Door, account: Account, sent: dict[str, Message], within: float
     return found | {name: {"came": False, "difference": ""} for name in waiting}
 
 
-def carry(door: Door, account: Account, recipient: Account, ident: str, *, message: str, within: float) -> dict[str, Any]:
+def carry(endpoint: Endpoint, account: Account, recipient: Account, ident: str, *, message: str, within: float) -> dict[str, Any]:
     """Sends one message and compares what arrives.
 
     Args:
@@ -207,10 +207,10 @@ def carry(door: Door, account: Account, recipient: Account, ident: str, *, messa
         `code` of the answer; `came` and `difference` as of `arrived`.
     """
     data = base64.b64decode(message)
-    session = Smtp.open(door, account)
+    session = Smtp.open(endpoint, account)
     reply = _send(session, account["user"], recipient["user"], data, "data")
     session.quit()
-    found = _await(door, recipient, {"": Message(ident, data)}, within) if reply.ok else {"": {"came": False, "difference": ""}}
+    found = _await(endpoint, recipient, {"": Message(ident, data)}, within) if reply.ok else {"": {"came": False, "difference": ""}}
     return {"code": reply.code, **found[""]}
 
 

@@ -14,7 +14,7 @@ from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.messages import ident, message
 from lemonstand.probes.protocols.sieve import Sieve
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 FINDER = "X-Lemonstand-Probe"
 """The header field by which a message without a Message-ID is found."""
@@ -33,13 +33,13 @@ TOLERATED = {
 POLL_SECONDS = 0.2
 
 
-def odd_commands(door: Door, account: Account, recipient: str) -> dict[str, Any]:
+def odd_commands(endpoint: Endpoint, account: Account, recipient: str) -> dict[str, Any]:
     """MAIL and RCPT written as `TOLERATED`, and VRFY; nothing is sent.
 
     Returns:
         `mail`, `rcpt`: the reply by name; `vrfy`: what is said of a user, of nobody and without a name; `announced`: whether EHLO names it.
     """
-    session = Smtp.open(door, account)
+    session = Smtp.open(endpoint, account)
     seen: dict[str, Any] = {"mail": {}, "rcpt": {}, "announced": "VRFY" in session.keywords}
     for name, line in TOLERATED.items():
         seen["mail"][name] = session.command(line.format(user=account["user"])).plain()
@@ -61,7 +61,9 @@ def odd_commands(door: Door, account: Account, recipient: str) -> dict[str, Any]
     return {**seen, "transcript": session.wire.transcript}
 
 
-def bare(door: Door, account: Account, recipient: str, lacking: list[str], *, null: bool = False, headers: str = "") -> dict[str, Any]:
+def bare(
+    endpoint: Endpoint, account: Account, recipient: str, lacking: list[str], *, null: bool = False, headers: str = ""
+) -> dict[str, Any]:
     """Submits a message that lacks header fields.
 
     Args:
@@ -78,7 +80,7 @@ def bare(door: Door, account: Account, recipient: str, lacking: list[str], *, nu
         "Date": "Wed, 25 Nov 2026 10:00:00 +0000", "Message-ID": f"<{name}>",
     }  # fmt: skip
     head = "".join(f"{key}: {value}\r\n" for key, value in fields.items() if key not in lacking) + f"{FINDER}: {name}\r\n{headers}"
-    session = Smtp.open(door, account)
+    session = Smtp.open(endpoint, account)
     reply = session.envelope("" if null else account["user"], [recipient])
     if reply.ok:
         reply = session.data(f"{head}\r\nThis message may be deleted.\r\n".encode())
@@ -86,9 +88,9 @@ def bare(door: Door, account: Account, recipient: str, lacking: list[str], *, nu
     return {**reply.plain(), "ident": name, "transcript": session.wire.transcript}
 
 
-def receipts_to_many(door: Door, account: Account, recipients: list[str]) -> dict[str, Any]:
+def receipts_to_many(endpoint: Endpoint, account: Account, recipients: list[str]) -> dict[str, Any]:
     """The null sender with several recipients, which no receipt has (RFC 8098 section 3): the last reply, which should be a refusal."""
-    session = Smtp.open(door, account)
+    session = Smtp.open(endpoint, account)
     reply = session.envelope("", recipients)
     if reply.ok:
         reply = session.data(message(account["user"], recipients[0]).data)
@@ -96,10 +98,10 @@ def receipts_to_many(door: Door, account: Account, recipients: list[str]) -> dic
     return reply.plain()
 
 
-def to_tags(door: Door, account: Account, recipient: str, count: int) -> dict[str, Any]:
+def to_tags(endpoint: Endpoint, account: Account, recipient: str, count: int) -> dict[str, Any]:
     """One message to many tagged addresses of one user: the reply, and its `ident`."""
     local, _, domain = recipient.partition("@")
-    session = Smtp.open(door, account)
+    session = Smtp.open(endpoint, account)
     sample = message(account["user"], recipient)
     reply = session.envelope(account["user"], [f"{local}+tag{number}@{domain}" for number in range(count)])
     if reply.ok:
@@ -108,9 +110,9 @@ def to_tags(door: Door, account: Account, recipient: str, count: int) -> dict[st
     return {**reply.plain(), "ident": sample.ident}
 
 
-def copies(door: Door, account: Account, name: str, count: int, within: float) -> dict[str, Any]:
+def copies(endpoint: Endpoint, account: Account, name: str, count: int, within: float) -> dict[str, Any]:
     """Waits for several copies of one message in INBOX and removes them; `copies` that came within `within` seconds."""
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     until = time.monotonic() + within
     numbers: list[str] = []
     try:
@@ -130,17 +132,17 @@ def copies(door: Door, account: Account, name: str, count: int, within: float) -
 
 
 @contextlib.contextmanager
-def _script(door: Door, account: Account, text: str) -> Iterator[dict[str, Any]]:
+def _script(endpoint: Endpoint, account: Account, text: str) -> Iterator[dict[str, Any]]:
     """A script in force within the block, and none after it."""
     name = f"probe-{secrets.token_hex(4)}"
-    session = Sieve.open(door, account)
+    session = Sieve.open(endpoint, account)
     try:
         put = session.put(name, text)
         active = session.command(f'SETACTIVE "{name}"')
         session.quit()
         yield {"offered": session.offered, "put": put, "active": active}
     finally:
-        cleaning = Sieve.open(door, account)
+        cleaning = Sieve.open(endpoint, account)
         cleaning.command('SETACTIVE ""')
         cleaning.command(f'DELETESCRIPT "{name}"')
         cleaning.quit()
@@ -176,7 +178,9 @@ def script_for(offered: list[str], mailbox: str, inside: str, outside: str) -> s
     return "\r\n".join(lines) + "\r\n"
 
 
-def sieve_actions(door: Door, account: Account, other: Account, outside: str, *, aliases: list[str], within: float) -> dict[str, Any]:
+def sieve_actions(
+    endpoint: Endpoint, account: Account, other: Account, outside: str, *, aliases: list[str], within: float
+) -> dict[str, Any]:
     """Each action of Sieve that ManageSieve offers, from the script to its effect.
 
     Args:
@@ -190,22 +194,22 @@ def sieve_actions(door: Door, account: Account, other: Account, outside: str, *,
         `offered`, `put`, `active`, `sent` (reply by message), and `seen`: by action, what was found where.
     """
     box = f"probe-{secrets.token_hex(6)}"
-    probing = Sieve.open(door, account)
+    probing = Sieve.open(endpoint, account)
     offered = probing.offered
     probing.quit()
-    with _script(door, account, script_for(offered, box, other["user"], outside)) as said:
-        sent, idents = _send(door, other, account["user"])
-        seen = _effects(door, account, other, idents, box=box, within=within)
+    with _script(endpoint, account, script_for(offered, box, other["user"], outside)) as said:
+        sent, idents = _send(endpoint, other, account["user"])
+        seen = _effects(endpoint, account, other, idents, box=box, within=within)
     local, _, domain = account["user"].partition("@")
     for number, to in enumerate([f"{local}+tag@{domain}", *aliases]):
         # A vacation of its own each: one is not told twice.
-        with _script(door, account, script_for(offered, box, other["user"], outside)):
+        with _script(endpoint, account, script_for(offered, box, other["user"], outside)):
             sample = message(other["user"], to, subject="vacation")
-            session = Smtp.open(door, other)
+            session = Smtp.open(endpoint, other)
             reply = session.envelope(other["user"], [to])
             sent[f"vacation to {to}"] = (session.data(sample.data) if reply.ok else reply).plain()
             session.quit()
-            theirs, mine = Imap.open(door, other), Imap.open(door, account)
+            theirs, mine = Imap.open(endpoint, other), Imap.open(endpoint, account)
             seen[f"address {number}"] = {"to": to, "answer": _found(theirs, f'HEADER In-Reply-To "{sample.ident}"', within)}
             wait_in(mine, sample.ident, within)
             theirs.quit()
@@ -213,9 +217,9 @@ def sieve_actions(door: Door, account: Account, other: Account, outside: str, *,
     return {"offered": offered, "put": said["put"], "active": said["active"], "sent": sent, "idents": idents, "seen": seen}
 
 
-def _send(door: Door, sender: Account, user: str) -> tuple[dict[str, Any], dict[str, str]]:
+def _send(endpoint: Endpoint, sender: Account, user: str) -> tuple[dict[str, Any], dict[str, str]]:
     """A message for each action of `script_for`: its reply and its Message-ID, by name."""
-    session = Smtp.open(door, sender)
+    session = Smtp.open(endpoint, sender)
     sent: dict[str, Any] = {}
     idents: dict[str, str] = {}
     cases = {
@@ -238,9 +242,9 @@ def _send(door: Door, sender: Account, user: str) -> tuple[dict[str, Any], dict[
     return sent, idents
 
 
-def _effects(door: Door, account: Account, other: Account, idents: dict[str, str], *, box: str, within: float) -> dict[str, Any]:
+def _effects(endpoint: Endpoint, account: Account, other: Account, idents: dict[str, str], *, box: str, within: float) -> dict[str, Any]:
     """What came of the messages of `_send`, at the account and at the other."""
-    mine, theirs = Imap.open(door, account), Imap.open(door, other)
+    mine, theirs = Imap.open(endpoint, account), Imap.open(endpoint, other)
     seen: dict[str, Any] = {}
     for case, message_of, where in (
         ("keep", "keep", mine), ("notify kept", "notify", mine), ("editheader", "editheader", mine), ("copy", "copy", theirs),

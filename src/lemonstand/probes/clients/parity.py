@@ -11,7 +11,7 @@ from lemonstand.probes.clients.tickets import Inward
 from lemonstand.probes.protocols.imap import Imap, announced
 from lemonstand.probes.protocols.messages import message
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door, Wire, context
+from lemonstand.probes.protocols.wire import Account, Endpoint, Wire, context
 
 IMAP_WORDS: dict[str, tuple[str, str]] = {
     "ID": ("ID NIL", r"^ID "),
@@ -63,25 +63,25 @@ NOT_THERE = {500, 501, 502, 504, 555}
 """Replies that say: no such command or parameter (RFC 5321 section 4.2.4)."""
 
 
-def stages(door: Door, account: Account) -> dict[str, Any]:
+def stages(endpoint: Endpoint, account: Account) -> dict[str, Any]:
     """What 143 and 587 say before TLS, behind it, and after a login.
 
     Returns:
         `imap` and `submission`, each with `greeting`, `before TLS`, `behind TLS` and `after login`: sorted words (with their parameters).
     """
-    imap = Imap(Wire.to(door, 143))
+    imap = Imap(Wire.to(endpoint, 143))
     seen: dict[str, Any] = {"greeting": imap.greeting, "before TLS": imap.capabilities()}
     seen["told in the greeting"] = announced(imap.greeting)
     imap.command("STARTTLS")
-    imap.wire.starttls(context(door["ca"]), door["name"])
+    imap.wire.starttls(context(endpoint["ca"]), endpoint["name"])
     seen["behind TLS"] = imap.capabilities()
     login = imap.plain(account)
     seen["told after login"], seen["after login"] = announced(login.text), imap.capabilities() if login.ok else []
     imap.quit()
-    smtp = Smtp(Wire.to(door, 587))
+    smtp = Smtp(Wire.to(endpoint, 587))
     said: dict[str, Any] = {"greeting": smtp.greeting.text, "before TLS": _words(smtp)}
     smtp.command("STARTTLS")
-    smtp.wire.starttls(context(door["ca"]), door["name"])
+    smtp.wire.starttls(context(endpoint["ca"]), endpoint["name"])
     said["behind TLS"] = _words(smtp)
     said["after login"] = _words(smtp) if smtp.plain(account).code == 235 else []
     smtp.quit()
@@ -105,13 +105,13 @@ def store_stages(inward: Inward, account: Account) -> dict[str, Any]:
     return {"imap": seen, "submission": said}
 
 
-def truth(door: Door, account: Account) -> dict[str, Any]:
+def truth(endpoint: Endpoint, account: Account) -> dict[str, Any]:
     """Tries what is announced and what is not, one command each, in a mailbox made for it and removed afterwards.
 
     Returns:
         `imap` and `submission`: word to `[announced, works, answer]`.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     box = f"probe-{secrets.token_hex(6)}"
     user = account["user"]
     found: dict[str, list[Any]] = {}
@@ -128,11 +128,11 @@ def truth(door: Door, account: Account) -> dict[str, Any]:
             if answer.status == "BYE":
                 break
     finally:
-        cleaning = Imap.open(door, account)
+        cleaning = Imap.open(endpoint, account)
         cleaning.command("DELETE", box)
         cleaning.quit()
         session.quit()
-    smtp = Smtp.open(door, account)
+    smtp = Smtp.open(endpoint, account)
     said: dict[str, list[Any]] = {}
     for word, command in SMTP_WORDS.items():
         reply = smtp.command(command.format(user=user))
@@ -141,7 +141,7 @@ def truth(door: Door, account: Account) -> dict[str, Any]:
             works = word in smtp.keywords  # "can't say" is an answer that every server may give, announced or not (RFC 5321 section 3.5.3)
         said[word] = [word in smtp.keywords, works, f"{reply.code} {reply.text}"[:120]]
         if reply.code == 0:
-            smtp = Smtp.open(door, account)
+            smtp = Smtp.open(endpoint, account)
         smtp.command("RSET")
     smtp.quit()
     return {"imap": found, "submission": said}

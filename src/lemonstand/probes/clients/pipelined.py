@@ -7,24 +7,24 @@ from typing import Any
 
 from lemonstand.probes.protocols.messages import message
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 ENDS = ("DATA", "BDAT")
 BEHIND = ("NOOP", "MAIL", "MAIL RCPT")
 
 
-def past_the_end(door: Door, account: Account, recipient: str) -> dict[str, dict[str, Any]]:
+def past_the_end(endpoint: Endpoint, account: Account, recipient: str) -> dict[str, dict[str, Any]]:
     """Sends a message whose end has commands behind it, each way in a session of its own.
 
     Returns:
         By end and what was behind it (`DATA, MAIL RCPT`): `answer`: the code that ends the message, 0 if the server closed the connection
         in its place; `ident` of the message.
     """
-    return {f"{end}, {behind}": _one(door, account, recipient, end, behind) for end in ENDS for behind in BEHIND}
+    return {f"{end}, {behind}": _one(endpoint, account, recipient, end, behind) for end in ENDS for behind in BEHIND}
 
 
-def _one(door: Door, account: Account, recipient: str, end: str, behind: str) -> dict[str, Any]:
-    session = Smtp.open(door, account)
+def _one(endpoint: Endpoint, account: Account, recipient: str, end: str, behind: str) -> dict[str, Any]:
+    session = Smtp.open(endpoint, account)
     sample = message(account["user"], recipient)
     session.envelope(account["user"], [recipient])
     more = {

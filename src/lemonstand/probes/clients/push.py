@@ -7,10 +7,10 @@ from typing import Any
 
 from lemonstand.probes.events import emit
 from lemonstand.probes.protocols.imap import Imap
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 
-def push(door: Door, account: Account, within: float) -> dict[str, Any]:
+def push(endpoint: Endpoint, account: Account, within: float) -> dict[str, Any]:
     """Idles in INBOX until the number of messages grows; tells `idling` when it does and `exists` when it learns of one.
 
     Args:
@@ -19,7 +19,7 @@ def push(door: Door, account: Account, within: float) -> dict[str, Any]:
     Returns:
         `arrived`, `answered` (the client's own next word was), and `lines`: all that came while it idled.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     session.command("SELECT INBOX")
     tag = session.begin("IDLE")
     lines = [session.response().decode("utf-8", "replace")]

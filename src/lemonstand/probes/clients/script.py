@@ -12,7 +12,7 @@ from lemonstand.probes.clients.tickets import Inward
 from lemonstand.probes.protocols.imap import Answer, Imap
 from lemonstand.probes.protocols.messages import Message, message
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 LONG_LINE = 65_536
 BINARY = 200_000
@@ -51,13 +51,13 @@ def samples(user: str) -> list[Message]:
     ]
 
 
-def store(door: Door, account: Account, box: str) -> dict[str, Any]:
+def store(endpoint: Endpoint, account: Account, box: str) -> dict[str, Any]:
     """Makes a mailbox and stores the samples in it.
 
     Returns:
         `sent`: SHA-256 of each, and `octets` of all.
     """
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     session.command("CREATE", box)
     made = samples(account["user"])
     for sample in made:
@@ -66,17 +66,17 @@ def store(door: Door, account: Account, box: str) -> dict[str, Any]:
     return {"sent": [hashlib.sha256(sample.data).hexdigest() for sample in made], "octets": sum(len(sample.data) for sample in made)}
 
 
-def remove(door: Door, account: Account, box: str) -> str:
+def remove(endpoint: Endpoint, account: Account, box: str) -> str:
     """Removes the mailbox."""
-    session = Imap.open(door, account)
+    session = Imap.open(endpoint, account)
     answer = session.command("DELETE", box)
     session.quit()
     return answer.status
 
 
-def outside(door: Door, account: Account, box: str) -> dict[str, Any]:
+def outside(endpoint: Endpoint, account: Account, box: str) -> dict[str, Any]:
     """Reads the whole script's answers as a client does; see `inside`."""
-    return _play(Imap.open(door, account), box)
+    return _play(Imap.open(endpoint, account), box)
 
 
 def inside(inward: Inward, account: Account, box: str) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def inside(inward: Inward, account: Account, box: str) -> dict[str, Any]:
     return _play(tickets.imap_by_ticket(inward, account), box)
 
 
-def chunks(door: Door, account: Account) -> dict[str, Any]:
+def chunks(endpoint: Endpoint, account: Account) -> dict[str, Any]:
     """Sends each octet but NUL, CR and LF to oneself by BDAT in chunks that cut lines and characters, and reads what arrives.
 
     Returns:
@@ -98,7 +98,7 @@ def chunks(door: Door, account: Account) -> dict[str, Any]:
     mime = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"
     line = bytes(value for value in range(1, 256) if value not in b"\r\n")
     sample = message(user, user, body=(line + b"\r\n.\r\n..\r\n" + "Grüße\r\n".encode()) * 60, headers=mime)
-    session = Smtp.open(door, account)
+    session = Smtp.open(endpoint, account)
     reply = session.envelope(user, [user], "BODY=8BITMIME")
     size = 997
     pieces = [sample.data[start : start + size] for start in range(0, len(sample.data), size)]
@@ -107,7 +107,7 @@ def chunks(door: Door, account: Account) -> dict[str, Any]:
             break
         reply = session.chunk(piece, last=number == len(pieces))
     session.quit()
-    got = delivery.wait_for(door, account, sample.ident, 20.0) if reply.ok else {"sha256": ""}
+    got = delivery.wait_for(endpoint, account, sample.ident, 20.0) if reply.ok else {"sha256": ""}
     return {
         "code": reply.code, "text": reply.text[:200], "chunks": len(pieces), "octets": len(sample.data),
         "sent": hashlib.sha256(sample.data.partition(b"\r\n\r\n")[2]).hexdigest(), "got": got.get("sha256", ""),

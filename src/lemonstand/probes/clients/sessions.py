@@ -9,15 +9,15 @@ from typing import Any
 from lemonstand.probes.protocols.imap import Imap, Literal, announced
 from lemonstand.probes.protocols.messages import message
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door, Wire, context
+from lemonstand.probes.protocols.wire import Account, Endpoint, Wire, context
 
 
-def imap_session(door: Door, account: Account) -> dict[str, Any]:
+def imap_session(endpoint: Endpoint, account: Account) -> dict[str, Any]:
     """One connection from the greeting to LOGOUT, with a mailbox made and removed on the way.
 
     The password that goes out before TLS is made up.
     """
-    wire = Wire.to(door, 143)
+    wire = Wire.to(endpoint, 143)
     session = Imap(wire)
     seen: dict[str, Any] = {"greeting": session.greeting, "greeting_capabilities": announced(session.greeting)}
     seen["before_tls"] = session.capabilities()
@@ -26,7 +26,7 @@ def imap_session(door: Door, account: Account) -> dict[str, Any]:
         for name in (account["user"], f"nobody-{secrets.token_hex(4)}@{account['user'].partition('@')[2]}")
     ]
     seen["starttls"] = session.command("STARTTLS").plain()
-    wire.starttls(context(door["ca"]), door["name"])
+    wire.starttls(context(endpoint["ca"]), endpoint["name"])
     seen["tls"] = wire.tls()
     seen["after_tls"] = session.capabilities()
     started = time.monotonic()
@@ -60,14 +60,14 @@ def _mailbox(session: Imap, user: str) -> dict[str, str]:
     return seen
 
 
-def submission_session(door: Door, account: Account, stranger: str, size_limit: int) -> dict[str, Any]:
+def submission_session(endpoint: Endpoint, account: Account, stranger: str, size_limit: int) -> dict[str, Any]:
     """One connection from the banner to QUIT; sends no message.
 
     Args:
         stranger: an address of the site that does not belong to the account.
         size_limit: bytes; what is one byte above must be refused.
     """
-    wire = Wire.to(door, 587)
+    wire = Wire.to(endpoint, 587)
     session = Smtp(wire)
     user = account["user"]
     made_up: Account = {"user": user, "password": secrets.token_hex(8)}
@@ -75,7 +75,7 @@ def submission_session(door: Door, account: Account, stranger: str, size_limit: 
     seen["auth_before_tls"] = session.plain(made_up).plain()
     seen["mail_before_tls"] = session.command(f"MAIL FROM:<{user}>").plain()
     seen["starttls"] = session.command("STARTTLS").plain()
-    wire.starttls(context(door["ca"]), door["name"])
+    wire.starttls(context(endpoint["ca"]), endpoint["name"])
     seen["tls"] = wire.tls()
     seen["after_tls"] = session.ehlo()
     seen["mail_before_auth"] = session.command(f"MAIL FROM:<{user}>").plain()

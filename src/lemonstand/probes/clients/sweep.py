@@ -19,7 +19,7 @@ from lemonstand.probes.events import Refused, emit
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.messages import message
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 OPENERS = 6
 BLIND = 0.5
@@ -59,10 +59,10 @@ class _Sleeper:
 class _Mailbox:
     """A mailbox, whoever idles in it, and the session that changes it."""
 
-    def __init__(self, kind: str, doors: list[Door], account: Account, sender: Account) -> None:
-        self.kind, self.doors, self.account, self.sender = kind, doors, account, sender
+    def __init__(self, kind: str, endpoints: list[Endpoint], account: Account, sender: Account) -> None:
+        self.kind, self.endpoints, self.account, self.sender = kind, endpoints, account, sender
         self.name = "INBOX" if kind == "delivery" else f"probe-sweep-{kind}-{secrets.token_hex(4)}"
-        self.control = Imap.open(doors[0], account)
+        self.control = Imap.open(endpoints[0], account)
         self.sleepers: list[_Sleeper] = []
         self.sent: list[str] = []
         self.uids: list[str] = []
@@ -83,7 +83,7 @@ class _Mailbox:
         """Another session in it; who is told to come later comes later."""
         for turn in range(TRIES):
             try:
-                session = Imap.open(self.doors[number % len(self.doors)], self.account)
+                session = Imap.open(self.endpoints[number % len(self.endpoints)], self.account)
                 break
             except (Refused, TimeoutError) as fault:
                 if turn == TRIES - 1 or not (isinstance(fault, TimeoutError) or "[UNAVAILABLE]" in str(fault)):
@@ -101,7 +101,7 @@ class _Mailbox:
 
     def change(self, number: int, at: float) -> tuple[float, float]:
         """Makes the change of a round at a moment; when it was made first, and when all of it was."""
-        submission = Smtp.open(self.doors[0], self.sender) if self.kind == "delivery" else None
+        submission = Smtp.open(self.endpoints[0], self.sender) if self.kind == "delivery" else None
         time.sleep(max(0.0, at - (ON_THE_WAY if submission else 0.0) - time.monotonic()))
         first = 0.0
         if submission is not None:
@@ -155,14 +155,22 @@ class _Mailbox:
 
 
 def sweep(
-    doors: list[Door], accounts: list[Account], kinds: list[str], *, count: int, span: float, asleep: float, within: float, rounds: int = 1
+    endpoints: list[Endpoint],
+    accounts: list[Account],
+    kinds: list[str],
+    *,
+    count: int,
+    span: float,
+    asleep: float,
+    within: float,
+    rounds: int = 1,
 ) -> dict[str, Any]:
     """Lets sessions idle, changes their mailboxes in the moment the store puts them to sleep, and notes who is told when.
 
     Tells `idling` when the sessions of the first round are about to begin.
 
     Args:
-        doors: the frontend's addresses, used in turn.
+        endpoints: the frontend's addresses, used in turn.
         accounts: two; the mailboxes belong to them in turn, `delivery` goes to the first one's INBOX.
         kinds: of `KINDS`.
         count: sessions a kind.
@@ -179,7 +187,7 @@ def sweep(
     Raises:
         Refused: a mailbox, a session or a change was refused.
     """
-    places = [_Mailbox(kind, doors, accounts[number % 2], accounts[(number + 1) % 2]) for number, kind in enumerate(kinds)]
+    places = [_Mailbox(kind, endpoints, accounts[number % 2], accounts[(number + 1) % 2]) for number, kind in enumerate(kinds)]
     try:
         for place in places:
             place.prepare(rounds)

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.smtp import CLIENT, Smtp
-from lemonstand.probes.protocols.wire import Door, Wire, context
+from lemonstand.probes.protocols.wire import Endpoint, Wire, context
 
 PKI = Path("/etc/lemonstand/pki")
 VERSIONS = {
@@ -47,9 +47,9 @@ class Leg(TypedDict):
     certificate: str
 
 
-def leg_of(door: Door, port: int) -> Leg:
+def leg_of(endpoint: Endpoint, port: int) -> Leg:
     """A leg from a mail client or a foreign mail host, who have no certificate of their own."""
-    return Leg(name=door["name"], address=door["address"] or door["name"], port=port, ca=door["ca"], certificate="")
+    return Leg(name=endpoint["name"], address=endpoint["address"] or endpoint["name"], port=port, ca=endpoint["ca"], certificate="")
 
 
 def begin(wire: Wire, port: int) -> None:

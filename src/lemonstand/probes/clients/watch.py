@@ -7,7 +7,7 @@ import time
 from lemonstand.probes.clients.idle import NOTIFY
 from lemonstand.probes.events import Refused, emit
 from lemonstand.probes.protocols.imap import Imap
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 REISSUE_SECONDS = 29 * 60.0
 """After which a client says DONE and IDLE anew, unless the server spoke meanwhile (RFC 2177)."""
@@ -15,7 +15,7 @@ AGAIN_SECONDS = (1, 2, 4, 8, 15, 30, 60)
 """How long a phone waits before each further attempt to connect."""
 
 
-def watch(door: Door, account: Account, within: float) -> dict[str, int]:
+def watch(endpoint: Endpoint, account: Account, within: float) -> dict[str, int]:
     """Watches INBOX in IDLE, and the other mailboxes by NOTIFY, for a while.
 
     Tells `opened` (`seconds` it took), `heard` (`text`, `kind`: `push`, `keep-alive` or `other`), `closed` (`text`, `held`: seconds) and
@@ -36,7 +36,7 @@ def watch(door: Door, account: Account, within: float) -> dict[str, int]:
     while time.monotonic() < until:
         began = time.monotonic()
         try:
-            session = Imap.open(door, account)
+            session = Imap.open(endpoint, account)
             session.command(NOTIFY)
             session.command("SELECT INBOX")
         except Refused:

@@ -26,7 +26,7 @@ from urllib.parse import quote, quote_plus
 
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 SHORTEST = 12
 """Characters a needle must have: shorter ones would be found by chance, base64 of them in part."""
@@ -411,11 +411,11 @@ def _carriers() -> set[int]:
     return found - {1}
 
 
-def type_credentials(door: Door, accounts: list[Account], rounds: int, parallel: int = 1) -> dict[str, dict[str, int]]:
+def type_credentials(endpoint: Endpoint, accounts: list[Account], rounds: int, parallel: int = 1) -> dict[str, dict[str, int]]:
     """Types each account's password at both services, again and again, whatever is answered.
 
     Args:
-        door: the frontend.
+        endpoint: the frontend.
         accounts: right or wrong ones.
         rounds: how often.
         parallel: rounds that go on at a time: what is refused is answered late.
@@ -425,20 +425,20 @@ def type_credentials(door: Door, accounts: list[Account], rounds: int, parallel:
     """
     seen: dict[str, dict[str, int]] = {"imap": {}, "submission": {}}
     with ThreadPoolExecutor(max_workers=parallel) as pool:
-        for said in pool.map(lambda _: _typed(door, accounts), range(rounds)):
+        for said in pool.map(lambda _: _typed(endpoint, accounts), range(rounds)):
             for service, answer in said:
                 seen[service][answer] = seen[service].get(answer, 0) + 1
     return seen
 
 
-def _typed(door: Door, accounts: list[Account]) -> list[tuple[str, str]]:
+def _typed(endpoint: Endpoint, accounts: list[Account]) -> list[tuple[str, str]]:
     said = []
     for account in accounts:
-        session = Imap.open(door)
+        session = Imap.open(endpoint)
         answer = session.plain(account)
         said.append(("imap", "OK" if answer.ok else f"{answer.status} {answer.code.split(' ')[0]}".strip()))
         session.quit()
-        posting = Smtp.open(door)
+        posting = Smtp.open(endpoint)
         said.append(("submission", str(posting.plain(account).code)))
         posting.quit()
     return said

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from lemonstand.probes.events import Refused
-from lemonstand.probes.protocols.wire import TIMEOUT, Account, Closed, Door, Wire, context
+from lemonstand.probes.protocols.wire import TIMEOUT, Account, Closed, Endpoint, Wire, context
 
 LITERAL = re.compile(rb"~?\{(\d+)\+?\}$")
 
@@ -69,11 +69,11 @@ class Imap:
         self.greeting = self.response().decode("utf-8", "replace")
 
     @classmethod
-    def open(cls, door: Door, account: Account | None = None, port: int = 143, timeout: float = TIMEOUT) -> Imap:
+    def open(cls, endpoint: Endpoint, account: Account | None = None, port: int = 143, timeout: float = TIMEOUT) -> Imap:
         """A session over STARTTLS, logged in if an account is named.
 
         Args:
-            door: the server.
+            endpoint: the server.
             account: who logs in.
             port: TCP port.
             timeout: seconds each step may take, the connection's opening and those after this one too.
@@ -82,7 +82,7 @@ class Imap:
             Refused: the server refused.
             TimeoutError: a step took longer.
         """
-        session = cls(Wire.to(door, port, timeout))
+        session = cls(Wire.to(endpoint, port, timeout))
         if not session.greeting.upper().startswith("* OK"):
             # PREAUTH too: a session that is logged in before TLS can't be protected any more (RFC 9051 section 11.1).
             raise Refused(f"greeting: {session.greeting[:200]}")
@@ -90,7 +90,7 @@ class Imap:
         if not begun.ok:
             raise Refused(f"STARTTLS: {begun.status} {begun.text}")
         session.wire.nothing_early()
-        session.wire.starttls(context(door["ca"]), door["name"])
+        session.wire.starttls(context(endpoint["ca"]), endpoint["name"])
         if account is not None:
             answer = session.plain(account)
             if not answer.ok:

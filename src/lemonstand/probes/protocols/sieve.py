@@ -8,7 +8,7 @@ import secrets
 from typing import Any
 
 from lemonstand.probes.events import Refused
-from lemonstand.probes.protocols.wire import Account, Closed, Door, Wire, context
+from lemonstand.probes.protocols.wire import Account, Closed, Endpoint, Wire, context
 
 PORT = 4190
 SCRIPT = 'require ["fileinto"];\r\nkeep;\r\n'
@@ -27,17 +27,17 @@ class Sieve:
         self.offered = offered
 
     @classmethod
-    def open(cls, door: Door, account: Account) -> Sieve:
+    def open(cls, endpoint: Endpoint, account: Account) -> Sieve:
         """A session of an account.
 
         Raises:
             Refused: the server refused.
         """
-        wire = Wire.to(door, PORT)
+        wire = Wire.to(endpoint, PORT)
         _answer(wire)
         wire.send(b"STARTTLS\r\n")
         _answer(wire)
-        wire.starttls(context(door["ca"]), door["name"])
+        wire.starttls(context(endpoint["ca"]), endpoint["name"])
         _answer(wire)
         said = _brief(_authenticate(wire, account))
         if said[0] != "OK":
@@ -63,7 +63,7 @@ class Sieve:
         self._wire.close()
 
 
-def sieve_session(door: Door, account: Account) -> dict[str, Any]:
+def sieve_session(endpoint: Endpoint, account: Account) -> dict[str, Any]:
     """What a client does: look, STARTTLS, a wrong password, the right one, store a script, list it, take it away.
 
     Returns:
@@ -71,13 +71,13 @@ def sieve_session(door: Door, account: Account) -> dict[str, Any]:
         `script`: the name of the one stored, which no other session has; `scripts`: the names listed; `tls`.
     """
     script = f"probe-{secrets.token_hex(4)}"
-    wire = Wire.to(door, PORT)
+    wire = Wire.to(endpoint, PORT)
     try:
         before = _capabilities(_answer(wire))
         early = _authenticate(wire, account)
         wire.send(b"STARTTLS\r\n")
         starttls = _answer(wire)
-        wire.starttls(context(door["ca"]), door["name"])
+        wire.starttls(context(endpoint["ca"]), endpoint["name"])
         after = _capabilities(_answer(wire))
         wrong = _authenticate(wire, {"user": account["user"], "password": account["password"] + "x"})
         right = _authenticate(wire, account)

@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 
 from lemonstand.probes.events import Refused
-from lemonstand.probes.protocols.wire import TIMEOUT, Account, Closed, Door, Wire, context
+from lemonstand.probes.protocols.wire import TIMEOUT, Account, Closed, Endpoint, Wire, context
 
 CLIENT = "handset.invalid"
 """What the probes call themselves: no name that anybody could hold (RFC 2606)."""
@@ -48,11 +48,11 @@ class Smtp:
         self.keywords: dict[str, str] = {}
 
     @classmethod
-    def open(cls, door: Door, account: Account | None = None, port: int = 587, timeout: float = TIMEOUT) -> Smtp:
+    def open(cls, endpoint: Endpoint, account: Account | None = None, port: int = 587, timeout: float = TIMEOUT) -> Smtp:
         """A session over STARTTLS, logged in if an account is named.
 
         Args:
-            door: the server.
+            endpoint: the server.
             account: who logs in.
             port: TCP port.
             timeout: seconds each step may take, the connection's opening and those after this one too.
@@ -61,13 +61,13 @@ class Smtp:
             Refused: the server refused.
             TimeoutError: a step took longer.
         """
-        session = cls(Wire.to(door, port, timeout))
+        session = cls(Wire.to(endpoint, port, timeout))
         session.ehlo()
         begun = session.command("STARTTLS")
         if begun.code != 220:
             raise Refused(f"STARTTLS: {begun.code} {begun.text}")
         session.wire.nothing_early()
-        session.wire.starttls(context(door["ca"]), door["name"])
+        session.wire.starttls(context(endpoint["ca"]), endpoint["name"])
         session.ehlo()
         if account is not None:
             answer = session.plain(account)

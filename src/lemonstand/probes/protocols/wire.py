@@ -17,7 +17,7 @@ LINES, COLUMNS = 60, 160
 LONGEST_LINE = 1 << 20
 
 
-class Door(TypedDict):
+class Endpoint(TypedDict):
     """Where a service is: the name its certificate must hold, the address to dial, the CA to trust (PEM; empty: the system's)."""
 
     name: str
@@ -55,14 +55,14 @@ class Wire:
         self.sent = 0
         self.received = 0
         self.transcript: list[str] = []
-        self._buffer = b""
+        self._buffer = bytearray()  # grows by pieces up to tens of megabytes: bytes would be copied for each
         self._deflate: Any = None
         self._inflate: Any = None
 
     @classmethod
-    def to(cls, door: Door, port: int, timeout: float = TIMEOUT, source: str = "") -> Wire:
-        """A connection to a door: to its address, or by its name where it has none; the rest as for `Wire`."""
-        return cls(door["address"] or door["name"], port, timeout, source)
+    def to(cls, endpoint: Endpoint, port: int, timeout: float = TIMEOUT, source: str = "") -> Wire:
+        """A connection to a endpoint: to its address, or by its name where it has none; the rest as for `Wire`."""
+        return cls(endpoint["address"] or endpoint["name"], port, timeout, source)
 
     def starttls(self, context: ssl.SSLContext, name: str) -> None:
         """Goes over to TLS; drops nothing that came before it, so that an early answer is seen."""
@@ -78,7 +78,7 @@ class Wire:
             Refused: something was.
         """
         if self._buffer:
-            raise Refused(f"plain text behind the leave to start TLS: {self._buffer[:80]!r}")
+            raise Refused(f"plain text behind the leave to start TLS: {bytes(self._buffer[:80])!r}")
 
     def tls(self) -> dict[str, Any]:
         """Version, cipher and the DNS names of the certificate; empty texts while there is none."""
@@ -92,7 +92,7 @@ class Wire:
         """Goes over to raw DEFLATE in both directions (RFC 4978)."""
         self._deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._buffer = self._inflate.decompress(self._buffer)
+        self._buffer = bytearray(self._inflate.decompress(self._buffer))
 
     def send(self, data: bytes, shown: str | None = None) -> None:
         """Sends data.
@@ -115,12 +115,12 @@ class Wire:
             TimeoutError: it did not come in time; `timeout` seconds are for this line only.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        while b"\n" not in self._buffer:
+        while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > LONGEST_LINE:
                 raise ValueError(f"a line of more than {LONGEST_LINE} bytes")
             self._more(until)
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        line = line.rstrip(b"\r")
+        line = bytes(self._buffer[:end]).rstrip(b"\r")
+        del self._buffer[: end + 1]
         self._note("S:", line.decode("utf-8", "replace"))
         return line
 
@@ -128,7 +128,8 @@ class Wire:
         """The next bytes."""
         while len(self._buffer) < count:
             self._more(None)
-        data, self._buffer = self._buffer[:count], self._buffer[count:]
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
         return data
 
     def kernel_bytes(self) -> dict[str, int]:

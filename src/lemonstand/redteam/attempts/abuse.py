@@ -21,7 +21,7 @@ SUBMITTED = {
 def mailboxes(ground: Ground) -> Seen:
     """Another user's mailbox, by every name it might have."""
     seen = ground.ask(
-        ground.name("handsets"), "other-mailboxes", door=ground.door(4), account=ground.one, other=ground.two, directory=DIRECTORY
+        ground.name("handsets"), "other-mailboxes", endpoint=ground.endpoint(4), account=ground.one, other=ground.two, directory=DIRECTORY
     )
     need(seen.pop("control"), "its owner does not read it either")
     taken = [case for case, answer in seen.items() if answer["taken"]]
@@ -31,7 +31,7 @@ def mailboxes(ground: Ground) -> Seen:
 @move("user-as-other")
 def as_other(ground: Ground) -> Seen:
     """One's own password, and another name beside it."""
-    seen = ground.ask(ground.name("handsets"), "as-other", door=ground.door(4), account=ground.one, other=ground.two["user"])
+    seen = ground.ask(ground.name("handsets"), "as-other", endpoint=ground.endpoint(4), account=ground.one, other=ground.two["user"])
     own = seen.pop("own")
     need(own["imap"] == "OK" and own["submission"] == 235, f"the own name is refused: {own['text']}")
     taken = [case for case, answer in seen.items() if answer["imap"] == "OK" or answer["submission"] == 235]
@@ -68,7 +68,7 @@ def _urls(ground: Ground) -> dict[str, Any]:
         found = {}
         for family in families_of(ground.site):
             found[family] = ground.ask(
-                ground.name("handsets"), "forward-abuse", seconds=120, door=ground.door(family), owner=ground.one, other=ground.two
+                ground.name("handsets"), "forward-abuse", seconds=120, endpoint=ground.endpoint(family), owner=ground.one, other=ground.two
             )
         return found
 

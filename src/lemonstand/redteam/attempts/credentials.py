@@ -111,7 +111,12 @@ def _searched(ground: Ground) -> dict[str, Any]:
     vantage = ground.name("handsets")
     made_up = {"user": ground.one["user"], "password": f"canary-{secrets.token_hex(12)}"}
     typed = ground.ask(
-        vantage, "canary-type", seconds=120, door=ground.door(4), accounts=[ground.one, ground.one, ground.one, made_up], rounds=ROUNDS
+        vantage,
+        "canary-type",
+        seconds=120,
+        endpoint=ground.endpoint(4),
+        accounts=[ground.one, ground.one, ground.one, made_up],
+        rounds=ROUNDS,
     )
     need("OK" in " ".join(typed["imap"]) and "235" in typed["submission"], f"no login worked: {typed}")
     ticket = ground.ticket["ticket"]

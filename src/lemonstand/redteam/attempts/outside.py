@@ -25,10 +25,10 @@ def no_login(ground: Ground) -> Seen:
     taken: list[str] = []
     seen: dict[str, Any] = {}
     for family in families_of(ground.site):
-        door = ground.door(family)
-        first = ground.ask(vantage, "greetings", door=door)
+        endpoint = ground.endpoint(family)
+        first = ground.ask(vantage, "greetings", endpoint=endpoint)
         taken += [f"{port} greets with PREAUTH" for port, line in first.items() if "PREAUTH" in line]
-        answers = ground.ask(vantage, "no-login", door=door, name=ground.one["user"], ticket=ground.ticket["ticket"])
+        answers = ground.ask(vantage, "no-login", endpoint=endpoint, name=ground.one["user"], ticket=ground.ticket["ticket"])
         seen |= {f"{case}, IPv{family}": answer for case, answer in answers.items()}
     taken += [case for case, answer in seen.items() if answer["status"] in LET_IN]
     need(_logs_in(ground), "the right password is refused as well")
@@ -38,14 +38,16 @@ def no_login(ground: Ground) -> Seen:
 
 
 def _logs_in(ground: Ground) -> bool:
-    seen = ground.ask(ground.name("handsets"), "logins", door=ground.door(4), accounts=[ground.one], count=1, parallel=1, stall=20)
+    seen = ground.ask(ground.name("handsets"), "logins", endpoint=ground.endpoint(4), accounts=[ground.one], count=1, parallel=1, stall=20)
     return not seen["failed"] and not seen["stalled"]
 
 
 @move("internet-names")
 def names(ground: Ground) -> Seen:
     """Names that a part of the chain might read in another way."""
-    seen = ground.ask(ground.name("handsets"), "odd-names", seconds=120, door=ground.door(4), account=ground.one, other=ground.two["user"])
+    seen = ground.ask(
+        ground.name("handsets"), "odd-names", seconds=120, endpoint=ground.endpoint(4), account=ground.one, other=ground.two["user"]
+    )
     own, after = seen.pop("own name"), seen.pop("own name afterwards")
     need(own["status"] == "OK" and own["own"], f"the own name is refused: {own['text']}")
     taken = [case for case, answer in seen.items() if answer["status"] == "OK" and answer["own"] is not True]
@@ -62,7 +64,7 @@ def guessing(ground: Ground) -> Seen:
     vantage = ground.name("handsets")
     seen = ground.ask(
         vantage, "guess-users", seconds=120,
-        doors=[ground.door(4), ground.door(6)], victim=ground.two, guesses=GUESSES, source=_second_address(ground, vantage),
+        endpoints=[ground.endpoint(4), ground.endpoint(6)], victim=ground.two, guesses=GUESSES, source=_second_address(ground, vantage),
     )  # fmt: skip
     need(seen["answers"], "no guess was answered")
     let_in = any(answer.startswith("OK") for answer in (*seen["answers"], seen["last"]))
@@ -91,7 +93,13 @@ def _relay(ground: Ground, family: int) -> Seen:
     """Mail for others, as a stranger, at the MX."""
     peer = ground.name("peers")
     seen = ground.ask(
-        peer, "relay-attempts", door=ground.door(family, "relays"), port=25, own=STRANGER, elsewhere=ELSEWHERE, user=ground.two["user"]
+        peer,
+        "relay-attempts",
+        endpoint=ground.endpoint(family, "relays"),
+        port=25,
+        own=STRANGER,
+        elsewhere=ELSEWHERE,
+        user=ground.two["user"],
     )
     user = seen.pop("for a user")
     need(user["code"] == 250, f"mail for a user is refused: {user['text']}")
@@ -119,7 +127,7 @@ def open_submission(ground: Ground) -> Seen:
     for family in families_of(ground.site):
         answers = ground.ask(
             ground.name("handsets"), "relay-attempts",
-            door=ground.door(family), port=587, own=STRANGER, elsewhere=ELSEWHERE, user=ground.two["user"],
+            endpoint=ground.endpoint(family), port=587, own=STRANGER, elsewhere=ELSEWHERE, user=ground.two["user"],
         )  # fmt: skip
         seen |= {f"{case}, IPv{family}": answer for case, answer in answers.items()}
     own = _submitted(ground)["own"]
@@ -130,7 +138,9 @@ def open_submission(ground: Ground) -> Seen:
 
 def _submitted(ground: Ground) -> dict[str, Any]:
     def make() -> Any:
-        return ground.ask(ground.name("handsets"), "submitted-senders", door=ground.door(4), account=ground.one, other=ground.two["user"])
+        return ground.ask(
+            ground.name("handsets"), "submitted-senders", endpoint=ground.endpoint(4), account=ground.one, other=ground.two["user"]
+        )
 
     return dict(ground.once("submitted senders", make))
 
@@ -142,11 +152,14 @@ def injection(ground: Ground) -> Seen:
     for group, ports, host in (("frontends", (143, 587), ground.name("handsets")), ("relays", (25,), ground.name("peers"))):
         for port in ports:
             for family in families_of(ground.site):
-                answer = ground.ask(host, "injection", leg=leg_of(ground.door(family, group), port))
+                answer = ground.ask(host, "injection", leg=leg_of(ground.endpoint(family, group), port))
                 name = f"port {port}, IPv{family}"
                 seen[name] = answer["ended"] or f"{len(answer['answers'])} answers, all to what came behind TLS"
                 early += [name] if answer["early"] else []
-                need(ground.ask(host, "starttls", door=ground.door(family, group), port=port), f"{name} does not go over to TLS at all")
+                need(
+                    ground.ask(host, "starttls", endpoint=ground.endpoint(family, group), port=port),
+                    f"{name} does not go over to TLS at all",
+                )
     return Seen(bool(early), told(seen, early), f"without them, {len(seen)} of {len(seen)} go over to TLS and answer")
 
 
@@ -157,7 +170,7 @@ def _smuggled(ground: Ground, host: str, **args: Any) -> Seen:
     outer = [sent["outer"][case] for case in accepted]
     need(outer, f"none of the messages was accepted: {codes}")
     found = ground.ask(
-        ground.name("handsets"), "arrived", seconds=90, door=ground.door(4), account=ground.two,
+        ground.name("handsets"), "arrived", seconds=90, endpoint=ground.endpoint(4), account=ground.two,
         idents=[*sent["outer"].values(), *sent["inner"].values()], expected=outer, within=ARRIVAL_SECONDS,
     )["found"]  # fmt: skip
     need(set(found) & set(outer), "none of the accepted messages arrived")
@@ -174,7 +187,9 @@ def _smuggled(ground: Ground, host: str, **args: Any) -> Seen:
 @move("internet-smuggling")
 def smuggling(ground: Ground) -> Seen:
     """A message within a message, at the MX."""
-    return _smuggled(ground, ground.name("peers"), door=ground.door(4, "relays"), port=25, sender=STRANGER, recipient=ground.two["user"])
+    return _smuggled(
+        ground, ground.name("peers"), endpoint=ground.endpoint(4, "relays"), port=25, sender=STRANGER, recipient=ground.two["user"]
+    )
 
 
 @move("user-smuggling")
@@ -182,7 +197,13 @@ def user_smuggling(ground: Ground) -> Seen:
     """The same on 587, after a login, with another sender inside."""
     one = ground.one
     return _smuggled(
-        ground, ground.name("handsets"), door=ground.door(4), port=587, sender=one["user"], recipient=ground.two["user"], account=one
+        ground,
+        ground.name("handsets"),
+        endpoint=ground.endpoint(4),
+        port=587,
+        sender=one["user"],
+        recipient=ground.two["user"],
+        account=one,
     )
 
 
@@ -190,7 +211,7 @@ def user_smuggling(ground: Ground) -> Seen:
 def trust(ground: Ground) -> Seen:
     """Another address, told by ID, XCLIENT and the PROXY protocol: who believes it?"""
     began = int(time.time()) - 1
-    seen = ground.ask(ground.name("handsets"), "trust", door=ground.door(4), account=ground.one, claimed=CLAIMED)
+    seen = ground.ask(ground.name("handsets"), "trust", endpoint=ground.endpoint(4), account=ground.one, claimed=CLAIMED)
     logged = seen["ID on IMAP"]["login"]
     need(logged == "OK", "the login behind the claim is refused, so no log would hold it")
     entered = [case for case, answer in seen.items() if case != "ID on IMAP" and answer["login"] == "OK"]
