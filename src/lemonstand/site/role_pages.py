@@ -121,22 +121,24 @@ def _plain(default: object) -> str:
 
 
 def _things(folder: Path) -> Iterator[str]:
-    """What it puts on a host: packages, and files whose place in the role mirrors their place there."""
+    """What it puts on a host: packages and files."""
     variables = folder / "vars" / "main.yml"
     data = (yaml.safe_load(variables.read_text(encoding="utf-8")) or {}) if variables.is_file() else {}
     packages = [package for name, value in data.items() if name.endswith("_packages") and isinstance(value, list) for package in value]
     if packages:
         yield f"Packages: {', '.join(f'`{package}`' for package in dict.fromkeys(packages))}."
-    files = []
-    for kind in ("templates", "files"):
-        for path in sorted((folder / kind).rglob("*")):
-            place = path.relative_to(folder / kind)
-            # What lies at the top of files/ is used by a task, and is no file of the host's.
-            if path.is_file() and len(place.parts) > 1:
-                files.append("/" + str(place).removesuffix(".j2"))
+    files = [entry["path"] for entry in _entries(data, f"__{folder.name}_") if not entry["path"].startswith("{{")]
     if files:
         yield from (["", "Files:", ""] if packages else ["Files:", ""])
         yield from (f"- `{name}`" for name in sorted(set(files)))
+
+
+def _entries(data: Mapping[str, Any], prefix: str) -> Iterator[Mapping[str, Any]]:
+    """What a role writes, as far as it is data: its lists of files, but for what is not to be there."""
+    for name, value in data.items():
+        for entry in value if name.startswith(prefix) and isinstance(value, list) else ():
+            if isinstance(entry, dict) and "path" in entry and entry.get("state", "file") == "file":
+                yield entry
 
 
 def _controls(role: str) -> Iterator[str]:
@@ -150,9 +152,11 @@ def _kinds() -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for path in (data_dir("playbooks") / "tasks").glob("*/*.yml"):
         for task in yaml.safe_load(path.read_text(encoding="utf-8")):
-            role = task.get("ansible.builtin.import_role", {}).get("name")
-            if role:
-                found.setdefault(role, set()).add(path.stem)
+            for key, said in task.items():
+                names = said.get("roles", []) if key.endswith((".packages", ".files", ".activate")) else []
+                names = [said["name"]] if key.endswith(".import_role") else [said["role"]] if key.endswith(".certificates") else names
+                for role in names if isinstance(names, list) else ():
+                    found.setdefault(role, set()).add(path.stem)
     return {role: sorted(kinds) for role, kinds in found.items()}
 
 
