@@ -44,8 +44,10 @@ long: setup ## what takes too long for every change: ACME, the red team and its 
 	.venv/bin/pytest -q tests/lab -m long
 
 docs: setup ## the documents that are made from data
-	.venv/bin/python -m lemonstand.policy.flow_chart >docs/flows.md
-	.venv/bin/python -m lemonstand.site.role_pages docs/roles
+	.venv/bin/python -m lemonstand.derived.flow_chart >docs/flows.md
+	.venv/bin/python -m lemonstand.derived.role_pages docs/roles
+	.venv/bin/python -m lemonstand.derived.variables_page docs/variables.md
+	.venv/bin/python -m lemonstand.derived.variables_table playbooks/variables.json
 
 bench: setup ## stages, tasks, memory, logins, forwarding and push, measured on a lab of its own
 	.venv/bin/python benchmarks/bench.py

@@ -5,6 +5,7 @@ Run by `make bench`. Times are of one run on one machine: compare the ratios, an
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -187,6 +188,7 @@ def _outage(prober: Prober, door: Door, mx: Door, account: Account) -> Rows:
 
 def main() -> None:
     """Measures and prints."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     labs.down(NAME, lambda line: None)
     print(f"measured on {machine()}\n", flush=True)
     print("| what | measured |\n|---|---|")

@@ -9,9 +9,9 @@ the second time with the issuer and the frontend as they were before there was a
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -145,4 +145,6 @@ def main(lab: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "lab")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lab", nargs="?", default="lab", help="a lab that is up and deployed; it is left as it was")
+    main(parser.parse_args().lab)

@@ -1,4 +1,4 @@
-"""A small sound site, and the ways to spoil it that the model (and, where marked, the preflight play) must refuse."""
+"""A small sound site, and the ways to spoil it that must be refused."""
 
 from __future__ import annotations
 
@@ -103,7 +103,6 @@ class Bad:
         what: must be part of the fault.
         where: must be part of its place.
         remedy: must be part of its remedy.
-        key: the variable, host or group at fault; the preflight play must name it too, unless None: a rule of the model only.
     """
 
     name: str
@@ -111,7 +110,6 @@ class Bad:
     what: str
     where: str
     remedy: str
-    key: str | None = None
 
 
 def _set(variable: str, value: Any) -> Callable[[Tree], object]:
@@ -169,7 +167,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "unknown variable 'lemonstand_user'",
         SITE_YML,
         "did you mean 'lemonstand_users'?",
-        "'lemonstand_user'",
     ),
     Bad("foreign variable", _set("my_thing", 1), "foreign variable 'my_thing'", SITE_YML, "lemonstand_foreign_variables"),
     Bad(
@@ -210,7 +207,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "no flow lets the controllers in on 2222",
         "host_vars/store.yml:1",
         "lemonstand_flows_extra",
-        "ansible_port 2222",
     ),
     Bad(
         "a table of others without its family",
@@ -225,7 +221,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "lemonstand_user_passwords.bob@lemon.example is a secret with braces",
         SITE_YML,
         "!unsafe",
-        "lemonstand_user_passwords.bob@lemon.example",
     ),
     # values
     Bad(
@@ -234,7 +229,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "lemonstand_mx_name is not set",
         "",
         "set it: the name in the MX record",
-        "lemonstand_mx_name",
     ),
     Bad("text for a list", _set("lemonstand_mail_domains", "lemon.example"), "lemonstand_mail_domains: ", SITE_YML, "the domains"),
     Bad("no domains", _set("lemonstand_mail_domains", []), "lemonstand_mail_domains: ", SITE_YML, "the domains"),
@@ -252,7 +246,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "lemonstand_tls_profile: ",
         SITE_YML,
         "both, seed-strict, modern",
-        "lemonstand_tls_profile",
     ),
     Bad(
         "timer profile",
@@ -260,7 +253,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "no timer profile 'rfc5338'",
         SITE_YML,
         "did you mean 'rfc5383'?",
-        "lemonstand_timer_profile",
     ),
     Bad(
         "bad network", _set("lemonstand_zones", {"dmz": {"ipv4": "192.0.2.1/24"}}), "lemonstand_zones.dmz.ipv4: ", SITE_YML, "the networks"
@@ -278,7 +270,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "the zone 'auth' has no network",
         SITE_YML,
         "add 'auth'",
-        "zone 'auth'",
     ),
     Bad(
         "zones overlap",
@@ -286,7 +277,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "'auth' and 'dmz' overlap",
         SITE_YML,
         "of its own",
-        "'auth' and 'dmz' overlap",
     ),
     Bad("size as text", _set("lemonstand_message_size_limit", "many"), "lemonstand_message_size_limit: ", SITE_YML, "bytes"),
     Bad("size too small", _set("lemonstand_message_size_limit", 1000), "lemonstand_message_size_limit: ", SITE_YML, "bytes"),
@@ -337,18 +327,14 @@ BAD_SITES: tuple[Bad, ...] = (
         "the group 'frontends' has no host",
         "hosts.yml",
         "add a host",
-        "frontends",
     ),
-    Bad(
-        "no auth", lambda t: t["hosts"]["all"]["children"].pop("auths"), "the group 'auths' has no host", "hosts.yml", "add a host", "auths"
-    ),
+    Bad("no auth", lambda t: t["hosts"]["all"]["children"].pop("auths"), "the group 'auths' has no host", "hosts.yml", "add a host"),
     Bad(
         "no store",
         lambda t: t["hosts"]["all"]["children"].pop("stores"),
         "the group 'stores' has no host",
         "hosts.yml",
         "add a host",
-        "stores",
     ),
     Bad(
         "no relay",
@@ -356,7 +342,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "the group 'relays' has no host",
         "hosts.yml",
         "add a host",
-        "relays",
     ),
     Bad(
         "two roles",
@@ -364,7 +349,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "host store is in auths and stores",
         "hosts.yml (host store)",
         "its own host",
-        "host store",
     ),
     Bad(
         "misspelt group",
@@ -381,7 +365,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "host frontend stands in dmz and store",
         "hosts.yml:",
         "only edges join zones",
-        "host frontend",
     ),
     Bad(
         "wrong zone",
@@ -389,7 +372,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "192.0.2.75 of host store is outside zone 'store'",
         "hosts.yml:",
         "",
-        "192.0.2.75",
     ),
     Bad(
         "wrong zone, IPv6",
@@ -397,7 +379,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "2001:db8:4::9 of host auth is outside",
         "hosts.yml:",
         "",
-        "2001:db8:4::9",
     ),
     Bad(
         "unknown zone",
@@ -405,7 +386,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "unknown zone 'sotre'",
         "hosts.yml:",
         "did you mean 'store'?",
-        "'sotre'",
     ),
     Bad(
         "address twice",
@@ -413,7 +393,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "192.0.2.10 is given to frontend and to relay",
         "hosts.yml:",
         "",
-        "192.0.2.10",
     ),
     Bad("device twice", _leg("relays", "relay", "dmz", device="mgmt0"), "host relay has two legs on mgmt0", "hosts.yml:", "one device"),
     Bad(
@@ -437,7 +416,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "host auth has no leg in auth and management",
         "",
         "add it to lemonstand_interfaces",
-        "host auth",
     ),
     Bad(
         "public address",
@@ -447,14 +425,13 @@ BAD_SITES: tuple[Bad, ...] = (
         "edge's own address",
     ),
     # users
-    Bad("user address", _user(0, name="alice"), "lemonstand_users[0].name: 'alice' is no mail address", SITE_YML, "name", "'alice'"),
+    Bad("user address", _user(0, name="alice"), "lemonstand_users[0].name: 'alice' is no mail address", SITE_YML, "name"),
     Bad(
         "a tag in a login name",
         _user(1, name="first+last@lemon.example"),
         "lemonstand_users[1].name: 'first+last@lemon.example' is no mail address here: '+' begins a tag",
         SITE_YML,
         "name",
-        "'+' begins a tag",
     ),
     Bad(
         "a tag in an alias",
@@ -462,7 +439,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "lemonstand_users[1].aliases[0]: 'b+c@lemon.example' is no mail address here: '+' begins a tag",
         SITE_YML,
         "aliases",
-        "b+c@lemon.example",
     ),
     Bad(
         "a slash in a login name",
@@ -470,7 +446,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "would leave the mailbox's directory",
         SITE_YML,
         "name",
-        "would leave the mailbox",
     ),
     Bad(
         "upper case in a login name",
@@ -478,7 +453,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "write it in lower case: bob@lemon.example",
         SITE_YML,
         "name",
-        "bob@lemon.example",
     ),
     Bad(
         "a login name beyond ASCII",
@@ -486,7 +460,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "this site offers no SMTPUTF8",
         SITE_YML,
         "name",
-        "no SMTPUTF8",
     ),
     Bad(
         "a mail domain beyond ASCII",
@@ -494,7 +467,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "write its A-label",
         SITE_YML,
         "the domains",
-        "lemonstand_mail_domains",
     ),
     Bad(
         "a mail domain twice",
@@ -502,7 +474,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "the mail domain lemon.example is there twice",
         SITE_YML,
         "keep one",
-        "lemon.example is there twice",
     ),
     Bad(
         "the relay's name as a mail domain",
@@ -510,7 +481,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "is lemonstand_mx_name too",
         SITE_YML,
         "another name",
-        "mx.lemon.example is lemonstand_mx_name too",
     ),
     Bad(
         "a host no host may be called",
@@ -518,7 +488,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "host mail_store1: it can't be a host name",
         "hosts.yml (host mail_store1)",
         "mail-store1",
-        "host mail_store1",
     ),
     Bad(
         "a host in upper case",
@@ -526,7 +495,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "host Relay: it can't be a host name",
         "hosts.yml (host Relay)",
         "rename the host, to relay",
-        "host Relay",
     ),
     Bad(
         "a host called by its address",
@@ -534,7 +502,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "host 192.0.2.75: it is read as an address",
         "hosts.yml (host 192.0.2.75)",
         "ansible_host",
-        "host 192.0.2.75",
     ),
     Bad(
         "a host with the relay's public name",
@@ -542,7 +509,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "is lemonstand_mx_name too",
         "hosts.yml (host mx.lemon.example)",
         "name of its own",
-        "host mx.lemon.example",
     ),
     Bad("user key", _user(0, alias=[]), "lemonstand_users[0].alias: no such key", SITE_YML, "did you mean 'aliases'?"),
     Bad(
@@ -558,7 +524,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "alice@lemon.example is taken twice",
         SITE_YML,
         "keep one",
-        "alice@lemon.example",
     ),
     Bad(
         "alias collides",
@@ -566,7 +531,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "alice@lemon.example is taken twice",
         SITE_YML,
         "keep one",
-        "alice@lemon.example",
     ),
     Bad(
         "domain",
@@ -574,7 +538,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "bob@lemno.example is in no mail domain",
         SITE_YML,
         "did you mean 'lemon.example'?",
-        "bob@lemno.example",
     ),
     Bad(
         "alias domain",
@@ -582,16 +545,14 @@ BAD_SITES: tuple[Bad, ...] = (
         "b@else.example is in no mail domain",
         SITE_YML,
         "lemonstand_mail_domains",
-        "b@else.example",
     ),
-    Bad("store", _user(1, store="stroe"), "there is no store 'stroe'", SITE_YML, "did you mean 'store'?", "'stroe'"),
+    Bad("store", _user(1, store="stroe"), "there is no store 'stroe'", SITE_YML, "did you mean 'store'?"),
     Bad(
         "no password",
         lambda t: t["all"]["lemonstand_user_passwords"].pop("bob@lemon.example"),
         "bob@lemon.example has neither a password nor a hash",
         SITE_YML,
         "lemonstand_user_passwords",
-        "bob@lemon.example",
     ),
     Bad(
         "password for nobody",
@@ -621,7 +582,6 @@ BAD_SITES: tuple[Bad, ...] = (
             what,
             "lemonstand_users[1].password_hash",
             "lemonstand user hash",
-            "password_hash of bob@lemon.example",
         )
         for name, given, what in (
             ("slapd does not know", "{PBKDF2}100$abc$def", "can't compare hashes of the scheme {PBKDF2}"),
@@ -655,7 +615,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "there are 2 auth hosts (auth, auth2)",
         "hosts.yml (group 'auths')",
         "leave the one with the accounts",
-        "the group 'auths' has 2 hosts",
     ),
     Bad(
         "probe user who is none",
@@ -682,7 +641,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "no flow 'inbound-mial'",
         SITE_YML,
         "did you mean 'inbound-mail'?",
-        "'inbound-mial'",
     ),
     Bad(
         "extra flow's end",
@@ -690,7 +648,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "unknown endpoint 'frontend'",
         SITE_YML,
         "'frontends'?",
-        "unknown endpoint 'frontend'",
     ),
     Bad(
         "extra flow's port",
@@ -698,7 +655,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "lemonstand_flows_extra[0].ports[0]: ",
         SITE_YML,
         "flows",
-        "70000",
     ),
     Bad(
         "extra flow known",
@@ -706,7 +662,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "a flow 'inbound-mail' already",
         SITE_YML,
         "another name",
-        "a flow 'inbound-mail' already",
     ),
     Bad(
         "extra flow's zone",
@@ -714,7 +669,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "flow 'extra': unknown endpoint 'dmzz'",
         SITE_YML,
         "did you mean 'dmz'?",
-        "unknown endpoint 'dmzz'",
     ),
     Bad(
         "controllers locked out",
@@ -722,7 +676,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "no flow lets the controllers in",
         SITE_YML,
         "leave the flow 'management-ssh'",
-        "no flow lets the controllers in",
     ),
     # IP versions
     Bad(
@@ -731,7 +684,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "host relay has no IPv6 address in zone 'dmz'",
         "hosts.yml:",
         "give it an address of 2001:db8:2::/64",
-        "host relay",
     ),
     Bad(
         "no public address",
@@ -739,7 +691,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "nobody outside can reach it by IPv4",
         SITE_YML,
         "set lemonstand_public_ipv4",
-        "lemonstand_public_ipv4",
     ),
     Bad(
         "public address without IPv4 behind it",
@@ -753,7 +704,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "lemonstand_public_ipv4 203.0.113.1 leads nowhere",
         SITE_YML,
         "give the zone an IPv4 network",
-        "lemonstand_public_ipv4",
     ),
     Bad(
         "no common family",
@@ -777,7 +727,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "timer profile 'rfc5383': idle_notify = 10800 must be < imap_autologout = 1800",
         "(lemonstand_timers.idle_notify) and playbooks/timers.yml (profiles.rfc5383.imap_autologout)",
         "speaks before the server would end it",
-        "idle_notify = 10800",
     ),
     Bad(
         "three hours on one store",
@@ -785,7 +734,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "idle_notify = 10800 must be < 7200",
         "host_vars/store.yml:1 (mail_store_idle_notify_interval) and playbooks/timers.yml (relations: idle_notify < 7200)",
         "never silent for two hours",
-        "idle_notify = 10800",
     ),
     Bad(
         "unknown timer",
@@ -793,7 +741,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "there is no timer 'idle_notfiy'",
         SITE_YML,
         "did you mean 'idle_notify'?",
-        "'idle_notfiy'",
     ),
     Bad(
         "a hostile network's pace out of its range",
@@ -801,14 +748,12 @@ BAD_SITES: tuple[Bad, ...] = (
         "timer profile 'nat-hostile': idle_notify = 60 must be >= 240",
         "(lemonstand_timers.idle_notify)",
         "every four minutes",
-        "idle_notify = 60",
     ),
     Bad(
         "dormant without a word on the path",
         _set("lemonstand_timer_profile", "dormant"),
         "timer profile 'dormant' needs a word about the devices on the path",
         SITE_YML,
-        "lemonstand_middleboxes",
         "lemonstand_middleboxes",
     ),
     Bad(
@@ -817,7 +762,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "timer profile 'dormant': hibernate = 0 must be >= 1",
         "(lemonstand_timers.hibernate)",
         "hibernated sessions",
-        "hibernate = 0",
     ),
     # devices of others on the path
     Bad(
@@ -826,7 +770,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "middlebox 'balancer' between internet and dmz: established = 6000 must be >= 7440",
         "(lemonstand_middleboxes[0].established) and playbooks/timers.yml (hops: established >= 7440)",
         "add a waiver",
-        "established = 6000",
     ),
     Bad(
         "a balancer that forgets sleepers",
@@ -834,7 +777,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "established = 350 must be > idle_notify = 1740",
         "(lemonstand_middleboxes[0].established) and playbooks/timers.yml (profiles.rfc5383.idle_notify)",
         "lower idle_notify",
-        "established = 350",
     ),
     Bad(
         "a waiver that ended",
@@ -842,7 +784,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "the waiver of middlebox 'balancer' ended on 2020-06-01",
         "(lemonstand_middleboxes[0].waiver.expires)",
         "ask network team",
-        "2020-06-01",
     ),
     Bad(
         "a waiver of nothing",
@@ -864,7 +805,6 @@ BAD_SITES: tuple[Bad, ...] = (
         "lemonstand_middleboxes[0].between[1]: ",
         SITE_YML,
         "balancers and appliances",
-        "'dmzz'",
     ),
     Bad(
         "a waiver of no control",
@@ -889,6 +829,5 @@ BAD_SITES: tuple[Bad, ...] = (
         "transitory = 30 must be >= 240",
         "(lemonstand_middleboxes[0].transitory)",
         "add a waiver",
-        "transitory = 30",
     ),
 )

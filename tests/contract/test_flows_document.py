@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lemonstand.derived.flow_chart import document
 from lemonstand.policy import load_flows
-from lemonstand.policy.flow_chart import document
 
 ROOT = Path(__file__).resolve().parents[2]
 

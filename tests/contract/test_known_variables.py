@@ -1,26 +1,24 @@
-"""The preflight of plain Ansible and the site model know the same variables, and take the same values for them."""
+"""The table that preflight checks by where there is no package: it is the model's, and takes what the model takes."""
 
 from __future__ import annotations
 
-import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from lemonstand.derived.variables_table import table
+from lemonstand.policy.kinds import load_kinds
+from lemonstand.policy.settings import load_defaults
 from lemonstand.site import load_site
 from lemonstand.site.model import HostSettings, SiteSettings
 from lemonstand.site.reader import read
-from sample_site import sound_site, write_site
+from lemonstand.site.shipped import filter_plugin
+from sample_site import BAD_SITES, sound_site, write_site
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
-_spec = importlib.util.spec_from_file_location("lemonstand_filters", PLAYBOOKS / "filter_plugins" / "lemonstand.py")
-assert _spec is not None and _spec.loader is not None
-filters: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(filters)
-FLOWS = filters.data("flows.yml")["flows"]
-TIMERS = filters.data("timers.yml")
 WAIVER = yaml.safe_load(
     "{id: W-1, title: no implicit TLS for old phones, controls: [LEM-3-01], reason: the old phones are gone next year,"
     " owner: ops team, date: 2026-11-01, expires: 2027-06-01}"
@@ -40,12 +38,32 @@ VALUES: dict[str, Any] = {
     "lemonstand_devices_per_user": 3,
 }
 """Variables that a sound site may set, one after the other."""
-MODEL = {f"lemonstand_{name}" for name in (*SiteSettings.model_fields, *HostSettings.model_fields)}
 
 
-def test_preflight_knows_every_variable_of_the_model() -> None:
-    known = {f"lemonstand_{name}" for name in filters.KNOWN}
-    assert known - {"lemonstand_kind"} == MODEL, "KNOWN in playbooks/filter_plugins/lemonstand.py and site/model.py differ"
+def _by_the_table(folder: Path) -> list[str]:
+    found = read(folder, PLAYBOOKS)
+    groups = {name: [group for group, members in found["groups"].items() if name in members] for name in found["hosts"]}
+    said: list[str] = filter_plugin("site_faults").plain_faults(
+        {name: {**host["values"], "group_names": groups[name]} for name, host in found["hosts"].items()}
+    )
+    return said
+
+
+def test_the_table_is_made_from_the_model() -> None:
+    assert (PLAYBOOKS / "variables.json").read_text(encoding="utf-8") == table(), "`make docs` makes playbooks/variables.json"
+
+
+def test_every_default_is_written_once() -> None:
+    optional = {name for model in (SiteSettings, HostSettings) for name, info in model.model_fields.items() if not info.is_required()}
+    assert set(load_defaults()) == optional
+
+
+def test_a_kind_is_one_entry_with_its_files() -> None:
+    kinds = load_kinds()
+    for folder in (PLAYBOOKS / "group_vars", *(PLAYBOOKS / "tasks").iterdir()):
+        assert {path.stem for path in folder.glob("*.yml")} - {"all"} == set(kinds.deployed), folder
+    for name in kinds.deployed:
+        assert yaml.safe_load((PLAYBOOKS / "group_vars" / f"{name}.yml").read_text(encoding="utf-8"))["lemonstand_kind"] == name
 
 
 @pytest.mark.parametrize("variable", sorted(VALUES))
@@ -54,9 +72,7 @@ def test_both_take_what_a_site_may_say(variable: str, tmp_path: Path) -> None:
     tree["all"][variable] = VALUES[variable]
     folder = write_site(tmp_path, tree)
     load_site(folder)
-    said = read(folder, PLAYBOOKS)
-    hosts = {name: dict(host["values"]) for name, host in said["hosts"].items()}
-    assert filters.site_faults(hosts, said["groups"], TIMERS, FLOWS, "2026-11-29") == []
+    assert _by_the_table(folder) == []
 
 
 def test_dates_without_quotes_are_taken_as_well(tmp_path: Path) -> None:
@@ -66,12 +82,27 @@ def test_dates_without_quotes_are_taken_as_well(tmp_path: Path) -> None:
     assert "date: 2026-11-01" in text
     (folder / "group_vars" / "all" / "waivers.yml").write_text(text, encoding="ascii")
     assert load_site(folder).settings.waivers[0].id == "W-1"
+    assert _by_the_table(folder) == []
 
 
 @pytest.mark.parametrize("variable", ["lemonstand_waiver", "lemonstand_nonsense", "lemonstand_timer"])
 def test_both_refuse_what_none_knows(variable: str, tmp_path: Path) -> None:
     tree = sound_site()
     tree["all"][variable] = []
-    said = read(write_site(tmp_path, tree), PLAYBOOKS)
-    hosts = {name: dict(host["values"]) for name, host in said["hosts"].items()}
-    assert any(variable in fault for fault in filters.site_faults(hosts, said["groups"], TIMERS, FLOWS, "2026-11-29"))
+    assert any(variable in fault for fault in _by_the_table(write_site(tmp_path, tree)))
+
+
+def test_what_the_table_refuses_the_model_refuses(tmp_path: Path) -> None:
+    """It knows less, never something else: each of its faults is about a sample the model refuses, and there are many."""
+    refused = []
+    for number, bad in enumerate(BAD_SITES):
+        tree = sound_site()
+        bad.spoil(tree)
+        if _by_the_table(write_site(tmp_path / str(number), tree)):
+            refused.append(bad.name)
+    assert len(refused) >= 20, refused
+    assert _by_the_table(write_site(tmp_path / "sound", sound_site())) == []
+
+
+def test_the_table_is_plain_json() -> None:
+    assert set(json.loads(table())) == {"site", "host"}

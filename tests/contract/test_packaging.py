@@ -76,7 +76,8 @@ def test_the_collection_holds_roles_and_nothing_of_the_workshop(collection: Path
     with tarfile.open(collection) as archive:
         names = [Path(name) for name in archive.getnames()]
     assert {name.parts[0] for name in names} == {
-        "CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "docs", "meta", "playbooks", "plugins", "roles",
+        "CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md", "docs", "meta", "playbooks", "plugins",
+        "roles",
     }  # fmt: skip
     assert not [name for name in names if any(part.startswith(".") or part == "__pycache__" for part in name.parts)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lemonstand.site.role_pages import pages, write
+from lemonstand.derived.role_pages import pages, write
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())

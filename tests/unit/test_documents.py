@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lemonstand.policy.change_request import FORMATS, change_request, render, span
-from lemonstand.policy.dns import records
+from lemonstand.derived.change_request import FORMATS, change_request, render, span
+from lemonstand.derived.dns import records
 from lemonstand.site import Site, load_site
 from sample_site import Tree, sound_site, write_site
 

@@ -17,7 +17,6 @@ filters: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(filters)
 
 FLOWS = yaml.safe_load((PLAYBOOKS / "flows.yml").read_text(encoding="utf-8"))["flows"]
-TIMERS = yaml.safe_load((PLAYBOOKS / "timers.yml").read_text(encoding="utf-8"))
 
 ZONES = {zone: {"ipv4": f"10.1.{n}.0/24", "ipv6": f"fd01:{n}::/64"} for n, zone in enumerate(("dmz", "auth", "store", "management"), 2)}
 
@@ -135,20 +134,3 @@ def test_a_bad_flow_is_refused_with_its_name_and_a_remedy(extra: list[dict[str, 
         filters.active_flows(FLOWS, {"implicit_tls": True, "managesieve": False, "acme": False}, extra, disabled)
     for word in words:
         assert word in str(caught.value)
-
-
-@pytest.mark.parametrize("profile", sorted(TIMERS["profiles"]))
-def test_shipped_timers_agree(profile: str) -> None:
-    waived = [deviation["relation"] for deviation in TIMERS["terms"].get(profile, {}).get("deviations", [])]
-    assert filters.broken_timers(TIMERS["profiles"][profile], TIMERS["relations"], profile, waived) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "control"),
-    [("established", 7200, "LEM-7-01"), ("close_wait", 60, "LEM-7-03"),
-     ("tcp_keepalive_time", 600, "LEM-4.2-03"), ("idle_notify", 120, "LEM-5-02"),
-     ("idle_notify", 1800, "LEM-4.1-07"), ("tcp_syn_retries", 6, "LEM-4-04b")],
-)  # fmt: skip
-def test_a_timer_that_breaks_a_relation_is_named_with_its_control(name: str, value: int, control: str) -> None:
-    faults = filters.broken_timers({**TIMERS["profiles"]["rfc5383"], name: value}, TIMERS["relations"])
-    assert any(control in fault and name in fault for fault in faults)

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from lemonstand.policy import CONTROLLER, Cell, expected_matrix, load_flows, load_timers
-from lemonstand.policy.change_request import change_request, render
-from lemonstand.policy.flow_chart import document
-from lemonstand.policy.matrix import UNLISTED, asked_ports
+from lemonstand.derived import CONTROLLER, Cell, expected_matrix
+from lemonstand.derived.change_request import change_request, render
+from lemonstand.derived.flow_chart import document
+from lemonstand.derived.matrix import UNLISTED, asked_ports
+from lemonstand.policy import load_flows, load_timers
 from lemonstand.site import Site, build
 from lemonstand.site.raw import RawSite
 from lemonstand.site.reader import read

@@ -137,3 +137,15 @@ def test_what_profiles_promise() -> None:
     assert 7000 < timers.profiles["dormant"]["idle_notify"] < 7200
     assert timers.terms["dormant"].states_middleboxes
     assert timers.deviations(DEFAULT_PROFILE) == timers.deviations("strict") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "control"),
+    [("established", 7200, "LEM-7-01"), ("close_wait", 60, "LEM-7-03"),
+     ("tcp_keepalive_time", 600, "LEM-4.2-03"), ("idle_notify", 120, "LEM-5-02"),
+     ("idle_notify", 1800, "LEM-4.1-07"), ("tcp_syn_retries", 6, "LEM-4-04b")],
+)  # fmt: skip
+def test_a_timer_that_breaks_a_relation_is_named_with_its_control(name: str, value: int, control: str) -> None:
+    timers = load_timers()
+    broken = timers.broken(DEFAULT_PROFILE, {**timers.profiles[DEFAULT_PROFILE], name: value})
+    assert any(each.control == control and each.left == name for each in broken)

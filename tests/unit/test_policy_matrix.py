@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from lemonstand.policy import CONTROLLER, Cell, allowed_between, expected_matrix, load_flows, load_timers
+from lemonstand.derived import CONTROLLER, Cell, allowed_between, expected_matrix
+from lemonstand.policy import load_flows, load_timers
 from lemonstand.site import Site, build
 from lemonstand.site.raw import RawSite
 from lemonstand.site.reader import read

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lemonstand.checks.vantage import keep_matrix
+from lemonstand.derived import CONTROLLER, Cell, expected_matrix
 from lemonstand.errors import LemonstandError
 from lemonstand.evidence.chain import chain
 from lemonstand.evidence.document import policy_of
@@ -19,7 +20,6 @@ from lemonstand.evidence.plot import plots, tallies
 from lemonstand.evidence.report import banners, reachability, render, sentence, state_of, value, verdict
 from lemonstand.evidence.write import check_form
 from lemonstand.paths import data_dir
-from lemonstand.policy import CONTROLLER, Cell, expected_matrix
 from lemonstand.site import Site, load_site
 from sample_report import CATALOGUE, HOSTILE, sample_report
 from sample_site import sound_site, write_site

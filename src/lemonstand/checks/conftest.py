@@ -18,11 +18,11 @@ from lemonstand.checks.facts import Facts
 from lemonstand.checks.hosts import described, noting, reach, take_snapshots
 from lemonstand.checks.once import Once
 from lemonstand.checks.prober import Prober
+from lemonstand.derived.deviations import waivers_of
 from lemonstand.errors import LemonstandError
 from lemonstand.phone import QUESTIONS, Finding, questions
 from lemonstand.phone.look import Look
 from lemonstand.policy import load_flows, load_timers
-from lemonstand.policy.deviations import waivers_of
 from lemonstand.probes.wire import Account
 from lemonstand.site import Site, build, read_inventory
 

@@ -12,7 +12,7 @@ from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure, Snapshots
 from lemonstand.checks.facts import Facts
 from lemonstand.checks.rules import Packet, Verdict
-from lemonstand.policy import CONTROLLER, Cell, expected_matrix
+from lemonstand.derived import CONTROLLER, Cell, expected_matrix
 from lemonstand.policy.controls import load_controls
 from lemonstand.site import Host, Site
 

@@ -11,8 +11,8 @@ from lemonstand.checks.conftest import Measure, Table
 from lemonstand.checks.doors import Doors
 from lemonstand.checks.prober import Prober
 from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Seen, keep_matrix
-from lemonstand.policy import Cell, expected_matrix
-from lemonstand.policy.dns import records
+from lemonstand.derived import Cell, expected_matrix
+from lemonstand.derived.dns import records
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")

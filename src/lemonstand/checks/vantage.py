@@ -30,10 +30,10 @@ from lemonstand.checks.doors import (
 )
 from lemonstand.checks.once import Once
 from lemonstand.checks.prober import Prober
+from lemonstand.derived import CONTROLLER, Cell, expected_matrix
+from lemonstand.derived.matrix import OUTSIDE, REACHABILITY, SILENT
 from lemonstand.evidence import notes
-from lemonstand.policy import CONTROLLER, Cell, expected_matrix
 from lemonstand.policy.flows import ZONES
-from lemonstand.policy.matrix import OUTSIDE, REACHABILITY, SILENT
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account, Door
 from lemonstand.site import Site

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from lemonstand.cli.base import DEFAULT_LAB, Chosen, again, main, print_hosts, site_options
 from lemonstand.deploy import INTERRUPTED, RunResult, run_playbook
+from lemonstand.derived.deviations import deviations
 from lemonstand.evidence.model import SCHEMA_VERSION
 from lemonstand.paths import data_dir, lab_dir
-from lemonstand.policy.deviations import deviations
-from lemonstand.policy.families import one_family_flows
 from lemonstand.progress import observer
 from lemonstand.redteam.analysis import unreviewed
 from lemonstand.site import Site
+from lemonstand.site.families import one_family_flows
 from lemonstand.site.pattern import Limit
 
 NEEDED, NEEDING = "auths", "stores"

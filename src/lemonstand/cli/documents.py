@@ -13,7 +13,7 @@ from lemonstand.cli.base import Chosen, main, print_or_write, site_options
 @site_options
 def dns(chosen: Chosen) -> None:
     """Prints the DNS records the site needs, as lines of a zone file."""
-    from lemonstand.policy.dns import records  # noqa: PLC0415
+    from lemonstand.derived.dns import records  # noqa: PLC0415
 
     for record in records(chosen.load()):
         click.echo(str(record))
@@ -23,7 +23,7 @@ def dns(chosen: Chosen) -> None:
 @site_options
 def flows(chosen: Chosen) -> None:
     """Prints who may talk to whom in the site: a diagram (Mermaid) and a table, in Markdown."""
-    from lemonstand.policy.flow_chart import document  # noqa: PLC0415
+    from lemonstand.derived.flow_chart import document  # noqa: PLC0415
 
     loaded = chosen.load()
     head = f"# Who may talk to whom: {loaded.settings.site_name}\n\nWhat is not here is closed, in both directions and both IP versions.\n"
@@ -36,6 +36,6 @@ def flows(chosen: Chosen) -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file instead.")
 def firewall_request(chosen: Chosen, form: str, output: Path | None) -> None:
     """Writes what the owner of an existing firewall is asked for: openings, times, ICMP, and why."""
-    from lemonstand.policy.change_request import change_request, render  # noqa: PLC0415
+    from lemonstand.derived.change_request import change_request, render  # noqa: PLC0415
 
     print_or_write(render(change_request(chosen.load()), form), output)

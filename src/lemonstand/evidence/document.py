@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lemonstand import __version__
+from lemonstand.derived.deviations import waivers_of
 from lemonstand.evidence.identity import code, inventory_hash
 from lemonstand.evidence.model import SCHEMA_VERSION, Awaited, Circumstances, Kind, Result, Standing, counts, judge, superfluous
 from lemonstand.mutants.catalogue import Mutant, load_mutants
 from lemonstand.mutants.table import read_table, table_path
 from lemonstand.policy.controls import Controls
-from lemonstand.policy.deviations import waivers_of
 from lemonstand.policy.waivers import GivenWaiver, given
 
 if TYPE_CHECKING:

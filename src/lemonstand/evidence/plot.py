@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lemonstand.policy.change_request import span
+from lemonstand.derived.change_request import span
 
 LEFT, RIGHT, ROW, WIDTH = 150, 24, 46, 900
 STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 864000)

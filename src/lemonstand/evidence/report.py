@@ -13,15 +13,15 @@ from typing import Any
 
 import jinja2
 
+from lemonstand.derived.change_request import span
+from lemonstand.derived.matrix import REACHABILITY, SILENT
 from lemonstand.errors import LemonstandError
 from lemonstand.evidence.chain import chain
 from lemonstand.evidence.picture import Picture, draw
 from lemonstand.evidence.plot import plots, tallies
 from lemonstand.mutants.table import UNTRIED, came_of
 from lemonstand.paths import data_dir
-from lemonstand.policy.change_request import span
 from lemonstand.policy.controls import Control, Controls
-from lemonstand.policy.matrix import REACHABILITY, SILENT
 
 Evidence = Mapping[str, Any]
 Row = Mapping[str, Any]

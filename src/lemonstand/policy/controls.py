@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lemonstand.errors import LemonstandError
+from lemonstand.policy.text import read_yaml
 
 CATALOGUE = Path(__file__).with_name("controls.yml")
 
@@ -109,6 +110,6 @@ def load_controls(path: Path | None = None) -> Controls:
     """
     path = path or CATALOGUE
     try:
-        return Controls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Controls.model_validate(read_yaml(path))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise LemonstandError(f"controls can't be read: {error}", str(path), "restore the file from the release") from None

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Valida
 
 from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
+from lemonstand.policy.kinds import load_kinds
+from lemonstand.policy.text import read_yaml
 
-ZONES = ("internet", "dmz", "auth", "store", "management")
-GROUPS = ("edges", "frontends", "auths", "stores", "relays")
-SERVICES = ("controllers", "resolvers", "ntp")
-"""Endpoints that are lists of addresses in the inventory, not hosts."""
-ENDPOINTS = (*ZONES, *GROUPS, *SERVICES)
+ZONES = load_kinds().zones
+GROUPS = load_kinds().groups
+ENDPOINTS = load_kinds().endpoints
 
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 
@@ -26,16 +26,16 @@ class Flow(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    source: str = Field(alias="from")
-    destination: str = Field(alias="to")
-    protocol: Literal["tcp", "udp"]
-    ports: tuple[Port, ...] = Field(min_length=1)
-    publish: StrictBool = False
-    when: Literal["always", "implicit_tls", "managesieve", "acme"] = "always"
-    sometimes: StrictBool = False
-    reason: str = Field(min_length=1)
-    controls: tuple[str, ...] = ()
+    name: str = Field(description="a name of its own", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    source: str = Field(alias="from", description="who opens the connection: a zone, a group of hosts, or controllers, resolvers, ntp")
+    destination: str = Field(alias="to", description="who answers: as `from`")
+    protocol: Literal["tcp", "udp"] = Field(description="the transport")
+    ports: tuple[Port, ...] = Field(description="ports of the side that answers", min_length=1)
+    publish: StrictBool = Field(False, description="whether the edge translates its public IPv4 address to the host that answers")
+    when: Literal["always", "implicit_tls", "managesieve", "acme"] = Field("always", description="the condition under which it is open")
+    sometimes: StrictBool = Field(False, description="whether something listens there only now and then")
+    reason: str = Field(description="why it is open, in a sentence", min_length=1)
+    controls: tuple[str, ...] = Field((), description="the controls that ask for it")
 
     @property
     def is_for_clients(self) -> bool:
@@ -70,7 +70,7 @@ def load_flows(path: Path | None = None) -> Flows:
     """
     path = path or data_dir("playbooks") / "flows.yml"
     try:
-        flows = Flows.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        flows = Flows.model_validate(read_yaml(path))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise LemonstandError(f"flows can't be read: {error}", str(path), "restore the file from the release") from None
     names = flows.names()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
+from lemonstand.policy.text import read_yaml
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
@@ -67,9 +68,16 @@ class Names(BaseModel):
         """Every character a login name may be typed with, the @ included."""
         return "".join(sorted({*string.ascii_letters, *string.digits, *self.local_part.marks, *".@"}))
 
+    @functools.cached_property
+    def _local(self) -> re.Pattern[str]:
+        return re.compile(self.local_pattern)
+
     def address_fault(self, text: str) -> str | None:
         """Why a text is no login name or alias, with what to do; None if it is one."""
         local, at, domain = text.rpartition("@")
+        short = len(text) <= self.longest and len(local) <= self.local_part.longest
+        if short and self._local.fullmatch(local) and self.domain_fault(domain) is None:
+            return None  # most are sound, and a site may have many
         part, marks = self.local_part, " ".join(sorted(set(self.local_part.marks)))
         refused = next((each for each in local if each in self.refused), "")
         sorts = f"before the @ stand a to z, 0 to 9, {marks} and single dots between them, first a letter or digit; correct it"
@@ -90,6 +98,16 @@ class Names(BaseModel):
 
     def domain_fault(self, text: str) -> str | None:
         """Why a text is no host name with a domain, with what to do; None if it is one."""
+        if text not in self._domains:
+            self._domains[text] = self._domain_fault(text)
+        return self._domains[text]
+
+    @functools.cached_property
+    def _domains(self) -> dict[str, str | None]:
+        """What was found of domains so far: many addresses share one."""
+        return {}
+
+    def _domain_fault(self, text: str) -> str | None:
         labels = text.split(".")
         longest = self.host.longest
         faults = (
@@ -167,6 +185,6 @@ def load_names(path: Path | None = None) -> Names:
     """
     path = path or data_dir("playbooks") / "names.yml"
     try:
-        return Names.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))["names"])
+        return Names.model_validate(read_yaml(path)["names"])
     except (OSError, KeyError, TypeError, yaml.YAMLError, ValidationError) as error:
         raise LemonstandError(f"names can't be read: {error}", str(path), "restore the file from the release") from None

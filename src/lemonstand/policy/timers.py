@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Valida
 
 from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
+from lemonstand.policy.settings import load_defaults
+from lemonstand.policy.text import read_yaml
 
 OPERATORS: dict[str, Callable[[int, int], bool]] = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
-DEFAULT_PROFILE = "rfc5383"
+DEFAULT_PROFILE = str(load_defaults()["timer_profile"])
 OF_DEVICES = ("established", "transitory")
 """What is known of a middlebox: the left sides of relations between it and a profile."""
 
@@ -155,6 +157,6 @@ def load_timers(path: Path | None = None) -> Timers:
     """
     path = path or data_dir("playbooks") / "timers.yml"
     try:
-        return Timers.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Timers.model_validate(read_yaml(path))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise LemonstandError(f"timers can't be read: {error}", str(path), "restore the file from the release") from None

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lemonstand.errors import LemonstandError
+from lemonstand.policy.text import read_yaml
 from lemonstand.policy.waivers import Until
 
 DATA = Path(__file__).with_name("upstream.yml")
@@ -60,7 +61,7 @@ def load_faults(path: Path = DATA) -> tuple[Fault, ...]:
         LemonstandError: the file can't be read, or two share an id.
     """
     try:
-        found = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).faults
+        found = _File.model_validate(read_yaml(path)).faults
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise LemonstandError(f"the list of upstream faults can't be read: {error}", str(path), "see the fields of Fault") from error
     twice = _twice(fault.id for fault in found)

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lemonstand.errors import LemonstandError
+from lemonstand.policy.text import read_yaml
 
 SHIPPED = Path(__file__).with_name("waivers.yml")
 Packages = Mapping[str, Mapping[str, str]]
@@ -107,7 +108,7 @@ def load_waivers(path: Path = SHIPPED) -> tuple[ControlWaiver, ...]:
         LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand.
     """
     try:
-        waivers = tuple(ControlWaiver.model_validate(entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["waivers"])
+        waivers = tuple(ControlWaiver.model_validate(entry) for entry in read_yaml(path)["waivers"])
     except (OSError, KeyError, TypeError, yaml.YAMLError, ValidationError) as error:
         raise LemonstandError(f"waivers can't be read: {error}", str(path), "restore the file from the release") from None
     names = [waiver.id for waiver in waivers]

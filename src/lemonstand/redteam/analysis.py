@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lemonstand.policy.documents import written
+from lemonstand.derived.documents import written
 from lemonstand.policy.flows import GROUPS, Flow
 from lemonstand.redteam.catalogue import GOALS, POSITIONS, Attempt, Catalogue, Deviation, Position, Yield, load_catalogue
 

@@ -13,7 +13,7 @@ from typing import Any
 from lemonstand.checks import Unanswered
 from lemonstand.checks.doors import accounts_of, ca_of_clients, ca_of_exchangers, door_to, inward_of
 from lemonstand.checks.prober import Prober
-from lemonstand.policy import expected_matrix
+from lemonstand.derived import expected_matrix
 from lemonstand.probes.frames import Way
 from lemonstand.probes.tickets import Inward
 from lemonstand.probes.wire import Account, Door

@@ -60,7 +60,7 @@ def check_fields(model: type[BaseModel], host: RawHost, folder: str) -> tuple[di
             if info.is_required():
                 faults.append(InputError(f"{variable} is not set on host {host.name}", folder, f"set it: {info.description}"))
             else:
-                sound[name] = info.get_default(call_default_factory=True)
+                sound[name] = _adapter(model, name).validate_python(info.default)
             continue
         try:
             sound[name] = _adapter(model, name).validate_python(host.values[variable])

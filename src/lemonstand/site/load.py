@@ -12,9 +12,10 @@ from typing import Any
 from lemonstand.errors import InputError, InputErrors, LemonstandError
 from lemonstand.paths import data_dir
 from lemonstand.policy import Flows, Timers, load_flows, load_timers
+from lemonstand.policy.settings import load_options
 from lemonstand.site.fields import check_fields, place_of, suggest
 from lemonstand.site.model import PREFIX, Host, HostSettings, Site, SiteSettings, variables
-from lemonstand.site.raw import RawHost, RawSite
+from lemonstand.site.raw import RawHost, RawSite, unpacked
 from lemonstand.site.roles import check_role_variable, role_of
 from lemonstand.site.rules import RULES, Draft
 from lemonstand.surroundings import environment
@@ -61,7 +62,7 @@ def read_inventory(inventory: Path, env: Mapping[str, str] | None = None) -> Raw
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise LemonstandError(f"the inventory can't be read: {last}", str(inventory), "see if `ansible-inventory --list -i` on it works")
     try:
-        return RawSite.from_plain(json.loads(done.stdout))
+        return RawSite.from_plain(unpacked(json.loads(done.stdout)))
     except ValueError:
         raise LemonstandError(
             "the inventory's answer is cut off", str(inventory), "see if memory or disk is full, then try again"
@@ -69,7 +70,7 @@ def read_inventory(inventory: Path, env: Mapping[str, str] | None = None) -> Raw
 
 
 def build(inventory: Path, raw: RawSite, flows: Flows, timers: Timers) -> Site:
-    """Judges what was read.
+    """A site of what was read.
 
     Args:
         inventory: where it came from.
@@ -80,13 +81,41 @@ def build(inventory: Path, raw: RawSite, flows: Flows, timers: Timers) -> Site:
     Raises:
         InputErrors: everything that is wrong with it.
     """
+    faults, draft = judge(raw, flows, timers)
+    if faults or draft is None:
+        raise InputErrors(faults)
+    return Site(
+        inventory=inventory,
+        settings=SiteSettings.model_construct(**draft.settings),
+        hosts={
+            name: Host.model_construct(name=name, groups=raw.hosts[name].groups, settings=HostSettings.model_construct(**values))
+            for name, values in draft.hosts.items()
+        },
+        flows=flows,
+        timers=timers,
+    )
+
+
+def judge(raw: RawSite, flows: Flows, timers: Timers) -> tuple[list[LemonstandError], Draft | None]:
+    """Everything that is wrong with what was read, and what is sound in it.
+
+    The one judge: `lemonstand check` and the preflight of plain Ansible ask it, each with what it has read (docs/decisions/0027).
+
+    Args:
+        raw: the inventory's content.
+        flows: the shipped flows.
+        timers: the shipped timer profiles.
+
+    Returns:
+        The faults, in the order in which they are shown, and the sound values; no values where there is no host.
+    """
     faults: list[LemonstandError] = [InputError(*problem) for problem in raw.problems]
     if not raw.hosts:
         if not faults:
             faults.append(
                 InputError("the inventory has no hosts", f"{raw.folder}/hosts.yml", "list them there; inventories/example shows how")
             )
-        raise InputErrors(faults)
+        return faults, None
     faults += _unread_files(raw)
     faults += _unique(_check_names(raw))
     shared = _shared_host(raw)
@@ -102,18 +131,7 @@ def build(inventory: Path, raw: RawSite, flows: Flows, timers: Timers) -> Site:
     draft = Draft(raw, shared, settings, hosts, flows, timers)
     for rule in RULES:
         faults += rule(draft)
-    if faults:
-        raise InputErrors(faults)
-    return Site(
-        inventory=inventory,
-        settings=SiteSettings.model_construct(**settings),
-        hosts={
-            name: Host.model_construct(name=name, groups=raw.hosts[name].groups, settings=HostSettings.model_construct(**values))
-            for name, values in hosts.items()
-        },
-        flows=flows,
-        timers=timers,
-    )
+    return faults, draft
 
 
 def _unique(faults: Iterator[InputError]) -> list[InputError]:
@@ -146,6 +164,8 @@ def _check_names(raw: RawSite) -> Iterator[InputError]:
                     reason = host.faulty[name]
                     remedy = VAULT_HINT if "undecryptable" in reason else "define what the template needs, or correct it"
                     yield InputError(f"{name} can't be worked out: {reason}", place_of(host, name), remedy)
+            elif name in host.given and name in load_options():
+                continue
             elif role_of(name) is not None:
                 yield from check_role_variable(host, name)
                 if name in host.shadowed:
@@ -154,7 +174,7 @@ def _check_names(raw: RawSite) -> Iterator[InputError]:
                         place_of(host, name),
                         f"set the {PREFIX}* variable it is made from, or move it to host_vars/{host.name}.yml",
                     )
-            elif name not in allowed:
+            elif name not in allowed and name not in host.given:
                 yield InputError(
                     f"foreign variable '{name}'",
                     place_of(host, name),
@@ -165,7 +185,7 @@ def _check_names(raw: RawSite) -> Iterator[InputError]:
 def _shared_host(raw: RawSite) -> RawHost:
     """All site-wide variables as one host would see them."""
     values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    origins: dict[str, Mapping[str, str]] = {}
     faulty: dict[str, str] = {}
     for host in raw.hosts.values():
         for name in SiteSettings.model_fields:
@@ -174,7 +194,7 @@ def _shared_host(raw: RawSite) -> RawHost:
                 faulty.setdefault(variable, host.faulty[variable])
             elif variable in host.values and variable not in values:
                 values[variable] = host.values[variable]
-                origins.update({key: where for key, where in host.origins.items() if key == variable or key.startswith(f"{variable}.")})
+                origins[variable] = host.origins.get(variable, {})
     return RawHost("all", (), values, origins, faulty)
 
 
@@ -187,7 +207,7 @@ def _disagreements(raw: RawSite, shared: RawHost) -> Iterator[InputError]:
                 yield InputError(
                     f"{variable} is set for some hosts, but not for {host.name}", place_of(shared, variable), "set it in group_vars/all"
                 )
-            elif host.values[variable] != value:
+            elif host.values[variable] is not value and host.values[variable] != value:
                 yield InputError(
                     f"{variable} on {host.name} differs from other hosts", place_of(host, variable), "set it once, in group_vars/all"
                 )

@@ -10,14 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StrictBool, StrictInt, model_validator
 
-from lemonstand.policy import DEFAULT_PROFILE, Flow, Flows, Timers
+from lemonstand.policy import Flow, Flows, Timers
+from lemonstand.policy.kinds import load_kinds
 from lemonstand.policy.names import is_any_address, load_names
+from lemonstand.policy.settings import load_defaults
 from lemonstand.policy.waivers import ControlWaiver, Waiver
 
 PREFIX = "lemonstand_"
-ROLE_GROUPS = ("edges", "frontends", "auths", "stores", "relays")
+ROLE_GROUPS = load_kinds().groups
 """The groups of a site, in the order in which a message from outside meets them."""
-OUTER_GROUPS = ("handsets", "peers")
+OUTER_GROUPS = tuple(load_kinds().outer)
 """Groups of machines that stand for the rest of the world."""
 TLS_PROFILES = ("both", "seed-strict", "modern")
 MIN_MESSAGE_SIZE = 64 * 1024
@@ -59,7 +61,19 @@ def _any_address(text: str) -> str:
     return text
 
 
-ZoneName = Literal["internet", "dmz", "auth", "store", "management"]
+def _zone_name(text: str) -> str:
+    zones = load_kinds().zones
+    if text not in zones:
+        raise ValueError(f"'{text}' is no zone (one of {', '.join(zones)})")
+    return text
+
+
+def _default(name: str) -> Any:
+    """What a variable is worth where a site says nothing; checked when it is used (`validate_default`)."""
+    return load_defaults()[name]
+
+
+ZoneName = Annotated[str, AfterValidator(_zone_name)]
 HostName = Annotated[str, AfterValidator(_host_name)]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 AnyAddress = Annotated[str, AfterValidator(_any_address)]
@@ -69,7 +83,7 @@ AnyAddress = Annotated[str, AfterValidator(_any_address)]
 class Strict(BaseModel):
     """Base of all models here: unknown keys are errors, values don't change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Zone(Strict):
@@ -116,13 +130,13 @@ class User(Strict):
 class PrivateCaCertificate(Strict):
     """The public certificate is signed by the site's own CA `public`."""
 
-    source: Literal["private_ca"]
+    source: Literal["private_ca"] = Field(description="where it comes from: the site's own CA")
 
 
 class FileCertificate(Strict):
     """The public certificate is a pair of files on the controller."""
 
-    source: Literal["files"]
+    source: Literal["files"] = Field(description="where it comes from: files of yours")
     certificate: Path = Field(description="PEM file on the controller: the certificate and its chain")
     key: Path = Field(description="PEM file on the controller: the key, readable by you only")
 
@@ -159,7 +173,7 @@ class Middlebox(Strict):
 class AcmeCertificate(Strict):
     """The public certificate comes from an ACME server; the frontend itself asks for it and renews it."""
 
-    source: Literal["acme"]
+    source: Literal["acme"] = Field(description="where it comes from: an ACME server")
     directory: str = Field(description="URL of the ACME server's directory (RFC 8555)", pattern=r"^https://[^\s]+$")
     email: AnyAddress | None = Field(None, description="where the CA may write to")
     server_ca: Path | None = Field(None, description="PEM file on the controller: the CA of the ACME server's own HTTPS, if a private one")
@@ -175,48 +189,113 @@ class SiteSettings(Strict):
     public_name: HostName = Field(description="the name handsets connect to, such as mail.example.org")
     mx_name: HostName = Field(description="the name in the MX record, such as mx.example.org")
     internal_domain: HostName = Field(description="the domain of the hosts' inner names, such as site.example.org")
-    public_ipv4: IPv4Address | None = Field(None, description="the address on the edge that is translated to the frontend and the relay")
+    public_ipv4: IPv4Address | None = Field(
+        _default("public_ipv4"), description="the address on the edge that is translated to the frontend and the relay"
+    )
     controllers: tuple[IPv4Address | IPv6Address, ...] = Field(description="the addresses that may open SSH", min_length=1)
-    tls_profile: Literal["both", "seed-strict", "modern"] = Field("both", description="one of " + ", ".join(TLS_PROFILES))
-    timer_profile: str = Field(DEFAULT_PROFILE, description="the name of a profile in playbooks/timers.yml")
-    timers: dict[str, StrictInt] = Field({}, description="numbers that differ from the profile's: {timer of playbooks/timers.yml: seconds}")
+    tls_profile: Literal["both", "seed-strict", "modern"] = Field(
+        _default("tls_profile"), description="one of " + ", ".join(TLS_PROFILES), examples=["modern"]
+    )
+    timer_profile: str = Field(
+        _default("timer_profile"), description="the name of a profile in playbooks/timers.yml", examples=["nat-hostile"]
+    )
+    timers: dict[str, StrictInt] = Field(
+        _default("timers"),
+        description="numbers that differ from the profile's: {timer of playbooks/timers.yml: seconds}",
+        examples=[{"idle_notify": 1200}],
+    )
     middleboxes: tuple[Middlebox, ...] | None = Field(
-        None,
+        _default("middleboxes"),
         description="balancers and appliances of your own on the path: a list of {name, between, established, transitory, waiver}, "
         "[] if there is none",
+        examples=[[{"name": "balancer", "between": ["internet", "dmz"], "established": 7440}]],
     )
-    managesieve: StrictBool = Field(False, description="whether clients may manage their Sieve scripts (ManageSieve on 4190)")
+    managesieve: StrictBool = Field(
+        _default("managesieve"), description="whether clients may manage their Sieve scripts (ManageSieve on 4190)"
+    )
     users: tuple[User, ...] = Field(description="the mailboxes to seed: a list of {name, store, aliases, password_hash}")
     probe_users: tuple[MailAddress, ...] = Field(
-        (), description="two or more of the users, kept for live checks: their mailboxes are written to and emptied", max_length=16
+        _default("probe_users"),
+        description="two or more of the users, kept for live checks: their mailboxes are written to and emptied",
+        max_length=16,
+        examples=[["probe-one@example.org", "probe-two@example.org"]],
     )
-    devices_per_user: StrictInt = Field(5, description="devices one user connects at a time", ge=1, le=MAX_DEVICES)
-    message_size_limit: StrictInt = Field(41943040, description="the largest message in bytes", ge=MIN_MESSAGE_SIZE)
+    devices_per_user: StrictInt = Field(
+        _default("devices_per_user"), description="devices one user connects at a time", ge=1, le=MAX_DEVICES
+    )
+    message_size_limit: StrictInt = Field(_default("message_size_limit"), description="the largest message in bytes", ge=MIN_MESSAGE_SIZE)
     pki_dir: Path = Field(description="absolute directory on the controller with the private CAs")
     public_certificate: Annotated[PrivateCaCertificate | FileCertificate | AcmeCertificate, Field(discriminator="source")] = Field(
-        PrivateCaCertificate(source="private_ca"),
+        _default("public_certificate"),
         description="{source: private_ca}, or {source: files, certificate: …, key: …}, or {source: acme, directory: …}",
     )
-    flows_extra: tuple[Flow, ...] = Field((), description="flows this site adds, in the form of playbooks/flows.yml")
-    flows_disabled: tuple[str, ...] = Field((), description="names of flows this site does without")
-    waivers: tuple[ControlWaiver, ...] = Field(
-        (), description="requirements this site knowingly does not meet: a list of {id, title, controls, reason, owner, date, expires}"
+    flows_extra: tuple[Flow, ...] = Field(
+        _default("flows_extra"),
+        description="flows this site adds, in the form of playbooks/flows.yml",
+        examples=[
+            [
+                {
+                    "name": "metrics", "from": "controllers", "to": "management", "protocol": "tcp", "ports": [9100],
+                    "reason": "the monitoring reads its exporters",
+                }
+            ]
+        ],
+    )  # fmt: skip
+    flows_disabled: tuple[str, ...] = Field(
+        _default("flows_disabled"), description="names of flows this site does without", examples=[["implicit-tls"]]
     )
-    review: Review | None = Field(None, description="{by, date, analysis}: the decision to open the service, after the threat analysis")
-    foreign_variables: tuple[str, ...] = Field((), description="names of variables in this folder that belong to others")
+    waivers: tuple[ControlWaiver, ...] = Field(
+        _default("waivers"),
+        description="requirements this site knowingly does not meet: a list of {id, title, controls, reason, owner, date, expires}",
+        examples=[
+            [
+                {
+                    "id": "SITE-W1",
+                    "title": "no mail by IPv6",
+                    "controls": ["LEM-3-05"],
+                    "reason": "the provider has none yet",
+                    "owner": "Jane Doe",
+                    "date": "2026-11-30",
+                    "expires": "2027-05-30",
+                }
+            ]
+        ],
+    )
+    review: Review | None = Field(
+        _default("review"),
+        description="{by, date, analysis}: the decision to open the service, after the threat analysis",
+        examples=[{"by": "Jane Doe", "date": "2026-11-30", "analysis": "b65f…20ebd"}],
+    )
+    foreign_variables: tuple[str, ...] = Field(
+        _default("foreign_variables"), description="names of variables in this folder that belong to others", examples=[["backup_server"]]
+    )
 
 
 class HostSettings(Strict):
     """Variables that may differ from host to host (without their prefix `lemonstand_`)."""
 
-    interfaces: dict[str, Interface] = Field({}, description="the host's legs: {zone: {device, ipv4, ipv6}}")
-    ntp_servers: tuple[IPv4Address | IPv6Address, ...] = Field((), description="addresses of time servers")
-    dns_resolvers: tuple[IPv4Address | IPv6Address, ...] = Field((), description="addresses of resolvers")
-    clock_is_ours: StrictBool = Field(True, description="false where the host may not set its clock, in a container")
-    foreign_tables: tuple[Annotated[str, Field(pattern=FOREIGN_TABLE)], ...] = Field(
-        (), description="nftables tables of others that may drop or translate: a list such as [inet f2b-table]; each is for you to judge"
+    interfaces: dict[str, Interface] = Field(
+        _default("interfaces"),
+        description="the host's legs: {zone: {device, ipv4, ipv6}}",
+        examples=[{"dmz": {"device": "ens3", "ipv4": "192.0.2.10", "ipv6": "2001:db8:0:2::10"}}],
     )
-    user_passwords: dict[str, SecretStr] = Field({}, description="{login name: password} to seed the directory with; from a vault")
+    ntp_servers: tuple[IPv4Address | IPv6Address, ...] = Field(
+        _default("ntp_servers"), description="addresses of time servers", examples=[["192.0.2.1"]]
+    )
+    dns_resolvers: tuple[IPv4Address | IPv6Address, ...] = Field(
+        _default("dns_resolvers"), description="addresses of resolvers", examples=[["198.51.100.53"]]
+    )
+    clock_is_ours: StrictBool = Field(_default("clock_is_ours"), description="false where the host may not set its clock, in a container")
+    foreign_tables: tuple[Annotated[str, Field(pattern=FOREIGN_TABLE)], ...] = Field(
+        _default("foreign_tables"),
+        description="nftables tables of others that may drop or translate: a list such as [inet f2b-table]; each is for you to judge",
+        examples=[["inet f2b-table"]],
+    )
+    user_passwords: dict[str, SecretStr] = Field(
+        _default("user_passwords"),
+        description="{login name: password} to seed the directory with; from a vault",
+        examples=[{"probe-one@example.org": "{{ vault_probe_one }}"}],
+    )
 
 
 class Host(Strict):

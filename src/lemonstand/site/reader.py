@@ -6,11 +6,13 @@ module globals that it fills from the environment when it is first imported, so 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import yaml
 from ansible import constants, context
 from ansible._internal._datatag._tags import Origin
+from ansible._internal._templating._utils import Omit
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
@@ -29,6 +32,7 @@ from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
 from lemonstand.site import files
+from lemonstand.site.raw import packed
 
 VAULT_REMEDY = "name the file with the vault's password in ANSIBLE_VAULT_PASSWORD_FILE"
 
@@ -41,7 +45,7 @@ def read(inventory: Path, playbook_dir: Path) -> dict[str, Any]:
         playbook_dir: where relative paths in lookups start, as they do when the playbooks run.
 
     Returns:
-        Plain data for `RawSite.from_plain`.
+        As `collect` does.
     """
     # Keys that are there twice are told all at once, with the lines of both (files.py); Ansible would end at the first.
     setting = "ANSIBLE_DUPLICATE_YAML_DICT_KEY"
@@ -58,70 +62,191 @@ def read(inventory: Path, playbook_dir: Path) -> dict[str, Any]:
 def _read(inventory: Path, playbook_dir: Path) -> dict[str, Any]:
     inventory = inventory.absolute()
     folder = inventory if inventory.is_dir() else inventory.parent
-    result: dict[str, Any] = {"folder": str(folder), "hosts": {}, "groups": {}, "problems": [], "strays": []}
-    problems: list[tuple[str, str, str]] = result["problems"]
     _find_plugins()
     command_line()
-    loader, own_loader = DataLoader(), DataLoader()
+    loader = DataLoader()
     loader.set_basedir(str(playbook_dir))
-    own_loader.set_basedir(str(folder))
     try:
-        for each in (loader, own_loader):
-            _unlock(each)
+        _unlock(loader)
         manager = InventoryManager(loader=loader, sources=[str(inventory)])
     except AnsibleError as error:
-        problems.append(_problem(error, folder))
-        return result
+        return {**_nothing(folder), "problems": [_problem(error, folder)]}
     variables = VariableManager(loader=loader, inventory=manager)
+    return collect(HostVars(manager, variables, loader), playbook_dir)
+
+
+def _nothing(folder: Path) -> dict[str, Any]:
+    return {"folder": str(folder), "hosts": {}, "groups": {}, "problems": [], "strays": []}
+
+
+def collect(hostvars: HostVars, playbook_dir: Path) -> dict[str, Any]:
+    """What an inventory that Ansible has read says, with the places it says it at.
+
+    Args:
+        hostvars: Ansible's, of the whole inventory: a `--limit` changes nothing.
+        playbook_dir: the playbooks' directory, whose own variables are no part of the site.
+
+    Returns:
+        Plain data for `RawSite.from_plain`. Hosts share a value that is the same for all of them.
+    """
+    # What the class holds has no public name; Ansible's own plugins take it from there as well.
+    manager, variables, loader = hostvars._inventory, hostvars._variable_manager, hostvars._loader
+    sources = [path for path in (Path(str(source)) for source in manager._sources) if path.exists()]
+    folders = [path if path.is_dir() else path.parent for path in sources] or [Path(str(loader.get_basedir()))]
+    folder = folders[0]
+    result = _nothing(folder)
+    problems: list[tuple[str, str, str]] = result["problems"]
     # Without the playbooks' own group_vars: what the site says, whether or not the playbooks say something else after it.
+    own_loader = DataLoader()
+    own_loader.set_basedir(str(folder))
+    own_loader.set_vault_secrets(loader._vault.secrets)
+    own_loader._FILE_CACHE = loader._FILE_CACHE  # files are parsed once; the way to a file is its name in it
     own_variables = VariableManager(loader=own_loader, inventory=manager)
-    hostvars = HostVars(manager, variables, loader)
     result["groups"] = {
         str(name): [str(host) for host in members]
         for name, members in manager.get_groups_dict().items()
         if name not in {"all", "ungrouped"}
     }
-    group_names, host_names = {str(name) for name in manager.groups}, {str(host.name) for host in manager.get_hosts()}
-    found = files.look(folder, inventory, sorted(group_names), sorted(host_names), lambda path: _text(own_loader, path))
-    problems += found.problems
-    result["strays"] = [stray for stray in _strays(folder, group_names, host_names) if stray[0] not in found.passed_over]
-    for host in manager.get_hosts():
+    group_names, host_names = {str(name) for name in manager.groups}, {str(name) for name in manager.hosts}
+    told: set[str] = set()
+    for source, around in zip(sources, folders, strict=False):
+        found = files.look(around, source, sorted(group_names), sorted(host_names), lambda path: _text(own_loader, path))
+        problems += [each for each in found.problems if each not in problems]
+        told |= found.secrets
+        strays = [stray for stray in _strays(around, group_names, host_names) if stray[0] not in found.passed_over]
+        result["strays"] += [stray for stray in strays if stray not in result["strays"]]
+    values = _Values(told, folder)
+    given = sorted(str(name) for name in own_variables.extra_vars)
+    for name in sorted(host_names, key=list(manager.hosts).index):
+        host = manager.hosts[name]
         try:
-            known = variables.get_vars(host=host)
-            own = own_variables.get_vars(host=host)
+            known = variables.get_vars(host=host, include_hostvars=False)
+            own = own_variables.get_vars(host=host, include_hostvars=False)
         except AnsibleError as error:
             problem = _problem(error, folder)
             if problem not in problems:
                 problems.append(problem)
             continue
         known["hostvars"] = hostvars
-        for key, value in own.items():
-            problems += [each for each in _sealed_faults(str(key), value, _origin(key) or str(folder)) if each not in problems]
         groups = [str(group.name) for group in host.get_groups() if group.name not in {"all", "ungrouped"}]
         templar = Templar(loader=loader, variables=known)
-        result["hosts"][str(host.name)] = {"groups": groups, **_host(templar, own, known, playbook_dir, found.secrets)}
+        result["hosts"][name] = {"groups": groups, "given": given, **_host(templar, own, known, playbook_dir, values)}
+    problems += [each for each in values.problems if each not in problems]
     return result
 
 
-def _host(templar: Templar, own: Mapping[str, Any], known: Mapping[str, Any], playbook_dir: Path, told: set[str]) -> dict[str, Any]:
-    """The site's own variables of a host, templated among all that is known of it; faults of those in `told` are told already."""
+class _Values:
+    """Values of variables, worked out once for all hosts that have the same one.
+
+    Most of what a site says is the same object for all hosts, since Ansible reads a file once, and most of it holds no template: so a list
+    of ten thousand users costs as much for two hundred hosts as for one.
+
+    Args:
+        told: variables whose faults are told already.
+        folder: named where a value has no place.
+    """
+
+    def __init__(self, told: set[str], folder: Path) -> None:
+        self.told = told
+        self.folder = folder
+        self.problems: list[tuple[str, str, str]] = []
+        self._shapes: dict[tuple[str, int], _Shape] = {}
+
+    def shape(self, key: object, raw: object) -> _Shape:
+        """What there is to know of a variable without a host."""
+        name = str(key)
+        known = self._shapes.get((name, id(raw)))
+        if known is None:
+            origins: dict[str, str] = {}
+            _collect_origins(raw, (), origins, fallback=_origin(key))
+            known = self._shapes[name, id(raw)] = _Shape(raw, origins)
+            sealed = _sealed_faults(name, raw, _origin(key) or str(self.folder))
+            self.problems += [each for each in sealed if each not in self.problems]
+        return known
+
+
+class _Shape:
+    """A value as it stands in a file: what is the same for every host, and the templates in it."""
+
+    def __init__(self, raw: object, origins: dict[str, str]) -> None:
+        self.raw = raw  # kept, so that nothing else gets its identity
+        self.origins = origins
+        self._holes: list[object] = []
+        self._frame = self._frame_of(raw)
+        self._filled: dict[str, Any] = {}
+        self._opened: dict[int, Any] = {}
+
+    def _frame_of(self, value: object) -> Any:
+        if isinstance(value, EncryptedString) or (isinstance(value, str) and any(brace in value for brace in files.BRACES)):
+            self._holes.append(value)
+            return _Hole(len(self._holes) - 1)
+        if isinstance(value, Mapping):
+            return {str(key): self._frame_of(item) for key, item in value.items()}
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            return [self._frame_of(item) for item in value]
+        return _plain(value)
+
+    def value(self, templar: Templar) -> Any:
+        """The plain value for a host.
+
+        Raises:
+            AnsibleError: a template fails, or a vault can't be opened.
+        """
+        if not self._holes:
+            return self._frame
+        found: list[Any] = []
+        for number, hole in enumerate(self._holes):
+            if isinstance(hole, EncryptedString):
+                if number not in self._opened:
+                    self._opened[number] = _plain(templar.template(hole))
+                found.append(self._opened[number])
+                continue
+            worth = templar.template(hole)
+            if worth is Omit:
+                return _plain(templar.template(self.raw))  # what is left out changes the frame
+            found.append(_plain(worth))
+        key = json.dumps(found)
+        if key not in self._filled:
+            self._filled[key] = _fill(self._frame, found)
+        return self._filled[key]
+
+
+@dataclass(frozen=True)
+class _Hole:
+    """Where a template's value goes."""
+
+    number: int
+
+
+def _fill(frame: Any, found: list[Any]) -> Any:
+    if isinstance(frame, _Hole):
+        return found[frame.number]
+    if isinstance(frame, dict):
+        return {key: _fill(item, found) for key, item in frame.items()}
+    return [_fill(item, found) for item in frame] if isinstance(frame, list) else frame
+
+
+def _host(templar: Templar, own: Mapping[str, Any], known: Mapping[str, Any], playbook_dir: Path, shared: _Values) -> dict[str, Any]:
+    """The site's own variables of a host, templated among all that is known of it; faults that are told already are left out."""
     values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    origins: dict[str, Mapping[str, str]] = {}
     faulty: dict[str, str] = {}
     shadowed: dict[str, str] = {}
     for key, raw in own.items():
         name = str(key)
         if name in constants.INTERNAL_STATIC_VARS or name.startswith("ansible_"):
             continue
-        _collect_origins(raw, (name,), origins, fallback=_origin(key))
+        shape = shared.shape(key, raw)
+        origins[name] = shape.origins
         winner = _origin(known.get(key))
         if winner.startswith(f"{playbook_dir}/"):
             shadowed[name] = winner
         try:
-            values[name] = _plain(templar.template(raw))
+            values[name] = shape.value(templar)
         except AnsibleError as error:
-            origins[name] = _origin(getattr(error, "obj", None)) or origins.get(name, "")
-            faulty[name] = "" if name in told else _hidden_reason(error) if files.is_secret(name) else _reason(error)
+            place = _origin(getattr(error, "obj", None))
+            origins[name] = {**shape.origins, "": place} if place else shape.origins
+            faulty[name] = "" if name in shared.told else _hidden_reason(error) if files.is_secret(name) else _reason(error)
     return {"values": values, "origins": origins, "faulty": faulty, "shadowed": shadowed, "connection": _connection(templar, own, origins)}
 
 
@@ -132,7 +257,7 @@ CONNECTION = (
 """How Ansible gets to a host; what else begins with `ansible_` is between it and the user."""
 
 
-def _connection(templar: Templar, own: Mapping[str, Any], origins: dict[str, str]) -> dict[str, str]:
+def _connection(templar: Templar, own: Mapping[str, Any], origins: dict[str, Mapping[str, str]]) -> dict[str, str]:
     """What a host's connection variables say, as text; their origins are noted."""
     found = {}
     for key in [key for key in own if str(key) in CONNECTION]:
@@ -142,7 +267,7 @@ def _connection(templar: Templar, own: Mapping[str, Any], origins: dict[str, str
             continue  # Ansible will say so when it connects, and only the user knows what is meant
         if value is not None:
             found[str(key)] = str(value)
-            _collect_origins(own[key], (str(key),), origins, fallback=_origin(key))
+            origins[str(key)] = {"": _origin(own[key]) or _origin(key)}
     return found
 
 
@@ -351,11 +476,12 @@ def _causes(error: BaseException) -> list[BaseException]:
 def main() -> None:
     """Prints the inventory named on the command line as JSON."""
     os.umask(0o077)
+    gc.disable()  # this process ends when it has answered, and what it makes is all in use
     # Ansible and its plugins may say what they like: the answer goes where nothing else is written to.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     with answer:
-        json.dump(read(Path(sys.argv[1]), Path(sys.argv[2])), answer)
+        json.dump(packed(read(Path(sys.argv[1]), Path(sys.argv[2]))), answer)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from typing import Any
 from lemonstand.errors import InputError
 from lemonstand.policy import Flows, Timers
 from lemonstand.policy.controls import load_controls
-from lemonstand.policy.families import families_of
 from lemonstand.policy.flows import ENDPOINTS
+from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE, load_kinds
 from lemonstand.policy.names import load_names
 from lemonstand.policy.waivers import load_waivers
+from lemonstand.site.families import families_of
 from lemonstand.site.fields import place_of, suggest
 from lemonstand.site.model import (
     OUTER_GROUPS,
@@ -33,18 +34,7 @@ from lemonstand.site.raw import RawHost, RawSite
 from lemonstand.site.seeds import hash_fault, password_fault
 from lemonstand.site.shipped import filter_plugin
 
-INNER_ZONES = ("dmz", "auth", "store", "management")
-"""The zones every site declares."""
-OUTSIDE = "internet"
-MANAGEMENT = "management"
-HOME = {
-    "edges": (OUTSIDE, *INNER_ZONES),
-    "frontends": ("dmz", MANAGEMENT),
-    "auths": ("auth", MANAGEMENT),
-    "stores": ("store", MANAGEMENT),
-    "relays": ("dmz", MANAGEMENT),
-}
-"""The zones each kind of host must stand in."""
+KINDS = load_kinds()
 
 
 @dataclass(frozen=True)
@@ -85,8 +75,8 @@ Rule = Callable[[Draft], Iterator[InputError]]
 
 def groups_are_filled(draft: Draft) -> Iterator[InputError]:
     """Every store has a frontend, an auth and a relay."""
-    for group in ROLE_GROUPS:
-        if group != "edges" and not draft.members(group):
+    for group, kind in KINDS.kinds.items():
+        if kind.needed and not draft.members(group):
             yield InputError(
                 f"the group '{group}' has no host",
                 f"{draft.raw.folder}/hosts.yml",
@@ -94,16 +84,17 @@ def groups_are_filled(draft: Draft) -> Iterator[InputError]:
             )
 
 
-def one_directory(draft: Draft) -> Iterator[InputError]:
-    """There is one auth host: the directory has no replication, and two of them would not know each other's passwords and locks."""
-    auths = draft.members("auths")
-    if len(auths) > 1:
-        yield InputError(
-            f"there are {len(auths)} auth hosts ({', '.join(auths)}), each with a directory of its own: "
-            "a password set or a lock put on one would not count on the other",
-            f"{draft.raw.folder}/hosts.yml (group 'auths')",
-            f"leave the one with the accounts in 'auths' and remove {' and '.join(auths[1:])}, or whichever is new",
-        )
+def no_group_has_too_many(draft: Draft) -> Iterator[InputError]:
+    """No group has more hosts than its kind works with: there is one auth host, for the directory has no replication."""
+    for group, kind in KINDS.kinds.items():
+        hosts = draft.members(group)
+        if kind.most is not None and len(hosts) > kind.most:
+            yield InputError(
+                f"there are {len(hosts)} {kind.one} hosts ({', '.join(hosts)}){f', {kind.because}' if kind.because else ''}",
+                f"{draft.raw.folder}/hosts.yml (group '{group}')",
+                f"leave {'the one' if kind.most == 1 else str(kind.most)} with the accounts in '{group}' and remove "
+                f"{' and '.join(hosts[kind.most :])}, or whichever is new",
+            )
 
 
 def one_role_a_host(draft: Draft) -> Iterator[InputError]:
@@ -158,7 +149,7 @@ def zones_are_declared(draft: Draft) -> Iterator[InputError]:
     zones: dict[str, Zone] | None = draft.settings.get("zones")
     if zones is None:
         return
-    for zone in INNER_ZONES:
+    for zone in KINDS.inner_zones:
         if zone not in zones:
             yield InputError(f"the zone '{zone}' has no network", draft.at("zones"), f"add '{zone}' with its ipv4 or ipv6 network")
     names = sorted(zones)
@@ -177,7 +168,8 @@ def hosts_stand_at_home(draft: Draft) -> Iterator[InputError]:
     """Each host has a leg in the zone of its kind (an edge in all of them), and one the controller reaches it by."""
     for host, values in draft.hosts.items():
         for group in draft.raw.hosts[host].groups:
-            missing = [zone for zone in HOME.get(group, ()) if zone not in values.get("interfaces", HOME[group])]
+            home = KINDS.kinds[group].zones if group in KINDS.kinds else ()
+            missing = [zone for zone in home if zone not in values.get("interfaces", home)]
             if missing:
                 yield InputError(
                     f"host {host} has no leg in {' and '.join(missing)}",
@@ -187,14 +179,15 @@ def hosts_stand_at_home(draft: Draft) -> Iterator[InputError]:
 
 
 def hosts_stay_in_one_zone(draft: Draft) -> Iterator[InputError]:
-    """Only edges stand in several zones (management apart): any other such host is a way around the edge."""
+    """Only kinds that join zones stand in several (management apart): any other such host is a way around the edge."""
+    joining = {group for group, kind in KINDS.kinds.items() if kind.joins_zones}
     for name, values in draft.hosts.items():
         zones = [zone for zone in values.get("interfaces", {}) if zone != MANAGEMENT]
-        if len(zones) > 1 and "edges" not in draft.raw.hosts[name].groups:
+        if len(zones) > 1 and not joining & set(draft.raw.hosts[name].groups):
             yield InputError(
                 f"host {name} stands in {' and '.join(sorted(zones))}, which flows keep apart",
                 draft.at("interfaces", host=name),
-                "leave it in one zone (beside management); only edges join zones",
+                f"leave it in one zone (beside management); only {' and '.join(sorted(joining))} join zones",
             )
 
 
@@ -265,16 +258,19 @@ def users_are_sound(draft: Draft) -> Iterator[InputError]:
     for number, user in enumerate(users):
         addresses = [(user.name, ("name",)), *((alias, ("aliases", position)) for position, alias in enumerate(user.aliases))]
         for address, path in addresses:
-            where = draft.at("users", number, *path)
             domain = address.rpartition("@")[2]
             if domains is not None and domain not in domains:
                 yield InputError(
                     f"{address} is in no mail domain of this site",
-                    where,
+                    draft.at("users", number, *path),
                     suggest(domain, domains, f"add '{domain}' to {PREFIX}mail_domains"),
                 )
             if address in taken:
-                yield InputError(f"{address} is taken twice (the other is in {taken[address]})", where, "keep one of the two")
+                yield InputError(
+                    f"{address} is taken twice (the other is in {taken[address]})",
+                    draft.at("users", number, *path),
+                    "keep one of the two",
+                )
             taken.setdefault(address, f"{PREFIX}users[{number}]")
         if user.store is not None and user.store not in stores:
             yield InputError(
@@ -389,6 +385,8 @@ def flows_are_known(draft: Draft) -> Iterator[InputError]:
 
 def waivers_are_known(draft: Draft) -> Iterator[InputError]:
     """A site's waivers are about controls that exist, each under an id of its own."""
+    if not draft.settings.get("waivers"):
+        return
     controls = load_controls().by_id()
     taken = {waiver.id for waiver in load_waivers()}
     for number, waiver in enumerate(draft.settings.get("waivers", ())):
@@ -771,7 +769,7 @@ RULES: tuple[Rule, ...] = (
     groups_are_filled,
     one_role_a_host,
     hosts_have_names,
-    one_directory,
+    no_group_has_too_many,
     zones_are_declared,
     hosts_stand_at_home,
     hosts_stay_in_one_zone,

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from lemonstand.policy.flows import GROUPS, Flow
-
-if TYPE_CHECKING:  # the site model builds on this package; only its types are needed here
-    from lemonstand.site.model import Host, Site
+from lemonstand.site.model import Host, Site
 
 OUTSIDE = "internet"
 MANAGEMENT = "management"

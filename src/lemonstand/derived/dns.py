@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the site model builds on this package
-    from lemonstand.site.model import Site
+from lemonstand.site.model import Site
 
 SERVICES = {"_imap": 143, "_submission": 587}
 IMPLICIT_TLS = {"_imaps": 993, "_submissions": 465}

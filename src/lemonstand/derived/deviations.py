@@ -5,12 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lemonstand.policy.waivers import GivenWaiver, Waiver, given
-
-if TYPE_CHECKING:  # the site model builds on this package
-    from lemonstand.site.model import Site
+from lemonstand.site.model import Site
 
 
 @dataclass(frozen=True)

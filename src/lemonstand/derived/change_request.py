@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from lemonstand.policy.deviations import deviations
-from lemonstand.policy.documents import written
-from lemonstand.policy.families import one_family_flows
+from lemonstand.derived.deviations import deviations
+from lemonstand.derived.documents import written
 from lemonstand.policy.flows import GROUPS, ZONES, Flow
-
-if TYPE_CHECKING:  # the site model builds on this package
-    from lemonstand.site.model import Host, Site
+from lemonstand.site.families import one_family_flows
+from lemonstand.site.model import Host, Site
 
 FORMATS = ("md", "html")
 NAMES = {"controllers": "the controllers", "resolvers": "the name servers", "ntp": "the time servers", "internet": "any address outside"}

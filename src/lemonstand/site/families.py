@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from lemonstand.policy.flows import ZONES
+from lemonstand.policy.kinds import OUTSIDE, load_kinds
+from lemonstand.site.model import Site, Zone
 
-if TYPE_CHECKING:  # the site model builds on this package
-    from lemonstand.site.model import Site, Zone
-
-HOMES = {"frontends": "dmz", "relays": "dmz", "auths": "auth", "stores": "store"}
 NAMES = {4: "IPv4", 6: "IPv6"}
 
 
@@ -21,9 +17,10 @@ def families_of(endpoint: str, zones: Mapping[str, Zone]) -> tuple[int, ...] | N
         endpoint: as flows have it.
         zones: the site's.
     """
-    if endpoint == "internet":
+    if endpoint == OUTSIDE:
         return (4, 6)
-    zone = zones.get(HOMES.get(endpoint, endpoint if endpoint in ZONES else ""))
+    kind = load_kinds().kinds.get(endpoint)
+    zone = zones.get(endpoint if kind is None else kind.home or "")
     if zone is None:
         return None
     return tuple(version for version, network in ((4, zone.ipv4), (6, zone.ipv6)) if network is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -66,6 +67,8 @@ def write(target: Path) -> None:
 
 def _page(folder: Path, said: Mapping[str, Any], kinds: list[str]) -> str:
     readme = (folder / "README.md").read_text(encoding="utf-8").partition("\n")[2].strip()
+    # A page lies elsewhere than the text it shows.
+    readme = re.sub(r"\]\((?!\w+:|#|/)", f"](../../roles/{folder.name}/", readme)
     options: Options = said.get("options") or {}
     lines = [f"# {folder.name}", "", f"{said['short_description']}. {MADE}", "", readme, ""]
     for title, section in (
@@ -152,12 +155,21 @@ def _kinds() -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for path in (data_dir("playbooks") / "tasks").glob("*/*.yml"):
         for task in yaml.safe_load(path.read_text(encoding="utf-8")):
-            for key, said in task.items():
-                names = said.get("roles", []) if key.endswith((".packages", ".files", ".activate")) else []
-                names = [said["name"]] if key.endswith(".import_role") else [said["role"]] if key.endswith(".certificates") else names
-                for role in names if isinstance(names, list) else ():
-                    found.setdefault(role, set()).add(path.stem)
+            for role in _roles_in(task):
+                found.setdefault(role, set()).add(path.stem)
     return {role: sorted(kinds) for role, kinds in found.items()}
+
+
+def _roles_in(task: Mapping[str, Any]) -> Iterator[str]:
+    """The roles a task of a play is about: it plays one, or has an action do something for several."""
+    for key, said in task.items():
+        if key.endswith((".import_role", ".include_role")):
+            yield said["name"]
+        elif key.endswith(".certificates"):
+            yield said["role"]
+        # A list by a condition is a template, and its roles have other tasks as well.
+        elif key.endswith((".packages", ".files", ".activate")) and isinstance(said.get("roles"), list):
+            yield from said["roles"]
 
 
 def _specification(folder: Path) -> Mapping[str, Any]:

@@ -1,0 +1,124 @@
+"""The shape of a site: zones, kinds of hosts, machines outside, and lists of addresses (`playbooks/kinds.yml`)."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+
+from lemonstand.errors import LemonstandError
+from lemonstand.paths import data_dir
+from lemonstand.policy.text import read_yaml
+
+MANAGEMENT = "management"
+"""The zone by which the controller reaches every host."""
+OUTSIDE = "internet"
+"""The zone of everybody else."""
+
+
+class Kind(BaseModel):
+    """A kind of host.
+
+    Args:
+        one: what a member is called.
+        zones: where each member stands.
+        needed: whether a site must have one.
+        most: how many a site may have; None: any number.
+        because: what a further one would do.
+        joins_zones: whether a member may stand in several zones, management apart.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    one: str = Field(pattern=r"^[a-z]+$")
+    zones: tuple[str, ...] = Field(min_length=1)
+    needed: StrictBool = False
+    most: StrictInt | None = Field(None, ge=1)
+    because: str = ""
+    joins_zones: StrictBool = False
+
+    @property
+    def home(self) -> str | None:
+        """The one zone beside management that members stand in; None for a kind that joins zones."""
+        return None if self.joins_zones else next(zone for zone in self.zones if zone != MANAGEMENT)
+
+
+class Outer(BaseModel):
+    """A kind of machine that stands for the rest of the world.
+
+    Args:
+        one: what a member is called.
+        deployed: whether the plays set it up, in a lab.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    one: str = Field(pattern=r"^[a-z]+$")
+    deployed: StrictBool = False
+
+
+class Kinds(BaseModel):
+    """The whole shape.
+
+    Args:
+        zones: from the outside in.
+        kinds: group of the inventory to kind, in the order in which a message from outside meets them.
+        outer: groups of machines outside.
+        lists: ends of flows that are lists of addresses, with the variable that holds the list.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    zones: tuple[str, ...]
+    kinds: dict[str, Kind]
+    outer: dict[str, Outer]
+    lists: dict[str, str]
+
+    @model_validator(mode="after")
+    def _zones_exist(self) -> Kinds:
+        for name, kind in self.kinds.items():
+            unknown = set(kind.zones) - set(self.zones)
+            if unknown:
+                raise ValueError(f"{name} stand in unknown zones: {', '.join(sorted(unknown))}")
+            if not kind.joins_zones and len(set(kind.zones) - {MANAGEMENT}) != 1:
+                raise ValueError(f"{name} stand in several zones, but do not join zones")
+        return self
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of a site's hosts."""
+        return tuple(self.kinds)
+
+    @property
+    def deployed(self) -> tuple[str, ...]:
+        """The groups whose hosts the plays set up."""
+        return (*self.kinds, *(name for name, outer in self.outer.items() if outer.deployed))
+
+    @property
+    def inner_zones(self) -> tuple[str, ...]:
+        """The zones every site declares."""
+        return tuple(zone for zone in self.zones if zone != OUTSIDE)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """What a flow may lead from and to."""
+        return (*self.zones, *self.kinds, *self.lists)
+
+
+@cache
+def load_kinds(path: Path | None = None) -> Kinds:
+    """Reads `kinds.yml`.
+
+    Args:
+        path: another file; default: the shipped one.
+
+    Raises:
+        LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand, not of the site.
+    """
+    path = path or data_dir("playbooks") / "kinds.yml"
+    try:
+        return Kinds.model_validate(read_yaml(path))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise LemonstandError(f"kinds of hosts can't be read: {error}", str(path), "restore the file from the release") from None
