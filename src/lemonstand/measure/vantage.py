@@ -24,7 +24,7 @@ from lemonstand.remote.endpoints import (
     outsider_of,
     vantage_of,
 )
-from lemonstand.remote.prober import Prober, Running
+from lemonstand.remote.prober import PROBE_SECONDS, Prober, Running
 from lemonstand.site import Site
 
 SPARE_SECONDS = 30
@@ -135,11 +135,11 @@ class Vantage:
         """What a frontend talks to inside."""
         return inward_of(self.site)
 
-    def ask(self, probe: str, *, seconds: int = 60, **args: Any) -> Any:
+    def ask(self, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Any:
         """Asks from outside."""
         return self.prober.ask(self.host, probe, seconds=seconds, **args)
 
-    def start(self, probe: str, *, seconds: int = 60, **args: Any) -> Running:
+    def start(self, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Running:
         """Starts a probe outside."""
         return self.prober.start(self.host, probe, seconds=seconds, **args)
 
