@@ -156,7 +156,7 @@ def complaints(rendered: dict[str, dict[str, dict[str, str]]], tmp_path_factory:
     )
     command = ["podman", *(["--runtime", "runc"] if machine.cgroup_v1() else []), "run", "--rm", "--network", "none"]
     command += [*limits(), "--cap-add", "NET_ADMIN"]
-    for source, target in ((base.packages, images.PACKAGE_MOUNT), (JUDGE, "/judge.sh"), (folder, "/render"), (ROOT / "roles", "/roles")):
+    for source, target in ((base.packages, images.PACKAGE_MOUNT), (JUDGE, "/judge.sh"), (folder, "/render")):
         command += ["--volume", f"{source}:{target}:ro"]
     done = subprocess.run([*command, base.image, "sh", "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
