@@ -88,6 +88,7 @@ def look(order):
     return {
         **facts,
         "release": {key: release.get(key, "").strip("\"'") for key in ("ID", "VERSION_ID", "PRETTY_NAME")},
+        "programs": programs(order.get("programs") or {}),
         "systemd": os.path.isdir("/run/systemd/system"),
         "connection": connection(),
         "addresses": addresses(),
@@ -145,6 +146,20 @@ def look_at_units():
     text = run("systemctl", "show", DEBIANS, *FIREWALLS, "-p", "Id,UnitFileState,ActiveState") or ""
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n")]
     return {block["Id"]: block for block in blocks if block.get("Id")}
+
+
+def programs(wanted):
+    """The version of each package that is here, or that would be installed: {package: [version, whether it is here]}."""
+    found = {}
+    for package in wanted:
+        version = run("dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", package) or ""
+        if version.startswith("installed "):
+            found[package] = [version.split()[1], True]
+            continue
+        candidate = re.search(r"^\s*Candidate: (\d\S*)", run("apt-cache", "policy", package) or "", re.MULTILINE)
+        if candidate:  # without package lists nothing can be said yet
+            found[package] = [candidate.group(1), False]
+    return found
 
 
 def connection():
@@ -246,13 +261,15 @@ def judge(facts, order):
     """Sentences about what has to be mended, each with its remedy.
 
     The order's keys: `ports` (TCP ports that are to be ours), `management` (rules that let controllers in: ports, ipv4, ipv6), `legs`
-    ({zone: {device, ipv4, ipv6}}), `routes` (whether this host forwards), `foreign_tables` (looked at by the operator), `authorities` (the
-    controller's CAs: {name: {fingerprint, key_id}}), `pki_dir`, `trusted` and `requests` (which CA should be trusted, which should have
-    signed what), `new_authorities`, `now` (seconds since 1970), `settled` (this host is configured: what a run would mend is a fault).
+    ({zone: {device, ipv4, ipv6}}), `programs` ({package: the version of its authors that roles are written for}), `routes` (whether this
+    host forwards), `foreign_tables` (looked at by the operator), `authorities` (the controller's CAs: {name: {fingerprint, key_id}}),
+    `pki_dir`, `trusted` and `requests` (which CA should be trusted, which should have signed what), `new_authorities`, `now` (seconds
+    since 1970), `settled` (this host is configured: what a run would mend is a fault).
     """
     faults = []
     if order.get("only") != "filters":
         faults += judge_system(facts)
+        faults += judge_programs(facts, order)
         faults += judge_clock(facts, order)
         faults += judge_connection(facts, order)
         faults += judge_legs(facts, order)
@@ -277,6 +294,18 @@ def judge_system(facts):
             yield "%s has %d MiB left: an installation could stop half way; make room for %d" % (place, state["mib"], ROOM_MIB)
         elif state["inodes"] is not None and state["inodes"] < INODES:
             yield "%s has room for %d more files only: remove what isn't needed (`df -i %s`)" % (place, state["inodes"], place)
+
+
+def judge_programs(facts, order):
+    for package, wanted in (order.get("programs") or {}).items():
+        version, here = facts["programs"].get(package, ["", False])
+        upstream = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
+        if upstream and not (upstream.group(1) + ".").startswith(wanted + "."):
+            yield (
+                "this host {} {} {}: the roles are written for {} {}; take it from Debian {}, see `apt-cache policy {}`".format(
+                    "has" if here else "would get", package, version, package, wanted, RELEASE, package
+                )
+            )
 
 
 def judge_clock(facts, order):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import datetime
 import difflib
 import functools
 import ipaddress
+import json
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +19,7 @@ from ansible.errors import AnsibleFilterError
 
 Host = Mapping[str, Any]
 Hosts = Mapping[str, Host]
+"""Members of a site: name to variables. The plays hand it over as JSON (`members`), which Ansible doesn't look into for templates."""
 
 
 @functools.cache
@@ -27,6 +31,10 @@ def data(name: str) -> Any:
 
 SHAPE = data("kinds.yml")
 ZONES, GROUPS, LISTS = tuple(SHAPE["zones"]), tuple(SHAPE["kinds"]), SHAPE["lists"]
+
+
+TOLD = ("lemonstand_interfaces", "lemonstand_zones", *LISTS.values())
+"""The variables that rules and lists of hosts are made from."""
 
 
 def active_flows(
@@ -65,6 +73,93 @@ def active_flows(
 def _near(name: str, known: Iterable[str]) -> str:
     match = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def pattern(which: str) -> str:
+    """The host pattern of a play: `site`, all kinds of hosts of a site; `deployed`, those of a lab's Internet that plays set up as well."""
+    groups = list(GROUPS)
+    if which == "deployed":
+        groups += [name for name, outer in SHAPE["outer"].items() if outer.get("deployed")]
+    return ":".join(groups)
+
+
+@functools.cache
+def _parsed(text: str) -> Any:
+    return json.loads(text)
+
+
+def _known(hosts: Hosts | str) -> Hosts:
+    known: Hosts = _parsed(str(hosts)) if isinstance(hosts, str) else hosts
+    return known
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value as it stands in a file is what it is worth: no template in it, and no vault."""
+    if isinstance(value, str):
+        return "{{" not in value and "{%" not in value and "{#" not in value
+    if isinstance(value, Mapping):
+        return all(_is_plain(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | datetime.date)
+
+
+def _values(hostvars: Any, name: str, variables: Iterable[str]) -> dict[str, Any]:
+    """Some variables of a host. Templating is what costs, so it is left out where there is no template."""
+    raw = hostvars.raw_get(name) if hasattr(hostvars, "raw_get") else hostvars[name]
+    given = [variable for variable in variables if variable in raw]
+    host = {} if all(_is_plain(raw[variable]) for variable in given) else hostvars[name]
+    return {variable: raw[variable] if _is_plain(raw[variable]) else host[variable] for variable in given}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=lambda each: each.isoformat() if isinstance(each, datetime.date) else str(each))
+
+
+def members(hostvars: Any, groups: Mapping[str, list[str]]) -> str:
+    """What hosts need to know of one another (`TOLD`), of members of a site and machines outside, as JSON."""
+    return _json({name: _values(hostvars, name, TOLD) for group in (*GROUPS, *SHAPE["outer"]) for name in _members(groups, group)})
+
+
+def as_json(hostvars: Any, name: str, variable: str) -> str:
+    """A variable of a host as JSON: a list of thousands goes through Ansible's templates as one text."""
+    return _json(_values(hostvars, name, [variable])[variable])
+
+
+def count(users: str) -> int:
+    """The number of users in a list that `as_json` made."""
+    return len(_parsed(str(users)))
+
+
+def accounts(users: str, stores: list[str], domain: str, keys: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Users as roles want them: `store` is the inner name of the one that has the mailbox, `aliases` a list.
+
+    Args:
+        users: as `as_json` made them.
+        stores: the group; the first one is a user's who names none.
+        domain: the internal domain.
+        keys: those that are wanted; none: all.
+    """
+    wanted = set(keys)
+    found = [{**user, "store": f"{user.get('store') or stores[0]}.{domain}"} for user in _parsed(str(users))]
+    if wanted:
+        found = [{key: user[key] for key in user if key in wanted} | {"aliases": user.get("aliases") or []} for user in found]
+    return found
+
+
+def users_of(users: str, store: str, stores: list[str]) -> list[str]:
+    """The names of the users whose mailboxes a store has."""
+    return [user["name"] for user in _parsed(str(users)) if (user.get("store") or stores[0]) == store]
+
+
+def aliases_of(users: str, store: str, stores: list[str]) -> dict[str, str]:
+    """The aliases that are one user's alone and no login name, of users on a store: {alias: login name}, in lower case."""
+    everybody = _parsed(str(users))
+    own = {user["name"]: list(dict.fromkeys(alias.lower() for alias in user.get("aliases") or ())) for user in everybody}
+    times = collections.Counter(alias for aliases in own.values() for alias in aliases)
+    names = {name.lower() for name in own}
+    here = users_of(users, store, stores)
+    return {alias: name.lower() for name in here for alias in own[name] if alias not in names and times[alias] == 1}
 
 
 def _members(groups: Mapping[str, list[str]], group: str) -> list[str]:
@@ -111,13 +206,16 @@ def _is(endpoint: str, name: str, groups: Mapping[str, list[str]], hosts: Hosts)
     return endpoint in (hosts[name].get("lemonstand_interfaces") or {}) and name not in _members(groups, "edges")
 
 
-def host_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list[str]], hosts: Hosts) -> dict[str, list[dict[str, Any]]]:
+def host_rules(
+    flows: list[dict[str, Any]], name: str, groups: Mapping[str, list[str]], hosts: Hosts | str
+) -> dict[str, list[dict[str, Any]]]:
     """What one host's packet filter lets through on its own account.
 
     Returns:
         ``{"input": rules, "output": rules}``; a rule has name, reason, protocol, ports, ipv4 and ipv6 (lists of the other side,
         None is any) and device (None is any).
     """
+    hosts = _known(hosts)
     own = hosts[name]
     legs = own.get("lemonstand_interfaces") or {}
     rules: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
@@ -138,27 +236,27 @@ def host_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
     return rules
 
 
-def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list[str]], hosts: Hosts) -> dict[str, Any]:
+def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list[str]], hosts: Hosts | str) -> dict[str, Any]:
     """What an edge lets through between zones, and what it translates.
 
     Returns:
         ``forward``: rules with source4/6, destination4/6 (None is any), source_zones, destination_zones (device names);
         ``publish``: ``{protocol, ports, ipv4: [addresses]}``; ``zones``: ``{zone: device}``.
     """
+    hosts = _known(hosts)
     own = hosts[name]
     legs = own.get("lemonstand_interfaces") or {}
     devices = {zone: leg["device"] for zone, leg in legs.items() if zone != "management"}
     networks = {zone: [ipaddress.ip_network(net) for net in (nets or {}).values() if net] for zone, nets in own["lemonstand_zones"].items()}
 
+    @functools.cache
+    def device_to(text: str) -> str:
+        address = ipaddress.ip_interface(text).ip
+        inside = [zone for zone, nets in networks.items() if zone in devices and any(address in net for net in nets)]
+        return str(devices[inside[0] if inside else "internet"])
+
     def device_of(addresses: list[str] | None) -> list[str]:
-        if addresses is None:
-            return [devices["internet"]]
-        found = set()
-        for text in addresses:
-            address = ipaddress.ip_interface(text).ip
-            inside = [zone for zone, nets in networks.items() if zone in devices and any(address in net for net in nets)]
-            found.add(devices[inside[0] if inside else "internet"])
-        return sorted(found)
+        return [devices["internet"]] if addresses is None else sorted({device_to(text) for text in addresses})
 
     forward, publish = [], []
     for flow in flows:
@@ -189,9 +287,19 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
     return {"forward": forward, "publish": publish, "devices": devices}
 
 
-def host_names(groups: Mapping[str, list[str]], hosts: Hosts, domain: str) -> list[dict[str, Any]]:
-    """Lines of a hosts file: every site host's inner name at its addresses (an edge: at those in inner zones)."""
+def host_names(
+    groups: Mapping[str, list[str]], hosts: Hosts | str, domain: str, own: str = "", once: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Lines of a hosts file: every site host's inner name at its addresses (an edge: at those in inner zones).
+
+    Args:
+        domain: the internal domain.
+        own: the host the file is for; needed with `once`.
+        once: hosts with one line only, at the address `own` reaches them at.
+    """
     lines = []
+    hosts = _known(hosts)
+    single = {name: reach_address(name, own, hosts) for name in once}
     for group in GROUPS:
         for name in _members(groups, group):
             zones = (
@@ -199,7 +307,11 @@ def host_names(groups: Mapping[str, list[str]], hosts: Hosts, domain: str) -> li
                 if group == "edges"
                 else None
             )
-            lines += [{"address": address, "names": [f"{name}.{domain}", name]} for address in _addresses(hosts[name], zones)]
+            lines += [
+                {"address": address, "names": [f"{name}.{domain}", name]}
+                for address in _addresses(hosts[name], zones)
+                if address == single.get(name, address)
+            ]
     return lines
 
 
@@ -218,9 +330,20 @@ def table_size(devices: int) -> int:
     return max(65536, 1 << (needed - 1).bit_length())
 
 
-def addresses_of(names: Iterable[str], hosts: Hosts) -> list[str]:
+def addresses_of(names: Iterable[str], hosts: Hosts | str) -> list[str]:
     """All addresses of some hosts outside the management zone."""
-    return [address for name in names for address in _addresses(hosts[name])]
+    known = _known(hosts)
+    return [address for name in names for address in _addresses(known[name])]
+
+
+def addresses_by_name(names: Iterable[str], hosts: Hosts | str, domain: str) -> dict[str, list[str]]:
+    """All addresses of some hosts outside the management zone, by inner name."""
+    return {f"{name}.{domain}": addresses_of([name], hosts) for name in names}
+
+
+def reached_by_name(names: Iterable[str], hosts: Hosts | str, domain: str, own: str) -> dict[str, str]:
+    """The address a host reaches each of some others at, by inner name."""
+    return {f"{name}.{domain}": reach_address(name, own, hosts) for name in names}
 
 
 def name_pattern(names: Mapping[str, Any]) -> str:
@@ -242,19 +365,20 @@ def name_characters(names: Mapping[str, Any]) -> str:
     return "".join(sorted({*string.ascii_letters, *string.digits, *part["marks"], *".@"}))
 
 
-def reach_address(target: Host, own: Host) -> str:
+def reach_address(target: str, own: str, hosts: Hosts | str) -> str:
     """The address a host reaches another one at: IPv4 where both have it, else IPv6.
 
     Raises:
         AnsibleFilterError: they share no IP version.
     """
-    mine = _split(_addresses(own))
-    theirs = _split(_addresses(target))
+    known = _known(hosts)
+    mine = _split(_addresses(known[own]))
+    theirs = _split(_addresses(known[target]))
     for family in ("ipv4", "ipv6"):
         found = theirs[family]
         if mine[family] and found:
             return found[0]
-    raise AnsibleFilterError("two hosts share no IP version; `lemonstand check` names the zones")
+    raise AnsibleFilterError(f"{own} and {target} share no IP version; `lemonstand check` names the zones")
 
 
 class FilterModule:
@@ -271,7 +395,15 @@ class FilterModule:
             "lemonstand_login_pattern": login_pattern,
             "lemonstand_addresses_of": addresses_of,
             "lemonstand_data": data,
-            "lemonstand_reach_address": reach_address,
+            "lemonstand_pattern": pattern,
+            "lemonstand_members": members,
+            "lemonstand_as_json": as_json,
+            "lemonstand_count": count,
+            "lemonstand_accounts": accounts,
+            "lemonstand_users_of": users_of,
+            "lemonstand_aliases_of": aliases_of,
+            "lemonstand_addresses_by_name": addresses_by_name,
+            "lemonstand_reached_by_name": reached_by_name,
             "lemonstand_service_ports": service_ports,
             "lemonstand_table_size": table_size,
         }

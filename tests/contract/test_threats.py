@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lemonstand.breaking.redteam_breaks import load_breaks
 from lemonstand.errors import LemonstandError
 from lemonstand.lab.topology import MACHINES
 from lemonstand.policy.controls import load_controls
 from lemonstand.redteam import POSITIONS, load_catalogue
 from lemonstand.redteam.analysis import analyse, digest, render, unreviewed
-from lemonstand.redteam.breaks import load_breaks
-from lemonstand.redteam.moves import load_moves
+from lemonstand.redteam.attempts import load_moves
 from lemonstand.site import Site, load_site
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid, NotMeasurable, Unmet
-from lemonstand.checks.connections import connection
-from lemonstand.checks.facts import Facts, Settings, Socket, seconds, size
-from lemonstand.checks.rules import Packet, Ruleset, UnreadableRule
 from lemonstand.derived.deviations import deviations
 from lemonstand.evidence.plugin import MARKS
+from lemonstand.outcomes import Invalid, NotMeasurable, Unmet
 from lemonstand.policy import DEFAULT_PROFILE, load_timers
+from lemonstand.remote.connections import connection
+from lemonstand.remote.facts import Facts, Socket
+from lemonstand.remote.netfilter import Packet, Ruleset, UnreadableRule
+from lemonstand.remote.settings import Settings, seconds, size
 from lemonstand.site import Site, load_site
 from sample_site import sound_site, write_site
 

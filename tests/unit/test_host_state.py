@@ -37,6 +37,7 @@ SOUND: Facts = {
     "units": {"nftables.service": {"Id": "nftables.service", "UnitFileState": "disabled", "ActiveState": "inactive"}},
     "nftables_conf": "",
     "release": {"ID": "debian", "VERSION_ID": "13", "PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"},
+    "programs": {"dovecot-core": ["1:2.4.1+dfsg1-6+deb13u2", True]},
     "systemd": True,
     "connection": ["198.51.100.254", "40000", "198.51.100.10", "22"],
     "addresses": {
@@ -54,6 +55,7 @@ SOUND: Facts = {
 ORDER: Facts = {
     "now": NOW,
     "ports": [22, 143, 587],
+    "programs": {"dovecot-core": "2.4"},
     "management": [{"name": "management-ssh", "ports": [22], "ipv4": ["198.51.100.254"], "ipv6": []}],
     "legs": {
         "dmz": {"device": "dmz0", "ipv4": "192.0.2.10", "ipv6": "2001:db8:2::10"},
@@ -334,6 +336,11 @@ def test_legs_that_are_not_there_are_named(addresses: dict[str, list[str]], word
         ({"time": NOW + 86400}, "86400 s ahead of the controller's"),
         ({"release": {"ID": "debian", "VERSION_ID": "12", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"}}, "runs Debian GNU/Linux 12"),
         ({"release": {"ID": "ubuntu", "VERSION_ID": "24.04", "PRETTY_NAME": "Ubuntu 24.04"}}, "runs Ubuntu 24.04"),
+        ({"programs": {"dovecot-core": ["1:2.3.19.1+dfsg1-2.1", True]}}, "this host has dovecot-core 1:2.3.19.1+dfsg1-2.1"),
+        (
+            {"programs": {"dovecot-core": ["1:2.40-1", False]}},
+            "would get dovecot-core 1:2.40-1: the roles are written for",
+        ),
         ({"systemd": False}, "systemd is not running"),
     ],
 )
@@ -347,6 +354,8 @@ def test_other_states_are_named(facts: Facts, word: str) -> None:
         {"listeners": [["::", 8080, "nginx", 7, "nginx.service"], ["::", 143, "dovecot", 8, "dovecot.service"]]},
         {"places": {"/": {"readonly": False, "mib": 100, "inodes": 1000}}},
         {"time": NOW - 200},
+        {"programs": {}},
+        {"programs": {"dovecot-core": ["1:2.4.3-1", False]}},
         {"release": {"ID": "debian", "VERSION_ID": "", "PRETTY_NAME": "Debian GNU/Linux forky/sid"}},
     ],
 )

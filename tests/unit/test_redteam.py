@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from lemonstand.errors import InputError, LemonstandError
-from lemonstand.probes import frames, loot
+from lemonstand.probes.attacks import frames, loot
 from lemonstand.redteam import load_catalogue
 from lemonstand.redteam.analysis import FORMATS, analyse, digest, render, unreviewed
+from lemonstand.redteam.attack import Report, _made, choose, ended, upstream
 from lemonstand.redteam.catalogue import Attempt, Catalogue
-from lemonstand.redteam.ground import CouldNotTry, Ground, Seen
-from lemonstand.redteam.run import Report, _made, choose, ended, upstream
+from lemonstand.redteam.context import CouldNotTry, Ground, Seen
 from lemonstand.site import Site, load_site
 from sample_site import Tree, sound_site, write_site
 

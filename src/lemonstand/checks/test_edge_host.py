@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.outcomes import expect
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.checks.facts import Facts
+from lemonstand.outcomes import expect
+from lemonstand.remote.facts import Facts
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")

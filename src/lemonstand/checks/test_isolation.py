@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.checks.facts import Facts
-from lemonstand.checks.rules import Packet, Verdict
 from lemonstand.derived import CONTROLLER, Cell, expected_matrix
+from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.policy.controls import load_controls
+from lemonstand.remote.facts import Facts
+from lemonstand.remote.netfilter import Packet, Verdict
 from lemonstand.site import Host, Site
 
 pytestmark = pytest.mark.answer("configuration")

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import pytest
 
-from lemonstand.checks import expect, not_measurable
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.checks.facts import Facts
-from lemonstand.checks.rules import Packet
+from lemonstand.outcomes import expect, not_measurable
+from lemonstand.remote.facts import Facts
+from lemonstand.remote.netfilter import Packet
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure, Members, Snapshots
-from lemonstand.checks.facts import seconds
+from lemonstand.outcomes import expect
+from lemonstand.remote.settings import seconds
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")

@@ -6,12 +6,12 @@ import datetime as dt
 
 import pytest
 
-from lemonstand.checks import NotMeasured, expect
 from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.outcomes import NotMeasured, expect
 from lemonstand.policy import load_flows
 from lemonstand.redteam import load_catalogue
 from lemonstand.redteam.analysis import analyse, digest, render, unreviewed
-from lemonstand.redteam.run import ended
+from lemonstand.redteam.attack import ended
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")

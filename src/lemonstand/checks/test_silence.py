@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.checks.doors import timer
+from lemonstand.outcomes import expect
+from lemonstand.remote.endpoints import timer
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")

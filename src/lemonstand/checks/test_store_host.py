@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure, Members, Snapshots
-from lemonstand.checks.facts import seconds, size
 from lemonstand.checks.test_frontend_host import NETWORK_FILE_SYSTEMS, sessions_needed
+from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.policy import Relation
+from lemonstand.remote.settings import seconds, size
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")

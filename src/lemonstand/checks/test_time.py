@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.outcomes import expect, invalid
 
 pytestmark = [pytest.mark.answer("configuration"), pytest.mark.supports("LEM-8-11", "PRO-E2E-02")]
 

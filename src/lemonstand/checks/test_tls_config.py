@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import Measure, Members, Snapshots
-from lemonstand.checks.facts import Facts
+from lemonstand.outcomes import expect, invalid
+from lemonstand.remote.facts import Facts
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("configuration")

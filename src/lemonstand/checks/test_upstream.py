@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks import expect, not_measurable
 from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors
-from lemonstand.checks.prober import Prober
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, not_measurable
 from lemonstand.policy.upstream import Fault, load_faults
-from lemonstand.probes.wire import Account
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Endpoints
 
 pytestmark = pytest.mark.answer("configuration")
 
@@ -32,15 +32,15 @@ def test_a_listed_fault_is_one_still(fault: Fault, snapshots: Snapshots, nodes: 
 @pytest.mark.disruptive
 @pytest.mark.supports("PRO-SUB-01")
 def test_what_follows_the_end_of_a_message_loses_no_answer(
-    prober: Prober, snapshots: Snapshots, stores: list[str], vantage: str, *, doors: Doors, accounts: list[Account], measure: Measure
+    snapshots: Snapshots, stores: list[str], vantage: Vantage, *, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
     """RFC 2920 lets a client send MAIL and RCPT behind the end of a message: the message's own answer comes first. It arrives once."""
     fault = next(each for each in load_faults() if each.id == "pipelined-past-the-end")
-    found = prober.ask(vantage, "past-the-end", door=doors(), account=accounts[0], recipient=accounts[1]["user"])
+    found = vantage.ask("past-the-end", endpoint=endpoints(), account=accounts[0], recipient=accounts[1]["user"])
     lost, copies = [], []
     for name, each in found.items():
         measure(name, each["answer"] or "closed")
-        got = prober.ask(vantage, "wait-for", door=doors(), account=accounts[1], ident=each["ident"], within=ARRIVAL_SECONDS)
+        got = vantage.ask("wait-for", endpoint=endpoints(), account=accounts[1], ident=each["ident"], within=ARRIVAL_SECONDS)
         if each["answer"] != 250:
             lost.append(f"{name}: {each['text']}")
         if got["seconds"] is None or got["copies"] != 1:

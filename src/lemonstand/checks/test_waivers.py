@@ -6,8 +6,8 @@ import datetime as dt
 
 import pytest
 
-from lemonstand.checks import expect
 from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.outcomes import expect
 from lemonstand.policy.waivers import GivenWaiver
 
 pytestmark = pytest.mark.answer("configuration")

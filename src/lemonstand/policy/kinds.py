@@ -28,6 +28,7 @@ class Kind(BaseModel):
         most: how many a site may have; None: any number.
         because: what a further one would do.
         joins_zones: whether a member may stand in several zones, management apart.
+        programs: packages whose versions the roles depend on, with the version of their authors they are written for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +39,7 @@ class Kind(BaseModel):
     most: StrictInt | None = Field(None, ge=1)
     because: str = ""
     joins_zones: StrictBool = False
+    programs: dict[str, str] = {}
 
     @property
     def home(self) -> str | None:
