@@ -7,6 +7,9 @@ from typing import Any
 
 from ansible_collections.lemonstand.lemonstand.plugins.plugin_utils.host import HostAction
 
+LONGEST = 4000
+"""Letters of a complaint; of a longer one the last line is enough."""
+
 
 class ActionModule(HostAction):
     """Sends a program of the role's and its order over standard input."""
@@ -22,6 +25,6 @@ class ActionModule(HostAction):
         done = self.program(text, given["entry"], given["order"], known)
         result.update(done, stdout_lines=done["stdout"].splitlines())
         if done["rc"] != 0:
-            words = (done["stderr"] or done["stdout"]).strip().splitlines() or [f"exit status {done['rc']}"]
-            result.update(failed=True, msg=words[-1].removeprefix("error: "))
+            words = (done["stderr"] or done["stdout"]).strip().removeprefix("error: ") or f"exit status {done['rc']}"
+            result.update(failed=True, msg=words if len(words) < LONGEST else words.splitlines()[-1])
         return result
