@@ -68,7 +68,6 @@ def test_every_service_gets_up_again(facts_of: FactsOf, node: str, measure: Meas
 
 @pytest.mark.answer("live")
 @pytest.mark.disruptive
-@pytest.mark.usefixtures("sessions_held")
 def test_a_killed_service_is_back(
     prober: Prober, facts_of: FactsOf, node: str, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
