@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from lemonstand import lab as labs
-from lemonstand.checks.connections import read_connections
-from lemonstand.checks.doors import ELSEWHERE, FAMILIES, PEER_SENDER, accounts_of, ca_of_clients, door_to
-from lemonstand.checks.prober import Prober
 from lemonstand.evidence.model import topic
 from lemonstand.paths import data_dir, lab_dir
-from lemonstand.probes.wire import Account, Door
+from lemonstand.probes.protocols.wire import Account, Endpoint
+from lemonstand.remote.connections import read_connections
+from lemonstand.remote.endpoints import ELSEWHERE, FAMILIES, PEER_SENDER, accounts_of, ca_of_clients, endpoint_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import load_site
 
 NAME, PREFIX = "bench", "10.85"
@@ -106,27 +106,27 @@ def mail() -> Rows:
     inventory = data_dir("inventories") / "lab"
     site = load_site(inventory)
     ca = ca_of_clients(site)
-    doors = {f"IPv{version}": door_to(site, ca, "frontends", version) for version in FAMILIES}
-    accounts, mx = accounts_of(site), door_to(site, ca, "relays", 4)
+    endpoints = {f"IPv{version}": endpoint_of(site, ca, "frontends", version) for version in FAMILIES}
+    accounts, mx = accounts_of(site), endpoint_of(site, ca, "relays", 4)
     sockets = Path(tempfile.mkdtemp(prefix="lemonstand-ssh-"))
     try:
         prober = Prober(read_connections(inventory, sockets))
         return [
-            *_logins(prober, doors, accounts),
-            *_forward(prober, doors, accounts),
-            *_push(prober, doors["IPv4"], mx, accounts[0]),
-            *_outage(prober, doors["IPv4"], mx, accounts[0]),
+            *_logins(prober, endpoints, accounts),
+            *_forward(prober, endpoints, accounts),
+            *_push(prober, endpoints["IPv4"], mx, accounts[0]),
+            *_outage(prober, endpoints["IPv4"], mx, accounts[0]),
         ]
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
 
 
-def _logins(prober: Prober, doors: dict[str, Door], accounts: list[Account]) -> Rows:
+def _logins(prober: Prober, endpoints: dict[str, Endpoint], accounts: list[Account]) -> Rows:
     rows: Rows = []
-    for family, door in doors.items():
+    for family, endpoint in endpoints.items():
         for parallel in (1, 8):
             found = prober.ask(
-                "handset", "logins", seconds=550, door=door, accounts=accounts, count=LOGINS, parallel=parallel, stall=STALL_SECONDS
+                "handset", "logins", seconds=550, endpoint=endpoint, accounts=accounts, count=LOGINS, parallel=parallel, stall=STALL_SECONDS
             )
             rows.append(
                 (
@@ -138,10 +138,12 @@ def _logins(prober: Prober, doors: dict[str, Door], accounts: list[Account]) -> 
     return rows
 
 
-def _forward(prober: Prober, doors: dict[str, Door], accounts: list[Account]) -> Rows:
+def _forward(prober: Prober, endpoints: dict[str, Endpoint], accounts: list[Account]) -> Rows:
     rows: Rows = []
     for catenate in (False, True):
-        seen = prober.ask("handset", "forward", door=doors["IPv4"], sender=accounts[0], recipient=accounts[1], size=SIZE, catenate=catenate)
+        seen = prober.ask(
+            "handset", "forward", endpoint=endpoints["IPv4"], sender=accounts[0], recipient=accounts[1], size=SIZE, catenate=catenate
+        )
         if seen["code"] != 250 or seen["arrived"]["sha256"] != seen["body"]:
             sys.exit(f"the forward failed: {seen['code']} {seen['text']}")
         rows.append(
@@ -155,29 +157,29 @@ def _forward(prober: Prober, doors: dict[str, Door], accounts: list[Account]) ->
     return rows
 
 
-def _push(prober: Prober, door: Door, mx: Door, account: Account) -> Rows:
+def _push(prober: Prober, endpoint: Endpoint, mx: Endpoint, account: Account) -> Rows:
     delays = []
     for _ in range(PUSHES):
-        with prober.start("handset", "push", door=door, account=account, within=20) as waiting:
+        with prober.start("handset", "push", endpoint=endpoint, account=account, within=20) as waiting:
             waiting.wait("idling")
             recipient = account["user"]
-            with prober.start("peer", "foreign-mx", door=mx, sender=PEER_SENDER, recipient=recipient, elsewhere=ELSEWHERE) as sending:
+            with prober.start("peer", "foreign-mx", endpoint=mx, sender=PEER_SENDER, recipient=recipient, elsewhere=ELSEWHERE) as sending:
                 accepted = sending.wait("result")
             delays.append(waiting.wait("exists").at - accepted.at)
-        prober.ask("handset", "wait-for", door=door, account=account, ident=accepted.values["data"]["ident"], within=20)
+        prober.ask("handset", "wait-for", endpoint=endpoint, account=account, ident=accepted.values["data"]["ident"], within=20)
     return [
         ("push, from acceptance at the MX to EXISTS", f"median {statistics.median(delays):.2f} s, slowest {max(delays):.2f} s of {PUSHES}")
     ]
 
 
-def _outage(prober: Prober, door: Door, mx: Door, account: Account) -> Rows:
+def _outage(prober: Prober, endpoint: Endpoint, mx: Endpoint, account: Account) -> Rows:
     """How late mail is for a store that was away."""
     lemonstand("lab", "ssh", "--name", NAME, "store", "systemctl", "stop", "dovecot")
-    sent = prober.ask("peer", "foreign-mx", door=mx, sender=PEER_SENDER, recipient=account["user"], elsewhere=ELSEWHERE)
+    sent = prober.ask("peer", "foreign-mx", endpoint=mx, sender=PEER_SENDER, recipient=account["user"], elsewhere=ELSEWHERE)
     time.sleep(AWAY_SECONDS)
     lemonstand("lab", "ssh", "--name", NAME, "store", "systemctl", "start", "dovecot")
     back = time.monotonic()
-    prober.ask("handset", "wait-for", seconds=400, door=door, account=account, ident=sent["ident"], within=330)
+    prober.ask("handset", "wait-for", seconds=400, endpoint=endpoint, account=account, ident=sent["ident"], within=330)
     return [
         (
             f"mail that came while a store was away for {AWAY_SECONDS} s",

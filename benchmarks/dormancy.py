@@ -20,10 +20,10 @@ import yaml
 from bench import lemonstand, machine
 
 from lemonstand import lab as labs
+from lemonstand.measure import Vantage, hibernation, open_vantage
 from lemonstand.paths import data_dir
-from lemonstand.phone import Look, looking, questions
 from lemonstand.policy import load_timers
-from lemonstand.probes.wire import Account
+from lemonstand.probes.protocols.wire import Account
 from lemonstand.site import Site, load_site
 
 NAME, PREFIX = "dormancy", "10.86"
@@ -70,17 +70,19 @@ def wake_ups(lab: str) -> Rows:
     for name, interval in {"stock Dovecot": STOCK_SECONDS, **profiles}.items():
         if interval not in measured:
             hurried(lab, site, imap_idle_notify_interval=round(interval / SCALE), imap_hibernate_timeout=1)
-            with looking(site) as look:
-                measured[interval] = _watched(look)
+            with open_vantage(site) as vantage:
+                measured[interval] = _watched(vantage)
         rows.append((name, f"{interval} s", *measured[interval]))
     rows.append(("RFC 5383, computed", f"{FLOOR_SECONDS} s", f"{3600 / FLOOR_SECONDS:.1f}", "-"))
     return rows
 
 
-def _watched(look: Look) -> tuple[str, str]:
+def _watched(vantage: Vantage) -> tuple[str, str]:
     within = WATCHED_HOURS * 3600 / SCALE
     settle = 5.0
-    seen = look.ask("idle", seconds=int(within) + 60, door=look.doors(4), account=look.accounts[0], within=within + settle, settle=settle)
+    seen = vantage.ask(
+        "idle", seconds=int(within) + 60, endpoint=vantage.endpoints(4), account=vantage.accounts[0], within=within + settle, settle=settle
+    )
     if seen["ended"] or seen["arrived"]:
         sys.exit(f"the session was not left alone: {seen}")
     hours = seen["counted"] * SCALE / 3600
@@ -94,8 +96,8 @@ def pushes(lab: str) -> Rows:
     rows: Rows = []
     for name, does in (("stock Dovecot", "stop"), ("with mailbox-nudge", "start")):
         labs.run_on(lab, store, f"systemctl {does} mailbox-nudge.socket mailbox-nudge.service\n")
-        with looking(site) as look:
-            found = questions.falling_asleep(look, kinds=(*questions.CHANGES, "twice"), sessions=PUSHES).data
+        with open_vantage(site) as vantage:
+            found = hibernation.falling_asleep(vantage, kinds=(*hibernation.CHANGES, "twice"), sessions=PUSHES).data
         met = [seconds for seen in found.values() for _, seconds in seen["sessions"]]
         told = sorted(seconds for seconds in met if seconds is not None)
         crossed = sum(seen["crossed"] for seen in found.values())
@@ -122,32 +124,32 @@ def memory(lab: str, folder: Path, counts: list[int]) -> Rows:
             }
             site = applied(lab, folder, overrides)
             hurried(lab, site, imap_hibernate_timeout=timeout)
-            with looking(site) as look:
+            with open_vantage(site) as vantage:
                 for count in counts:
-                    rows.append((str(count), login, sleep, *_standing(look, count)))
+                    rows.append((str(count), login, sleep, *_standing(vantage, count)))
                     print("| " + " | ".join(rows[-1]) + " |", flush=True)
     return rows
 
 
-def _standing(look: Look, count: int) -> tuple[str, ...]:
-    frontend, store = (look.site.group(group)[0].name for group in ("frontends", "stores"))
-    passwords = {user.name: look.site.password_of(user.name) for user in look.site.settings.users}
+def _standing(vantage: Vantage, count: int) -> tuple[str, ...]:
+    frontend, store = (vantage.site.group(group)[0].name for group in ("frontends", "stores"))
+    passwords = {user.name: vantage.site.password_of(user.name) for user in vantage.site.settings.users}
     accounts = [Account(user=name, password=password) for name, password in passwords.items() if password]
-    doors = [look.doors(4), look.doors(6)]
+    endpoints = [vantage.endpoints(4), vantage.endpoints(6)]
     time.sleep(SETTLE_SECONDS)
-    before = {host: _used(look, host) for host in (frontend, store)}
-    with look.prober.start(
-        look.vantage,
+    before = {host: _used(vantage, host) for host in (frontend, store)}
+    with vantage.prober.start(
+        vantage.host,
         "idle-crowd",
         seconds=1800,
-        doors=doors,
+        endpoints=endpoints,
         accounts=accounts,
-        count=count // len(doors),
+        count=count // len(endpoints),
         within=SETTLE_SECONDS * 2,
     ) as crowd:
         opened = int(crowd.wait("idling").values["opened"])
         time.sleep(SETTLE_SECONDS)
-        after = {host: _used(look, host) for host in (frontend, store)}
+        after = {host: _used(vantage, host) for host in (frontend, store)}
         result = crowd.wait("result").values["data"]
     if result["refused"]:
         print(f"{count - opened} of {count} sessions could not be opened: {'; '.join(result['refused'][:3])}", file=sys.stderr, flush=True)
@@ -157,8 +159,8 @@ def _standing(look: Look, count: int) -> tuple[str, ...]:
     return (*each, f"{result['answered']} of {count}")
 
 
-def _used(look: Look, host: str) -> int:
-    return sum(look.prober.ask(host, "processes", name=name)["memory"] for name in PROCESSES)
+def _used(vantage: Vantage, host: str) -> int:
+    return sum(vantage.prober.ask(host, "processes", name=name)["memory"] for name in PROCESSES)
 
 
 def _table(*heading: str) -> None:

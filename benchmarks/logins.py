@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from lemonstand import lab as labs
-from lemonstand.checks.connections import read_connections
-from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to, inward_of
-from lemonstand.checks.prober import Prober
 from lemonstand.paths import data_dir
+from lemonstand.remote.connections import read_connections
+from lemonstand.remote.endpoints import accounts_of, ca_of_clients, endpoint_of, inner_services_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import load_site
 
 COUNT = 100
@@ -62,15 +62,15 @@ OUTAGES = {
 }
 
 
-def crowds(lab: str, prober: Prober, inward: Any, door: Any, accounts: list[Any]) -> dict[str, str]:
+def crowds(lab: str, prober: Prober, inner_services: Any, endpoint: Any, accounts: list[Any]) -> dict[str, str]:
     """What many logins at once, one user's storm and outages of the issuer come to, as the lab is now."""
-    frontend, auth = inward["client"].split(".")[0], inward["issuer"].split(".")[0]
-    found = prober.ask(frontend, "ticket-crowd", seconds=300, inward=inward, account=accounts[0], count=CROWD)
+    frontend, auth = inner_services["client"].split(".")[0], inner_services["issuer"].split(".")[0]
+    found = prober.ask(frontend, "ticket-crowd", seconds=300, inner_services=inner_services, account=accounts[0], count=CROWD)
     shown = {f"{CROWD} tickets at once, each for another place": f"{found['statuses']}, slowest {found['slowest']:.1f} s"}
-    found = prober.ask("handset", "logins", seconds=550, door=door, accounts=accounts, count=CROWD, parallel=CROWD, stall=PATIENCE)
+    found = prober.ask("handset", "logins", seconds=550, endpoint=endpoint, accounts=accounts, count=CROWD, parallel=CROWD, stall=PATIENCE)
     failed = len(found["failed"]) + len(found["stalled"])
     shown[f"{CROWD} logins at once through the frontend"] = f"{failed} failed, slowest {found['slowest']:.1f} s"
-    orders = {"door": door, "account": accounts[0], "other": accounts[1], "timeout": float(PATIENCE)}
+    orders = {"endpoint": endpoint, "account": accounts[0], "other": accounts[1], "timeout": float(PATIENCE)}
     found = prober.ask("handset", "login-storm", seconds=300, clients=STORM, duration=float(STORM_SECONDS), **orders)
     shown[f"storm of {STORM} clients of one user, {STORM_SECONDS} s"] = (
         f"{len(found['storm_refused'])} of its and {len(found['refused'])} of another user's logins refused, "
@@ -81,12 +81,14 @@ def crowds(lab: str, prober: Prober, inward: Any, door: Any, accounts: list[Any]
         until = time.monotonic() + OUTAGE_SECONDS
         try:
             while time.monotonic() < until:
-                prober.ask("handset", "login-answers", seconds=300, door=door, account=accounts[0], count=4, timeout=float(PATIENCE))
+                prober.ask(
+                    "handset", "login-answers", seconds=300, endpoint=endpoint, account=accounts[0], count=4, timeout=float(PATIENCE)
+                )
         finally:
             labs.run_on(lab, auth, back)
         began, answers = time.monotonic(), {"imap": [{"status": ""}]}
         while answers["imap"][0]["status"] != "OK" and time.monotonic() - began < 120:
-            answers = prober.ask("handset", "login-answers", seconds=300, door=door, account=accounts[0], timeout=float(PATIENCE))
+            answers = prober.ask("handset", "login-answers", seconds=300, endpoint=endpoint, account=accounts[0], timeout=float(PATIENCE))
         took = answers["imap"][0].get("seconds", 0.0)
         shown[f"issuer {way} for {OUTAGE_SECONDS} s: first login after it"] = f"{took:.1f} s, worked after {time.monotonic() - began:.1f} s"
     return shown
@@ -98,22 +100,24 @@ def main(lab: str) -> None:
     inventory = data_dir("inventories") / "lab"
     site = load_site(inventory)
     frontend, auth = (site.group(group)[0] for group in ("frontends", "auths"))
-    inward = inward_of(site)
-    door, accounts = door_to(site, ca_of_clients(site), "frontends", 4), accounts_of(site)
+    inner_services = inner_services_of(site)
+    endpoint, accounts = endpoint_of(site, ca_of_clients(site), "frontends", 4), accounts_of(site)
     sockets = Path(tempfile.mkdtemp(prefix="lemonstand-ssh-"))
     print("| what | measured |\n|---|---|")
     try:
         prober = Prober(read_connections(inventory, sockets))
         through: dict[int, Any] = {}
         for parallel in PARALLEL:
-            found = prober.ask("handset", "logins", seconds=550, door=door, accounts=accounts, count=COUNT, parallel=parallel, stall=30)
+            found = prober.ask(
+                "handset", "logins", seconds=550, endpoint=endpoint, accounts=accounts, count=COUNT, parallel=parallel, stall=30
+            )
             through[parallel] = found
             print(
                 f"| {COUNT} logins through the frontend, {parallel} at a time | {found['count'] / found['seconds']:.1f} a second, "
                 f"median {found['median'] * 1000:.0f} ms, {len(found['failed']) + len(found['stalled'])} failed |",
                 flush=True,
             )
-        straight = prober.ask(frontend.name, "ticket-logins", seconds=550, inward=inward, account=accounts[0], count=COUNT)
+        straight = prober.ask(frontend.name, "ticket-logins", seconds=550, inner_services=inner_services, account=accounts[0], count=COUNT)
         print(f"| a login at the store with a ticket, from the frontend's place | median {straight['login'] * 1000:.0f} ms |")
         print(f"| asking the issuer for the ticket | median {straight['ticket'] * 1000:.0f} ms |")
         print(f"| through the frontend : straight to the store | {through[1]['median'] / straight['login']:.2f} |", flush=True)
@@ -123,17 +127,19 @@ def main(lab: str) -> None:
             f'sed -i.bench \'s/"refusal_milliseconds": .*/"refusal_milliseconds": 0,/\' {SETTINGS} && systemctl restart ticket-issuer\n',
         )
         try:
-            refused = prober.ask(frontend.name, "refusal-times", seconds=550, inward=inward, account=accounts[0], count=REFUSALS)
+            refused = prober.ask(
+                frontend.name, "refusal-times", seconds=550, inner_services=inner_services, account=accounts[0], count=REFUSALS
+            )
         finally:
             labs.run_on(lab, auth.name, f"mv {SETTINGS}.bench {SETTINGS} && systemctl restart ticket-issuer\n")
         wrong, unknown = refused["wrong"] * 1000, refused["unknown"] * 1000
         print(f"| refusal, least time off: wrong password, unknown name | median {wrong:.0f} ms, {unknown:.0f} ms |")
         print(f"| unknown name : wrong password | {unknown / wrong:.2f} |", flush=True)
-        after = crowds(lab, prober, inward, door, accounts)
+        after = crowds(lab, prober, inner_services, endpoint, accounts)
         try:
             labs.run_on(lab, auth.name, NO_QUEUE)
             labs.run_on(lab, frontend.name, KEPT_CLIENT)
-            before = crowds(lab, prober, inward, door, accounts)
+            before = crowds(lab, prober, inner_services, endpoint, accounts)
         finally:
             labs.run_on(lab, frontend.name, NEW_CLIENT)
             labs.run_on(lab, auth.name, QUEUE)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lemonstand.evidence.document import Session, document, stamp
-from lemonstand.evidence.model import Asked, Measurement, Result
+from lemonstand.evidence.model import Measurement, Result
 from lemonstand.evidence.write import check_form
+from lemonstand.observations import Observation
 from lemonstand.policy.controls import load_controls
 
 STARTED = dt.datetime(2026, 11, 25, 9, 0, tzinfo=dt.UTC)
@@ -28,9 +29,10 @@ def results() -> list[Result]:
     return [
         Result("test_x.py::test_live[IPv4]", "live", "pass", ("LEM-3-01", "LEM-3-02"), time=when, seconds=0.4,
                measured=[Measurement("delay", 0.41, "s", True), Measurement("TLS", "TLSv1.3")],
-               asked=[Asked("packets", "handset", "probe imap-session {}", "* OK")]),
+               asked=[Observation("packets", "handset", "probe imap-session {}", "* OK")]),
         Result("test_y.py::test_setting[store]", "configuration", "pass", ("LEM-4.1-06",), ("LEM-5-04",), host="store", time=when,
-               measured=[Measurement("imap_idle_notify_interval", 1740, "s")], asked=[Asked("setting", "store", "doveconf x", "29 mins")]),
+               measured=[Measurement("imap_idle_notify_interval", 1740, "s")],
+               asked=[Observation("setting", "store", "doveconf x", "29 mins")]),
         Result("test_y.py::test_broken[store]", "configuration", "fail", ("LEM-7-01",), host="store", time=when, message="too early",
                seen="7200 s", expected="7440 s", remedy="raise it"),
         Result("test_z.py::test_kernel", "configuration", "not-measurable", ("LEM-7-12",), time=when, message="a container"),

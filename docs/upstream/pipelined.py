@@ -11,10 +11,10 @@ import shutil
 import sys
 
 from lemonstand import lab as labs
-from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to, vantage_of
-from lemonstand.checks.prober import Prober
 from lemonstand.paths import data_dir
+from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.endpoints import accounts_of, ca_of_clients, endpoint_of, vantage_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import load_site
 
 
@@ -25,10 +25,10 @@ def main(name: str) -> None:
     site = load_site(inventory)
     accounts, sockets = accounts_of(site), sockets_directory()
     try:
-        prober, door = Prober(read_connections(inventory, sockets)), door_to(site, ca_of_clients(site), "frontends", 4)
-        found = prober.ask(vantage_of(site), "past-the-end", door=door, account=accounts[0], recipient=accounts[1]["user"])
+        prober, endpoint = Prober(read_connections(inventory, sockets)), endpoint_of(site, ca_of_clients(site), "frontends", 4)
+        found = prober.ask(vantage_of(site), "past-the-end", endpoint=endpoint, account=accounts[0], recipient=accounts[1]["user"])
         for way, each in found.items():
-            got = prober.ask(vantage_of(site), "wait-for", door=door, account=accounts[1], ident=each["ident"], within=20)
+            got = prober.ask(vantage_of(site), "wait-for", endpoint=endpoint, account=accounts[1], ident=each["ident"], within=20)
             print(f"{way:<20} answer {each['answer']:>3}, {'arrived' if got['seconds'] is not None else 'did not arrive'}")
     finally:
         shutil.rmtree(sockets, ignore_errors=True)

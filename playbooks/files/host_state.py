@@ -587,9 +587,23 @@ def saved_chains(text, family):
     return chains
 
 
+def derived(order):
+    """An order with what follows from the rules that are to come (`input`): `ports` and `management`."""
+    tcp = [rule for rule in order.get("input") or () if rule["protocol"] == "tcp"]
+    if not tcp:
+        return order
+    ports = sorted({port for rule in tcp for port in rule["ports"]})
+    return {"ports": ports, "management": [rule for rule in tcp if rule.get("management")], **order}
+
+
+def main_encoded(text):
+    """Answers an order in base64, as plays send it; returns the exit status."""
+    return main(base64.b64decode(text).decode())
+
+
 def main(text):
     """Answers an order; returns the exit status."""
-    order = json.loads(text)
+    order = derived(json.loads(text))
     faults = judge(look(order), order)
     print(json.dumps({"faults": faults}))
     if faults:
@@ -597,5 +611,5 @@ def main(text):
     return 1 if faults else 0
 
 
-if __name__ == "__main__":
-    sys.exit(main(base64.b64decode(sys.argv[1]).decode()))
+if __name__ == "__main__" and len(sys.argv) == 2:  # plays append a call instead
+    sys.exit(main_encoded(sys.argv[1]))

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from lemonstand import checks
+from lemonstand.breaking import Mutant, load_mutants
+from lemonstand.breaking.catalogue import DATA, load_without
+from lemonstand.breaking.record import unproven
+from lemonstand.breaking.runner import named
+from lemonstand.breaking.shipped_checks import shipped
 from lemonstand.errors import LemonstandError
 from lemonstand.lab.topology import MACHINES
-from lemonstand.mutants import Mutant, load_mutants
-from lemonstand.mutants.asked import shipped
-from lemonstand.mutants.catalogue import DATA, load_without
-from lemonstand.mutants.matrix import unproven
-from lemonstand.mutants.run import named
 from lemonstand.policy.controls import load_controls
 
 MUTANTS = load_mutants()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import grp
+import json
 import os
+import pwd
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -72,7 +76,8 @@ def test_the_collection_holds_roles_and_nothing_of_the_workshop(collection: Path
     with tarfile.open(collection) as archive:
         names = [Path(name) for name in archive.getnames()]
     assert {name.parts[0] for name in names} == {
-        "CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md", "docs", "meta", "playbooks", "roles",
+        "CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md", "docs", "meta", "playbooks", "plugins",
+        "roles",
     }  # fmt: skip
     assert not [name for name in names if any(part.startswith(".") or part == "__pycache__" for part in name.parts)]
 
@@ -93,3 +98,35 @@ def test_an_installed_collection_gives_its_roles(collection: Path, tmp_path: Pat
     run(player, "-i", "localhost,", "--syntax-check", "play.yml", cwd=tmp_path, **env)
     listed = run(player, "-i", "localhost,", "--list-tasks", "play.yml", cwd=tmp_path, **env)
     assert {f"lemonstand.lemonstand.{role} :" in listed for role in roles} == {True}
+
+
+def test_an_installed_collection_documents_and_runs_its_modules(collection: Path, tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n", encoding="utf-8")
+    env = {
+        "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"),
+        "HOME": str(tmp_path),
+    }
+    run(BIN / "ansible-galaxy", "collection", "install", "--offline", "-p", tmp_path / "collections", collection, cwd=tmp_path, **env)
+    modules = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
+    assert modules == sorted(path.stem for path in (ROOT / "plugins" / "action").glob("*.py"))
+    documented = run(BIN / "ansible-doc", "--json", *(f"lemonstand.lemonstand.{name}" for name in modules), cwd=tmp_path, **env)
+    for name, said in json.loads(documented).items():
+        assert said["doc"]["description"] and said["examples"] and said["return"], name
+    owner = pwd.getpwuid(os.getuid()).pw_name
+    group = grp.getgrgid(os.getgid()).gr_name
+    entry = {"path": str(tmp_path / "file"), "content": "text\n", "owner": owner, "group": group}
+    task = {"name": "Write", "lemonstand.lemonstand.files": {"files": [entry]}}
+    play = {"hosts": "all", "connection": "local", "gather_facts": False, "tasks": [task]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
+    assert "changed=1" in run(BIN / "ansible-playbook", "-i", "localhost,", "play.yml", cwd=tmp_path, **env)
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "text\n"
+    assert "changed=0" in run(BIN / "ansible-playbook", "-i", "localhost,", "play.yml", cwd=tmp_path, **env)
+
+
+def test_every_program_of_a_role_is_typed() -> None:
+    """mypy is told of each by name: a file of no package is found by nobody."""
+    told = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["modules"])
+    files = [path for path in ROOT.glob("roles/*/files/**/*") if path.is_file() and "__pycache__" not in path.parts]
+    assert {path.suffix for path in files} == {".py"}, "a program ends in .py here, whatever its name on a host: ruff and mypy go by it"
+    assert told == {path.stem for path in files}

@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 from lemonstand import lab as labs
-from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.doors import accounts_of, ca_of_clients, door_to
-from lemonstand.checks.prober import Prober
 from lemonstand.paths import lab_dir
+from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.endpoints import accounts_of, ca_of_clients, endpoint_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 from .conftest import INVENTORY, Command
@@ -41,7 +41,10 @@ def _typed(*words: str, given: str) -> subprocess.CompletedProcess[str]:
 
 def _login(prober: Prober, site: Site, user: str, password: str) -> dict[str, Any]:
     answers = prober.ask(
-        "handset", "login-answers", door=door_to(site, ca_of_clients(site), "frontends", 4), account={"user": user, "password": password}
+        "handset",
+        "login-answers",
+        endpoint=endpoint_of(site, ca_of_clients(site), "frontends", 4),
+        account={"user": user, "password": password},
     )
     return dict(answers["imap"][0])
 
@@ -96,7 +99,9 @@ TYPED = (
 def _answers(prober: Prober, site: Site, user: str, password: str) -> tuple[str, str]:
     """What IMAP and submission answer."""
     account = {"user": user, "password": password}
-    said = prober.ask("handset", "login-answers", seconds=120, door=door_to(site, ca_of_clients(site), "frontends", 4), account=account)
+    said = prober.ask(
+        "handset", "login-answers", seconds=120, endpoint=endpoint_of(site, ca_of_clients(site), "frontends", 4), account=account
+    )
     return str(said["imap"][0]["code"] or said["imap"][0]["status"]), str(said["submission"][0]["status"])
 
 
@@ -243,14 +248,16 @@ def test_everybody_is_listed_and_no_hash(deployed: str, lemonstand: Command, lab
 
 @pytest.mark.long
 def test_a_new_signing_key_refuses_no_login(deployed: str, lemonstand: Command, prober: Prober, lab_site: Site) -> None:
-    door, accounts = door_to(lab_site, ca_of_clients(lab_site), "frontends", 4), accounts_of(lab_site)
+    endpoint, accounts = endpoint_of(lab_site, ca_of_clients(lab_site), "frontends", 4), accounts_of(lab_site)
     before = lemonstand("keys", "list", "--lab", deployed).stdout
     rounds: list[dict[str, Any]] = []
     over = threading.Event()
 
     def log_in() -> None:
         while not over.is_set():
-            rounds.append(prober.ask("handset", "logins", seconds=120, door=door, accounts=accounts, count=20, parallel=2, stall=60))
+            rounds.append(
+                prober.ask("handset", "logins", seconds=120, endpoint=endpoint, accounts=accounts, count=20, parallel=2, stall=60)
+            )
 
     worker = threading.Thread(target=log_in)
     worker.start()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.doors import ARRIVAL_SECONDS, accounts_of, ca_of_clients, door_to, vantage_of
-from lemonstand.checks.prober import Prober
+from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, accounts_of, ca_of_clients, endpoint_of, vantage_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 INPUTS = Path(__file__).resolve().parents[1] / "render" / "inputs"
@@ -42,11 +42,11 @@ def test_a_message_arrives_as_it_was_sent(lab_site: Site, prober: Prober, name: 
     head = f"Date: Sun, 29 Nov 2026 12:00:00 +0000\r\nMessage-ID: <{ident}>\r\n".encode()
     data = head + re.sub(rb"Message-ID: <\d@x>\r\n", b"", _inputs()[name], count=1)
     sender, recipient = accounts_of(lab_site)[:2]
-    door = door_to(lab_site, ca_of_clients(lab_site), "frontends", 4)
+    endpoint = endpoint_of(lab_site, ca_of_clients(lab_site), "frontends", 4)
     found = prober.ask(
         vantage_of(lab_site),
         "octets-carry",
-        door=door,
+        endpoint=endpoint,
         account=sender,
         recipient=recipient,
         ident=ident,

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lemonstand.checks.connections import read_connections, sockets_directory
-from lemonstand.checks.doors import PEER_SENDER, accounts_of, ca_of_clients, ca_of_exchangers, door_to
-from lemonstand.checks.prober import Prober
 from lemonstand.policy.names import load_names
-from lemonstand.probes.names import retyped
-from lemonstand.probes.wire import Account
+from lemonstand.probes.clients.names import retyped
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.endpoints import PEER_SENDER, accounts_of, ca_of_clients, ca_of_exchangers, endpoint_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 from .conftest import INVENTORY, Command
@@ -63,18 +63,18 @@ def named(deployed: str, lab_site: Site, lemonstand: Command, tmp_path_factory: 
 @pytest.mark.long
 def test_generated_names_go_all_the_way(named: list[Account], lab_site: Site) -> None:
     prober = Prober(read_connections(INVENTORY, sockets_directory()))
-    door, other = door_to(lab_site, ca_of_clients(lab_site), "frontends", 4), accounts_of(lab_site)[0]
-    exchanger = door_to(lab_site, ca_of_exchangers(lab_site), "relays", 4)
+    endpoint, other = endpoint_of(lab_site, ca_of_clients(lab_site), "frontends", 4), accounts_of(lab_site)[0]
+    exchanger = endpoint_of(lab_site, ca_of_exchangers(lab_site), "relays", 4)
     for account in named:
         name = account["user"]
-        seen = prober.ask("handset", "names-marked", seconds=120, door=door, owner=account, other=other)
+        seen = prober.ask("handset", "names-marked", seconds=120, endpoint=endpoint, owner=account, other=other)
         assert [case for case, each in seen.items() if each.get("code", 250) != 250] == [], f"{name}: {seen}"
         assert seen["fetched"]["got"], f"{name}: {seen['fetched']}"
         assert [case for case, seconds in seen["arrived"].items() if seconds is None] == [], name
-        came = prober.ask("peer", "names-incoming", door=exchanger, sender=PEER_SENDER, recipients=[retyped(name)])
+        came = prober.ask("peer", "names-incoming", endpoint=exchanger, sender=PEER_SENDER, recipients=[retyped(name)])
         assert [each["code"] for each in came.values()] == [250], f"{name}: {came}"
         (ident,) = [each["ident"] for each in came.values()]
-        assert prober.ask("handset", "wait-for", door=door, account=account, ident=ident, within=30)["seconds"] is not None, name
+        assert prober.ask("handset", "wait-for", endpoint=endpoint, account=account, ident=ident, within=30)["seconds"] is not None, name
 
 
 def test_the_generator_makes_names_with_every_mark() -> None:

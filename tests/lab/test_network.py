@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from lemonstand.breaking.asker import Asker
+from lemonstand.breaking.runner import named
 from lemonstand.derived import expected_matrix
-from lemonstand.mutants.ask import Asker
-from lemonstand.mutants.run import named
 from lemonstand.site import Site
 
 from .conftest import INVENTORY, Command

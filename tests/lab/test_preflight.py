@@ -81,9 +81,9 @@ def without_ipv6(deployed: str, on: Callable[..., str]) -> Iterator[str]:
 
 def _leave(name: str) -> None:
     """Ends the controller's open connections: their shells keep the kernel they were started with."""
-    from lemonstand.lab import _close_connections  # noqa: PLC0415 - what a restore does as well
+    from lemonstand.lab.keeping import close_connections  # noqa: PLC0415 - what a restore does as well
 
-    _close_connections(name)
+    close_connections(name)
 
 
 def test_a_kernel_without_ipv6_is_named_or_enough(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lemonstand.breaking.redteam_breaks import Break, load_breaks, prove
 from lemonstand.redteam import POSITIONS, load_catalogue
-from lemonstand.redteam.breaks import Break, load_breaks, prove
 from lemonstand.site import Site
 
 from .conftest import Command

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lemonstand import lab as labs
-from lemonstand.mutants.table import check_form, table_path
+from lemonstand.breaking.table import check_form, table_path
 from lemonstand.paths import lab_dir
 
 from .conftest import Command

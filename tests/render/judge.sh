@@ -14,8 +14,7 @@ for name in public store-client issuer-client mail-store relay-client relay issu
 for name in public hosts issuer-clients store-clients relay-clients; do cp /tmp/crt /etc/lemonstand/pki/ca-$name.crt; done
 # What other files and units would have put there.
 mkdir -p /usr/local/lib/lemonstand /run/slapd
-for program in /roles/*/files/usr/local/lib/lemonstand/*; do install -m 0755 "$program" /usr/local/lib/lemonstand/; done
-install -m 0755 /roles/acme_client/files/acme_certificate.py /usr/local/lib/lemonstand/acme-certificate
+for program in /render/*/*/usr/local/lib/lemonstand/*; do install -m 0755 "$program" /usr/local/lib/lemonstand/; done
 install -d -o openldap -g openldap -m 0700 /var/lib/ldap/lemonstand
 id vmail >/dev/null 2>&1 || useradd --system --no-create-home vmail
 count=0
@@ -38,7 +37,7 @@ for root in /render/*/*/; do
         warned=$(postconf -c /tmp/postfix -n 2>&1 >/dev/null; postconf -c /tmp/postfix -M 2>&1 >/dev/null)
         [ -z "$warned" ] || say "$where" "$path" "$warned" ;;
       *.service | *.timer) judge "$where" "$path" systemd-analyze verify --man=no --recursive-errors=no "$file" ;;
-      *.py | */acme-certificate) judge "$where" "$path" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read())' "$file" ;;
+      *.py | /usr/local/lib/lemonstand/*) judge "$where" "$path" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read())' "$file" ;;
       *.json) judge "$where" "$path" python3 -m json.tool "$file" /dev/null ;;
       /etc/sysctl.d/*) judge "$where" "$path" grep -Eqx '[a-z0-9_.]+ = [0-9]+' "$file" ;;
     esac

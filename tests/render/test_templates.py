@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lemonstand import lab as labs
 from lemonstand.lab import images, machine
+from lemonstand.lab.starting import limits
 from lemonstand.lab.topology import Topology
 from sample_site import Tree, host, leg, sound_site, write_site
 
@@ -155,8 +155,8 @@ def complaints(rendered: dict[str, dict[str, dict[str, str]]], tmp_path_factory:
         ">/tmp/apt.log 2>&1 || { tail -5 /tmp/apt.log; exit 9; }; sh /judge.sh"
     )
     command = ["podman", *(["--runtime", "runc"] if machine.cgroup_v1() else []), "run", "--rm", "--network", "none"]
-    command += [*labs.limits(), "--cap-add", "NET_ADMIN"]
-    for source, target in ((base.packages, images.PACKAGE_MOUNT), (JUDGE, "/judge.sh"), (folder, "/render"), (ROOT / "roles", "/roles")):
+    command += [*limits(), "--cap-add", "NET_ADMIN"]
+    for source, target in ((base.packages, images.PACKAGE_MOUNT), (JUDGE, "/judge.sh"), (folder, "/render")):
         command += ["--volume", f"{source}:{target}:ro"]
     done = subprocess.run([*command, base.image, "sh", "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 
 from lemonstand import admin
 from lemonstand.admin import alarms, health
-from lemonstand.admin.hosts import Hosts
-from lemonstand.checks.connections import Connection
+from lemonstand.admin.access import Hosts
 from lemonstand.cli import main
 from lemonstand.errors import InputError, LemonstandError
+from lemonstand.remote.connections import Connection
 from lemonstand.site import load_site
 from sample_site import sound_site, write_site
 
@@ -117,7 +117,7 @@ def test_no_alarm_is_only_said_by_who_was_asked(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
     names = [each.name for each in load_site(inventory).hosts.values()]
     monkeypatch.setattr(
-        "lemonstand.admin.hosts.read_connections", lambda *_: {name: Connection(name, "-T", sudo=name == "auth") for name in names}
+        "lemonstand.admin.access.read_connections", lambda *_: {name: Connection(name, "-T", sudo=name == "auth") for name in names}
     )
     done = CliRunner().invoke(main, ["alarms", "-i", str(inventory)])
     assert done.exit_code == 2, done.output
@@ -127,7 +127,7 @@ def test_no_alarm_is_only_said_by_who_was_asked(tmp_path: Path, monkeypatch: pyt
 
 def test_all_asked_and_nothing_found_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inventory = write_site(tmp_path, sound_site())
-    monkeypatch.setattr("lemonstand.admin.hosts.read_connections", lambda *_: {})
+    monkeypatch.setattr("lemonstand.admin.access.read_connections", lambda *_: {})
     monkeypatch.setattr(Hosts, "run_on", lambda _self, names, *_: dict.fromkeys(names, _marked({"alarms": [], "faults": {}})))
     done = CliRunner().invoke(main, ["alarms", "-i", str(inventory)])
     assert (done.exit_code, done.output) == (0, "no alarm in the last 24h\n")

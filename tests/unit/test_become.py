@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from lemonstand import cli
 from lemonstand.admin import Hosts
-from lemonstand.checks import Invalid
-from lemonstand.checks.connections import REFUSED, Connection, connection, read_connections
-from lemonstand.checks.hosts import reach
-from lemonstand.checks.prober import Prober
 from lemonstand.cli import access
 from lemonstand.deploy import repeat_command, run_playbook
 from lemonstand.errors import InputError, LemonstandError
+from lemonstand.outcomes import Invalid
+from lemonstand.remote.connections import REFUSED, Connection, connection, read_connections
+from lemonstand.remote.gather import reach
+from lemonstand.remote.prober import Prober
 from sample_site import Tree, member, sound_site, write_site
 
 WORD = 'sword\'f$h "4711"'

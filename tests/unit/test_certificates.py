@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks.facts import Certificate
-from lemonstand.checks.impostor import counterfeit
+from lemonstand.checks.false_certificates import counterfeit
+from lemonstand.remote.certificates import Certificate
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 NAMES = ["mail.lemon.test"]

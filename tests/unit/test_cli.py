@@ -17,11 +17,11 @@ from rich.console import Console
 
 from lemonstand import __version__, cli, paths
 from lemonstand import lab as labs
+from lemonstand.cli.progress import observer
 from lemonstand.deploy import HostTally, Outcome, RunRecord, RunResult
 from lemonstand.deploy.record import Failure
 from lemonstand.errors import InputError, InputErrors, LemonstandError
 from lemonstand.evidence import Selection
-from lemonstand.progress import observer
 from sample_site import sound_site, write_site
 
 
@@ -238,11 +238,12 @@ def test_a_real_site_is_disturbed_only_with_a_second_word(site: Path, monkeypatc
 
 
 def test_verify_copies_evidence_and_passes_its_exit_code_on(site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def fake(inventory: Path, folder: Path, selection: Selection, *, merge: bool) -> int:
+    def fake(inventory: Path, folder: Path, selection: Selection, *, merge: bool, plugins: tuple[str, ...]) -> int:
         folder.mkdir(parents=True)
         (folder / "evidence.json").write_text("{}", encoding="utf-8")
         assert selection == Selection(controls=("LEM-3-01",), hosts=("store",), sections=("4.2",), keyword="imap")
         assert merge
+        assert plugins == ("lemonstand.breaking.trials",)
         return 1
 
     monkeypatch.setattr("lemonstand.evidence.verify", fake)

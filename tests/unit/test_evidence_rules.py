@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid, NotMeasurable, Unmet
-from lemonstand.checks.connections import connection
-from lemonstand.checks.facts import Facts, Settings, Socket, seconds, size
-from lemonstand.checks.rules import Packet, Ruleset, UnreadableRule
 from lemonstand.derived.deviations import deviations
 from lemonstand.evidence.plugin import MARKS
+from lemonstand.outcomes import Invalid, NotMeasurable, Unmet
 from lemonstand.policy import DEFAULT_PROFILE, load_timers
+from lemonstand.remote.connections import connection
+from lemonstand.remote.facts import Facts, Socket
+from lemonstand.remote.netfilter import Packet, Ruleset, UnreadableRule
+from lemonstand.remote.settings import Settings, seconds, size
 from lemonstand.site import Site, load_site
 from sample_site import sound_site, write_site
 
@@ -247,7 +248,7 @@ def facts(**changes: Any) -> Facts:
 def ask(check: str, site: Site, host: Facts) -> None:
     module, name = check.split(".")
     function = getattr(importlib.import_module(f"lemonstand.checks.{module}"), name)
-    known = {"site": site, "snapshots": lambda _: host, "measure": lambda *_: None}
+    known = {"site": site, "facts_of": lambda _: host, "measure": lambda *_: None}
     function(**{each: known.get(each, "edge") for each in inspect.signature(function).parameters})
 
 

@@ -23,6 +23,7 @@ from lemonstand import lab as labs
 from lemonstand.errors import InputError, InputErrors
 from lemonstand.files import read_json, write_text
 from lemonstand.lab import snapshots
+from lemonstand.lab.seeds import read_passwords
 from lemonstand.lab.topology import Topology
 from lemonstand.survey import look_at
 from sample_site import sound_site, write_site
@@ -205,7 +206,7 @@ def test_a_lab_s_passwords_that_can_t_be_read_are_kept_as_they_are(tmp_path: Pat
     path = tmp_path / "passwords.yml"
     path.write_bytes(content)
     with pytest.raises(InputError):
-        labs._passwords(path)
+        read_passwords(path)
     assert path.read_bytes() == content
 
 

@@ -19,7 +19,7 @@ from lemonstand.deploy import keeper, run_playbook
 from lemonstand.errors import LemonstandError
 
 PROGRAM = (
-    "import sys; from pathlib import Path; from lemonstand.deploy import run_playbook; from lemonstand.progress import observer\n"
+    "import sys; from pathlib import Path; from lemonstand.deploy import run_playbook; from lemonstand.cli.progress import observer\n"
     "from rich.console import Console\n"
     "p = Path(sys.argv[1])\n"
     "r = run_playbook(p / 'hosts.yml', [p / 'sleeps.yml'], runs=p / 'runs', observer=observer(Console()))\n"

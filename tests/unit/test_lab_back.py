@@ -12,7 +12,8 @@ import pytest
 from lemonstand import lab as labs
 from lemonstand import paths
 from lemonstand.errors import InputError, LemonstandError
-from lemonstand.lab import images, machine, network, snapshots
+from lemonstand.lab import containers, images, inspection, lifecycle, machine, network, snapshots
+from lemonstand.lab.state import lock
 from lemonstand.lab.topology import MACHINES, Topology
 
 NAMES = [item.name for item in MACHINES]
@@ -73,8 +74,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         found["built"] += 1
         found["wires"] = True
 
-    monkeypatch.setattr(labs, "_start", start)
-    monkeypatch.setattr(labs, "_seed", lambda *_: None)
+    monkeypatch.setattr(lifecycle, "start_host", start)
+    monkeypatch.setattr(lifecycle, "seed_lab", lambda *_: None)
     monkeypatch.setattr(images, "content_key", lambda: "key")
     monkeypatch.setattr(images, "prepare", lambda *_: type("Base", (), {"drift": ()})())
     for name in ("check", "check_tools", "raise_settings"):
@@ -88,9 +89,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def _lab(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch, state: dict[str, str], **noted: Any) -> Podman:
     podman = Podman(state)
     made["podman"] = podman
-    for module in (labs, snapshots):
+    for module in (containers, inspection, lifecycle, snapshots):
         monkeypatch.setattr(module, "run", podman)
-    monkeypatch.setattr("lemonstand.lab.containers.run", podman)
     folder = paths.lab_dir("sample")
     (folder / "lab.json").write_text(json.dumps({"prefix": "10.9", "key": "key", "up": True, **noted}), encoding="ascii")
     (folder / "snapshots" / "clean").mkdir(parents=True)
@@ -222,7 +222,7 @@ def test_a_snapshot_at_work_is_left_alone(made: dict[str, Any], monkeypatch: pyt
     podman = _lab(made, monkeypatch, _all("paused"))
     place = paths.lab_dir("sample") / "snapshots"
     _left(place, ".freezing", ".x.new")
-    with labs._lock("sample"):
+    with lock("sample"):
         labs.heal("sample")
     assert set(podman.state.values()) == {"paused"}
     assert (place / ".x.new").is_dir()

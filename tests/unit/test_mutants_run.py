@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from lemonstand.breaking import Mutant, Run, Verdict, load_mutants, sample, shares
+from lemonstand.breaking.record import record
+from lemonstand.breaking.runner import judged, named
+from lemonstand.breaking.shipped_checks import Answer, Check, shipped
+from lemonstand.breaking.table import check_form, read_table
 from lemonstand.errors import LemonstandError
-from lemonstand.mutants import Mutant, Run, Verdict, load_mutants, sample, shares
-from lemonstand.mutants.asked import Answer, Check, shipped
-from lemonstand.mutants.matrix import record
-from lemonstand.mutants.run import judged, named
-from lemonstand.mutants.table import check_form, read_table
 
 SYNACK, RETRIES, LOSS = "test_handshakes_and_closes_are_patient", "test_data_is_sent_again_long_enough", "test_chunks_arrive"
 

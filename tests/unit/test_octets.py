@@ -8,8 +8,8 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lemonstand.probes.mailboxes import FIXED, generated, quoted, utf7
-from lemonstand.probes.octets import LIMITS, LONG_HEADER, difference, samples
+from lemonstand.probes.clients.mailboxes import FIXED, generated, quoted, utf7
+from lemonstand.probes.clients.octets import LIMITS, LONG_HEADER, difference, samples
 
 TRACE = b"Return-Path: <a@x.invalid>\r\nReceived: from x\r\n\tby y; now\r\n"
 

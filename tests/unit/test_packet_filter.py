@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[2] / "roles/nftables/files/usr/local/lib/lemonstand/packet-filter"
+PROGRAM = Path(__file__).resolve().parents[2] / "roles/nftables/files/packet_filter.py"
 
 
 @pytest.fixture

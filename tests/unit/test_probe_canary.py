@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from lemonstand.probes import canary
+from lemonstand.probes.hosts import canary
 
 SECRET = "Tr0ub4dor & 3ß/horse"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -16,15 +18,18 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid, Unmet
-from lemonstand.checks.prober import _BOOT, _MODULES, Running
-from lemonstand.probes import dns, run, tickets
-from lemonstand.probes.imap import Imap, Literal, announced
-from lemonstand.probes.messages import large, message
-from lemonstand.probes.raids import RAIDS
-from lemonstand.probes.reach import reach
-from lemonstand.probes.smtp import Smtp
-from lemonstand.probes.wire import Closed, Wire
+from lemonstand.outcomes import Invalid, Unmet
+from lemonstand.probes import registry
+from lemonstand.probes.clients import tickets
+from lemonstand.probes.network import dns
+from lemonstand.probes.network.reach import reach
+from lemonstand.probes.protocols.imap import Imap, Literal, announced
+from lemonstand.probes.protocols.messages import large, message
+from lemonstand.probes.protocols.smtp import Smtp
+from lemonstand.probes.protocols.wire import Closed, Wire
+from lemonstand.probes.registry import PROBES
+from lemonstand.remote.prober import Channel, Running
+from lemonstand.remote.shipment import BOOT, agent_shipment, shipment
 
 Script = Callable[[socket.socket], None]
 
@@ -194,66 +199,140 @@ def test_an_unsigned_ticket_says_so() -> None:
     assert tickets.decode(header) == {"alg": "none"} and tickets.decode(claims) == {"sub": "x"} and signature == ""
 
 
-def _running(order: dict[str, Any], seconds: float = 5) -> Running:
-    text = json.dumps({"modules": _MODULES, "seconds": 5, **order})
-    return Running("here", [sys.executable, "-I", "-S", "-c", _BOOT], text, seconds)
+@pytest.fixture
+def here() -> Iterator[Channel]:
+    """The agent, on this machine, with nothing of ours to import."""
+    channel = Channel("here", [sys.executable, "-I", "-S", "-c", BOOT])
+    yield channel
+    channel.close()
 
 
-def test_a_probe_runs_where_nothing_of_ours_is() -> None:
+def _asked(channel: Channel, probe: str, seconds: float = 5, **args: Any) -> Running:
+    return channel.start(shipment(probe), args, seconds)
+
+
+def test_a_probe_runs_where_nothing_of_ours_is(here: Channel) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        found = _running({"probe": "reach", "args": {"targets": [["127.0.0.1", port]], "timeout": 1}}).result()
+        found = _asked(here, "reach", targets=[["127.0.0.1", port]], timeout=1).result()
     assert found == [["127.0.0.1", port, "open"]]
 
 
-def test_a_probe_that_fails_is_invalid() -> None:
-    with pytest.raises(Invalid, match="ConnectionRefusedError"):
-        _running({"probe": "imap-session", "args": {"door": {"name": "x", "address": "127.0.0.1", "ca": ""}, "account": {}}}).result()
+def test_one_agent_answers_many_at_once(here: Channel) -> None:
+    waiting = _asked(here, "maildir", folder="/nonexistent", ident="x", within=60, seconds=60)
+    dead = [_asked(here, "imap-session", endpoint={"name": "x", "address": "127.0.0.1", "ca": ""}, account={}) for _ in range(3)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        asked = [_asked(here, "reach", targets=[["127.0.0.1", port]], timeout=1) for _ in range(8)]
+        assert [running.result() for running in asked] == [[["127.0.0.1", port, "open"]]] * 8
+    for running in dead:
+        with pytest.raises(Invalid, match="ConnectionRefusedError"):
+            running.result()
+    waiting.stop()
+    assert _asked(here, "listeners").result() is not None
 
 
-def test_a_probe_that_is_not_wanted_any_more_ends(server: Callable[[Script], tuple[str, int]]) -> None:
-    running = _running({"probe": "maildir", "args": {"folder": "/nonexistent", "ident": "x", "within": 60}})
+def test_a_probe_that_kills_itself_takes_nobody_along(here: Channel) -> None:
+    sent = shipment("reach")
+    text = "import os, signal, subprocess\ndef work():\n  subprocess.Popen(['sleep', '5'])\n  os.kill(os.getpid(), signal.SIGKILL)\n"
+    broken = {**sent, "modules": {**sent["modules"], "lemonstand.probes.made_up": text}, "function": "made_up.work"}
+    started = time.monotonic()
+    with pytest.raises(Invalid, match="exit status 137"):
+        here.start(broken, {}, 5).result()
+    assert time.monotonic() - started < 4, "what a probe left behind is waited for"
+    unreadable = {**sent, "modules": {**sent["modules"], "lemonstand.probes.no_text": "def"}, "function": "no_text.work"}
+    with pytest.raises(Invalid, match="SyntaxError"):
+        here.start(unreadable, {}, 5).result()
+    assert _asked(here, "reach", targets=[], timeout=1).result() == []
+
+
+def test_a_probe_that_is_not_wanted_any_more_ends(here: Channel) -> None:
+    running = _asked(here, "maildir", folder="/nonexistent", ident="x", within=60)
     started = time.monotonic()
     time.sleep(0.3)
     running.stop()
     assert time.monotonic() - started < 2
-    assert running._process.returncode == 3
+    with pytest.raises(Invalid, match="exit status 3"):
+        running.wait("")
 
 
-def test_a_probe_has_an_end() -> None:
+def test_an_agent_that_nobody_asks_any_more_ends_with_its_probes(here: Channel) -> None:
+    running = _asked(here, "maildir", folder="/nonexistent", ident="x", within=60)
+    started = time.monotonic()
+    children: list[str] = []
+    while not children and time.monotonic() - started < 10:
+        children = Path(f"/proc/{here._process.pid}/task/{here._process.pid}/children").read_text(encoding="ascii").split()
+    assert len(children) == 1
+    started = time.monotonic()
+    here.close()
+    assert here._process.returncode == 0
+    while Path(f"/proc/{children[0]}/exe").exists() and time.monotonic() - started < 2:
+        time.sleep(0.05)
+    assert time.monotonic() - started < 2
     with pytest.raises(Invalid, match="ended without an answer"):
-        _running({"probe": "maildir", "args": {"folder": "/nonexistent", "ident": "x", "within": 60}, "seconds": 1}).result()
+        running.wait("")
+    with pytest.raises(Invalid, match="ended without an answer"):
+        _asked(here, "reach", targets=[], timeout=1).result()
 
 
-def test_a_service_that_refuses_fails_and_a_kernel_that_refuses_is_invalid(server: Callable[[Script], tuple[str, int]]) -> None:
+def test_a_probe_has_an_end(here: Channel) -> None:
+    with pytest.raises(Invalid, match="ended without an answer: exit status 142"):
+        _asked(here, "maildir", folder="/nonexistent", ident="x", within=60, seconds=1).result()
+
+
+def test_a_service_that_refuses_fails_and_a_kernel_that_refuses_is_invalid(
+    here: Channel, server: Callable[[Script], tuple[str, int]]
+) -> None:
     address, port = server(_says(b"220 ready\r\n", b"250 x\r\n", b"454 no TLS today\r\n"))
-    code = (
-        "import lemonstand.probes.smtp as s, lemonstand.probes.run as r\n"
-        f"s.x = lambda: s.Smtp.open({{'name': 'x', 'address': {address!r}, 'ca': ''}}, port={port}) and None\nr.PROBES['x'] = 'smtp.x'\n"
-        "def kernel(): raise PermissionError('kernel')\ns.y = kernel\nr.PROBES['y'] = 'smtp.y'\n"
+    made_up = (
+        "from lemonstand.probes.protocols.smtp import Smtp\n"
+        f"def service(): Smtp.open({{'name': 'x', 'address': {address!r}, 'ca': ''}}, port={port})\n"
+        "def kernel(): raise PermissionError('kernel')\n"
     )
-    boot = _BOOT.replace('importlib.import_module("lemonstand.probes.run").main(ORDER)', f"exec({code!r})\nr.main(ORDER)")
-    order = {"modules": _MODULES, "seconds": 5, "args": {}}
+    sent = shipment("submission-session")
+    sent = {**sent, "modules": {**sent["modules"], "lemonstand.probes.made_up": made_up}}
     with pytest.raises(Unmet, match="refuses"):
-        Running("here", [sys.executable, "-I", "-S", "-c", boot], json.dumps({**order, "probe": "x"}), 5).result()
+        here.start({**sent, "function": "made_up.service"}, {}, 5).result()
     with pytest.raises(Invalid, match="kernel"):
-        Running("here", [sys.executable, "-I", "-S", "-c", boot], json.dumps({**order, "probe": "y"}), 5).result()
+        here.start({**sent, "function": "made_up.kernel"}, {}, 5).result()
 
 
 def test_each_probe_has_a_name_of_its_own_and_a_function() -> None:
-    text = Path(run.__file__).read_text(encoding="utf-8")
-    own = re.findall(r'^    "([a-z0-9-]+)": "', text, re.MULTILINE)
-    assert len(own) + len(RAIDS) == len(run.PROBES), "a name stands for two"
-    assert all(callable(run.found(name)) for name in run.PROBES)
+    text = Path(registry.__file__).read_text(encoding="utf-8")
+    assert len(re.findall(r'^    "([a-z0-9-]+)": "', text, re.MULTILINE)) == len(PROBES), "a name stands for two"
+    for place in PROBES.values():
+        module, _, function = place.rpartition(".")
+        assert callable(getattr(importlib.import_module(f"lemonstand.probes.{module}"), function)), place
+
+
+def test_only_what_a_probe_imports_is_sent() -> None:
+    reach_alone = shipment("reach")
+    assert set(reach_alone["modules"]) - set(reach_alone["packages"]) == {"lemonstand.probes.network.reach"}
+    of_checks = [name for name, place in PROBES.items() if not place.startswith("attacks.")]
+    attacks = {module for name in of_checks for module in shipment(name)["modules"] if ".attacks." in module}
+    assert attacks == set(), "code of attacks goes to production hosts"
+
+
+def test_a_probe_finds_all_it_imports_in_what_is_sent() -> None:
+    own = agent_shipment()
+    code = "sent.modules.update(first['modules']); [importlib.import_module(name) for name in first['modules']]"
+    for place in sorted({place.rpartition(".")[0] for place in PROBES.values()}):
+        probe = next(name for name in PROBES if PROBES[name].startswith(f"{place}."))
+        sent = shipment(probe)
+        both = {"modules": {**own["modules"], **sent["modules"]}, "packages": [*own["packages"], *sent["packages"]]}
+        boot = BOOT.replace('importlib.import_module("lemonstand.probes.agent").main(sent, rest)', code)
+        given = json.dumps(both) + "\n"
+        done = subprocess.run([sys.executable, "-I", "-S", "-c", boot], input=given, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, f"{probe}: {done.stderr}"
 
 
 def test_probes_that_are_asked_for_exist_and_all_are_asked_for() -> None:
     root = Path(__file__).parents[2]
     sources = [*(root / "src").rglob("*.py"), *(root / "benchmarks").glob("*.py"), *(root / "tests" / "lab").glob("*.py")]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path.name != "run.py" or path.parent.name != "probes")
-    # The name follows the host, or comes first where a `look` knows the host.
-    asked = re.findall(r'\bprober\.(?:ask|start)[(,]\s*[^,"]+,\s*"([a-z0-9-]+)"|\blook\.(?:ask|in_both)[(,]\s*"([a-z0-9-]+)"', text)
-    names = {one or other for one, other in asked}
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path != Path(registry.__file__))
+    # The name follows the host, or comes first where a vantage knows the host.
+    names = set(re.findall(r'\bprober\.(?:ask|start)[(,]\s*[^,"]+,\s*"([a-z0-9-]+)"', text))
+    names |= set(re.findall(r'\bvantage\.(?:ask|start|in_both)[(,]\s*"([a-z0-9-]+)"', text))
     assert len(names) > 50
-    assert names <= set(run.PROBES)
-    assert [name for name in run.PROBES if name not in RAIDS and f'"{name}"' not in text] == []
+    assert names <= set(PROBES)
+    assert [name for name in PROBES if f'"{name}"' not in text] == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks.vantage import keep_matrix
+from lemonstand.checks.live import keep_matrix
 from lemonstand.derived import CONTROLLER, Cell, expected_matrix
 from lemonstand.errors import LemonstandError
 from lemonstand.evidence.chain import chain

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from lemonstand.mail.submit import submit
-from lemonstand.probes.imap import Imap
-from lemonstand.probes.rogue import HARMLESS, Rogue
-from lemonstand.probes.smtp import Smtp
-from lemonstand.probes.wire import Account, Door, Refused
+from lemonstand.probes.attacks.rogue import HARMLESS, Rogue
+from lemonstand.probes.events import Refused
+from lemonstand.probes.protocols.imap import Imap
+from lemonstand.probes.protocols.smtp import Smtp
+from lemonstand.probes.protocols.wire import Account, Endpoint
 
 ACCOUNT = Account(user="alice@lemon.test", password="correct horse")
-DOOR = Door(name="mail.lemon.test", address="127.0.0.1", ca="")
+DOOR = Endpoint(name="mail.lemon.test", address="127.0.0.1", ca="")
 
 
 @pytest.mark.parametrize(

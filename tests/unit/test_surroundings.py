@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemonstand import surroundings
-from lemonstand.checks.connections import read_connections
 from lemonstand.deploy import run_playbook
+from lemonstand.remote.connections import read_connections
 from sample_site import sound_site, write_site
 
 HABITS = {

@@ -16,6 +16,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 SETTINGS = pathlib.Path("/etc/lemonstand/acme/settings.json")
 CLIENT = "lemonstand-acme.service"
@@ -26,14 +27,20 @@ class Fault(Exception):
     """Something an operator has to know; the text says what and where."""
 
 
-def run(*command, data=None):
+def run(*command: str, data: str | None = None) -> str:
+    """What a command printed.
+
+    Raises:
+        Fault: it failed.
+    """
     done = subprocess.run(command, input=data, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Fault("{}: {}".format(" ".join(command[:2]), done.stderr.strip()))
     return done.stdout
 
 
-def read(path):
+def read(path: str) -> str:
+    """A file's text, empty if there is none."""
     try:
         return pathlib.Path(path).read_text(encoding="ascii")
     except (FileNotFoundError, NotADirectoryError):
@@ -42,9 +49,9 @@ def read(path):
         raise Fault(f"{path} is no PEM file") from None
 
 
-def write(path, text, mode):
+def write(name: str, text: str, mode: int) -> None:
     """In one step, with its mode from the first byte on."""
-    path = pathlib.Path(path)
+    path = pathlib.Path(name)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     with os.fdopen(handle, "w", encoding="ascii") as stream:
         os.fchmod(handle, mode)
@@ -54,7 +61,7 @@ def write(path, text, mode):
     pathlib.Path(temporary).replace(path)
 
 
-def got(settings):
+def got(settings: dict[str, Any]) -> tuple[str, str]:
     """The client's certificate with its chain, and the key; empty texts if it has none.
 
     Raises:
@@ -72,7 +79,8 @@ def got(settings):
     return chain, key
 
 
-def adopt(settings):
+def adopt(settings: dict[str, Any]) -> None:
+    """Puts what the client got where the service reads it, and has the service read it."""
     chain, key = got(settings)
     if not chain:
         raise Fault("the ACME client left no certificate in {}".format(settings["live"]))
@@ -88,7 +96,12 @@ def adopt(settings):
         )
 
 
-def start(options=""):
+def start(options: str = "") -> None:
+    """Runs the client.
+
+    Raises:
+        Fault: no certificate came of it.
+    """
     try:
         if options:
             OPTIONS.write_text(f"LEMONSTAND_ACME_OPTIONS={options}\n")
@@ -101,7 +114,8 @@ def start(options=""):
         raise Fault("no certificate was got by ACME\n" + subprocess.run(words, capture_output=True, text=True, check=False).stdout)
 
 
-def main():
+def main() -> int:
+    """Does one action; returns the exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("action", choices=["ensure", "renew", "adopt"])
     parser.add_argument("--check", action="store_true")

@@ -7,11 +7,14 @@ what the controller signed. A key that was made here is never printed.
 
 import base64
 import grp
+import hashlib
 import json
 import os
+import pwd
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +149,31 @@ def prepare(order: dict[str, Any]) -> dict[str, Any]:
             # The subject is decoration: the controller takes every name from the play (RFC 5280 4.2.1.6: identity is the SAN).
             csr = openssl("req", "-new", "-key", str(key), "-subj", f"/CN={name}")
         answer[name] = {"csr": csr, "certificate": read(certificate)}
-    return {"changed": changed, "requests": answer}
+    return {"changed": changed, "requests": answer, "held": held(order.get("given", []))}
+
+
+def held(given: list[str]) -> dict[str, list[str | None]]:
+    """What is in place: {file name: [SHA-256, owner, group, mode]}, so that a host that needs nothing is asked once.
+
+    Args:
+        given: names of what an operator supplies. Of a key that was made here not even a digest goes anywhere.
+    """
+    found: dict[str, list[str | None]] = {}
+    for path in sorted(PKI.iterdir()) if PKI.is_dir() else []:
+        state = path.stat()
+        told = path.suffix == ".crt" or (path.suffix == ".key" and path.stem in given)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if told else None
+        owner, group = name_of(pwd.getpwuid, state.st_uid), name_of(grp.getgrgid, state.st_gid)
+        found[path.name] = [digest, owner, group, f"{state.st_mode & 0o7777:04o}"]
+    return found
+
+
+def name_of(look_up: Callable[[int], Any], number: int) -> str:
+    """The name of a user or a group, or its number where it has none."""
+    try:
+        return str(look_up(number)[0])
+    except KeyError:
+        return str(number)
 
 
 def belongs_together(certificate: str, key: str) -> bool:

@@ -517,14 +517,13 @@ def main_found(asked: str) -> int:
     """Entry point of the role before files are written: print what there is, as JSON.
 
     Args:
-        asked: base64 of JSON: `base_dn`, the suffix of a new directory, and `packages`.
+        asked: base64 of JSON: `base_dn`, the suffix of a new directory.
 
     Returns:
-        0: `suffix`, that of this host's directory (the wanted one if it has none), or `error`; `packages`: their states, in order.
+        0: `suffix`, that of this host's directory (the wanted one if it has none), or `error`.
     """
     order = json.loads(base64.b64decode(asked))
-    query = ["dpkg-query", "-W", "-f", "${db:Status-Status}\n", *order["packages"]]
-    found: dict[str, Any] = {"packages": subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()}
+    found: dict[str, Any] = {}
     try:
         found["suffix"] = suffix_here(order["base_dn"])
     except (SeedError, OSError) as problem:

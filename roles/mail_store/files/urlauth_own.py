@@ -85,7 +85,8 @@ def begin(control: socket.socket, worker: socket.socket) -> tuple[socket.socket,
     Returns:
         The session, and our end of what the worker has.
     """
-    data, received = b"", []
+    data = b""
+    received: list[int] = []
     while not received:
         part, received, _, _ = socket.recv_fds(control, 4096, 1)
         if not part:

@@ -6,7 +6,7 @@ import pathlib
 import sys
 
 
-def words(value):
+def words(value: object) -> str:
     """A setting as the kernel shows it: numbers separated by blanks."""
     if isinstance(value, bool):
         value = int(value)
@@ -17,7 +17,8 @@ def words(value):
 IPV6 = pathlib.Path("/proc/sys/net/ipv6/conf")
 
 
-def main_encoded(text):
+def main_encoded(text: str) -> int:
+    """Does one order, base64 of JSON: `settings`, `not_ours` and `check`; returns the exit status."""
     order = json.loads(base64.b64decode(text))
     faults, skipped = [], []
     for name, value in sorted(order["settings"].items()):
@@ -41,6 +42,6 @@ def main_encoded(text):
         report = pathlib.Path("/run/lemonstand/sysctl-skipped.json")
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(skipped))
-    for fault in faults:
-        print(f"{fault}; name it in sysctl_not_ours if it belongs to the machine below", file=sys.stderr)
+    for each in faults:
+        print(f"{each}; name it in sysctl_not_ours if it belongs to the machine below", file=sys.stderr)
     return 1 if faults else 0

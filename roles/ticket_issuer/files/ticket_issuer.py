@@ -172,15 +172,18 @@ class Refusals:
 
     def closed(self, login: str, address: str, frontend: str) -> str | None:
         """Return which count keeps a name from being tried now: `client`, `user`, `frontend`, or None."""
-        return self._with(lambda database: self._closed(database, login, address, frontend), None)
+        found: str | None = self._with(lambda database: self._closed(database, login, address, frontend), None)
+        return found
 
     def add(self, login: str, address: str, frontend: str) -> list[str]:
         """Count a refusal; return the counts it closed, for the log."""
-        return self._with(lambda database: self._add(database, login, address, frontend), [])
+        closed: list[str] = self._with(lambda database: self._add(database, login, address, frontend), [])
+        return closed
 
     def known(self, login: str, address: str) -> bool:
         """Tell whether the user got in from this network lately."""
-        return self._with(lambda database: self._known(database, login, network(address)), False)
+        known: bool = self._with(lambda database: self._known(database, login, network(address)), False)
+        return known
 
     def forget(self, login: str, address: str) -> None:
         """The right password came from this network: it is known now, and what came from others still counts."""

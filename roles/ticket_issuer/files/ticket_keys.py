@@ -16,6 +16,7 @@ A change of the signing key, so that no ticket is ever refused for it:
 Each step looks at what is there, so that a change that was cut off is finished, not begun anew, by the next one.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -139,6 +140,18 @@ def rotate(step: str, *, bits: int, root: Path = ROOT) -> int:
     }
     report(root, steps[step]())
     return 0
+
+
+def rotate_encoded(text: str) -> int:
+    """Entry point of the role for a step: base64 of JSON, `step` and `bits`; with `check` the keys are only listed."""
+    order = json.loads(base64.b64decode(text))
+    return rotate("list" if order["check"] else order["step"], bits=order["bits"])
+
+
+def main_encoded(text: str) -> int:
+    """Entry point of the role: base64 of JSON, `bits` and `check`."""
+    order = json.loads(base64.b64decode(text))
+    return main(bits=order["bits"], check=order["check"])
 
 
 def main(*, bits: int, check: bool, root: Path = ROOT) -> int:

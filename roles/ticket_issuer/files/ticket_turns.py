@@ -28,7 +28,7 @@ class Rotation:
     def push(self, path: tuple[str, ...], item: Any) -> None:
         """Put an item at the end of its path."""
         first, rest = path[0], path[1:]
-        branch = self._branches.get(first)
+        branch: Any = self._branches.get(first)
         if branch is None:
             branch = self._branches[first] = Rotation() if rest else collections.deque()
         if rest:

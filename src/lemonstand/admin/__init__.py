@@ -1,7 +1,7 @@
 """What an operator does to a running site between two applies: passwords, locks, ticket keys. It reaches hosts as Ansible does."""
 
+from lemonstand.admin.access import Hosts
 from lemonstand.admin.alarms import Alarm, Alarms, read_alarms
-from lemonstand.admin.hosts import Hosts
 from lemonstand.admin.keys import list_keys
 from lemonstand.admin.users import TICKET_SECONDS, Account, Users, generate_password, hash_password
 

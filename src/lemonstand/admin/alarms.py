@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lemonstand.admin import health
-from lemonstand.admin.hosts import Hosts
+from lemonstand.admin.access import Hosts
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import Site
 

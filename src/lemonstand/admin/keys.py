@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lemonstand.admin.hosts import Hosts
+from lemonstand.admin.access import Hosts
 from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
 from lemonstand.site import Site

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lemonstand.admin.hosts import Hosts
+from lemonstand.admin.access import Hosts
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import Site
 from lemonstand.site.fields import suggest

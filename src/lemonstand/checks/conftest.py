@@ -1,33 +1,27 @@
-"""Fixtures of the checks: the site, its hosts over SSH, and one snapshot a host that all configuration checks share."""
+"""Fixtures of the checks: the site, its hosts over SSH, and the facts of each host that all configuration checks share."""
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid
-from lemonstand.checks.connections import Connection, read_connections, sockets_directory
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.facts import Facts
-from lemonstand.checks.hosts import described, noting, reach, take_snapshots
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober
+from lemonstand.checks.background import measurement
 from lemonstand.derived.deviations import waivers_of
 from lemonstand.errors import LemonstandError
-from lemonstand.phone import QUESTIONS, Finding, questions
-from lemonstand.phone.look import Look
+from lemonstand.measure import Vantage, silence
+from lemonstand.outcomes import Invalid
 from lemonstand.policy import load_flows, load_timers
-from lemonstand.probes.wire import Account
+from lemonstand.remote.connections import Connection, read_connections, sockets_directory
+from lemonstand.remote.facts import Facts
+from lemonstand.remote.gather import described, gather_facts, noting, reach
 from lemonstand.site import Site, build, read_inventory
 
 HostFactory = Callable[[str], Any]
-Snapshots = Callable[[str], Facts]
+FactsOf = Callable[[str], Facts]
 Measure = Callable[..., None]
 Table = Callable[[str, Iterable[str], Iterable[Iterable[Any]]], None]
 Members = dict[str, list[str]]
@@ -36,7 +30,7 @@ SINGLE = {"edge": "edges", "frontend": "frontends", "auth": "auths", "store": "s
 """Fixtures that make a check run once for each host of a group; `node` is every host of the site."""
 ALL = tuple(SINGLE.values())
 SITE = pytest.StashKey[Site]()
-LIVE = ("lemonstand.checks.once", "lemonstand.checks.vantage")
+LIVE = ("lemonstand.checks.background", "lemonstand.checks.live")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -158,41 +152,16 @@ def host(connections: dict[str, Connection]) -> HostFactory:
     return factory
 
 
-@pytest.fixture(scope="session")
-def look(prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[Account]) -> Look:
-    """The site as a phone meets it: what the questions of `lemonstand.phone` take."""
-    return Look(prober, site, vantage, doors, accounts)
+@measurement()
+def client_keepalive(vantage: Vantage) -> dict[int, dict[str, Any]]:
+    """What becomes of a client's own keep-alive probes, by IP version."""
+    return dict(silence.answers(vantage, 0).data["families"])
 
 
 @pytest.fixture(scope="session")
-def ask_client_keepalive(look: Look) -> Callable[[], Any]:
-    """What becomes of a client's own keep-alive probes."""
-    return functools.partial(questions.answers, look, 0)
-
-
-@pytest.fixture(scope="session")
-def ask_quiet(look: Look) -> Callable[[], tuple[Finding, Finding]]:
-    """Sleeping and busy sessions, and submission sessions that wait, side by side."""
-
-    def ask() -> tuple[Finding, Finding]:
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            sleeping = pool.submit(questions.sleep, look, QUESTIONS["sleep"].seconds)
-            waiting = pool.submit(questions.wait, look, QUESTIONS["wait"].seconds)
-            return sleeping.result(), waiting.result()
-
-    return ask
-
-
-@pytest.fixture(scope="session")
-def client_keepalive(once: Once, ask_client_keepalive: Callable[[], Any]) -> dict[int, dict[str, Any]]:
-    """The answers to a client's keep-alive probes, by IP version."""
-    return dict(once("client_keepalive", ask_client_keepalive).data["families"])
-
-
-@pytest.fixture(scope="session")
-def snapshots(pytestconfig: pytest.Config, connections: dict[str, Connection], nodes: list[str]) -> Snapshots:
+def facts_of(pytestconfig: pytest.Config, connections: dict[str, Connection], nodes: list[str]) -> FactsOf:
     """The state of each host as it was when the checks began, read from all of them at once."""
-    taken = take_snapshots(connections, nodes)
+    taken = gather_facts(connections, nodes)
     recorder = pytestconfig.pluginmanager.get_plugin("lemonstand-recorder")
     if recorder is not None:
         for name, facts in taken.items():
@@ -216,4 +185,4 @@ def _site_in_evidence(pytestconfig: pytest.Config, site: Site, request: pytest.F
     if recorder is not None:
         recorder.saw_site(site)
         if recorder.wants_states:
-            request.getfixturevalue("snapshots")
+            request.getfixturevalue("facts_of")

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from lemonstand.admin import Hosts, Users, generate_password
-from lemonstand.checks import expect, invalid, not_measurable
-from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
-from lemonstand.checks.doors import ARRIVAL_SECONDS, FAMILIES, Doors, families_of
-from lemonstand.checks.prober import Prober, results
-from lemonstand.phone import Look
-from lemonstand.probes.wire import Account
+from lemonstand.checks.background import measurement
+from lemonstand.checks.conftest import FactsOf, HostFactory, Measure
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Endpoints, families_of
+from lemonstand.remote.prober import Prober, results
 from lemonstand.site import Site
 
 LINE_SECONDS = 10
@@ -32,10 +33,10 @@ SILENT = {"auth_debug": "no", "auth_debug_passwords": "no", "auth_verbose_passwo
 @pytest.mark.answer("configuration")
 @pytest.mark.supports("LEM-8-08")
 @pytest.mark.parametrize("group", ["frontends", "stores"])
-def test_dovecot_logs_no_secret(site: Site, snapshots: Snapshots, group: str, measure: Measure) -> None:
+def test_dovecot_logs_no_secret(site: Site, facts_of: FactsOf, group: str, measure: Measure) -> None:
     """No debug log, no passwords of failed logins in the log, no traffic written to files."""
     for each in site.group(group):
-        settings = snapshots(each.name).dovecot
+        settings = facts_of(each.name).dovecot
         known = {name: settings.values[name] for name in SILENT if name in settings.values}
         measure(f"{each.name}: settings read", len(known))
         loud = {name: value for name, value in known.items() if value != SILENT[name]}
@@ -46,11 +47,11 @@ def test_dovecot_logs_no_secret(site: Site, snapshots: Snapshots, group: str, me
 
 @pytest.mark.answer("configuration")
 @pytest.mark.supports("LEM-8-08", "LEM-8-12")
-def test_no_crash_writes_memory_to_disk(site: Site, snapshots: Snapshots, measure: Measure) -> None:
+def test_no_crash_writes_memory_to_disk(site: Site, facts_of: FactsOf, measure: Measure) -> None:
     """Services through which passwords and tickets pass may leave no core file."""
     units = {"frontends": ["dovecot"], "stores": ["dovecot"], "auths": ["slapd", "ticket-issuer"]}
     limits = {
-        f"{host.name}: {unit}": snapshots(host.name).unit(unit)["LimitCORE"]
+        f"{host.name}: {unit}": facts_of(host.name).unit(unit)["LimitCORE"]
         for group, names in units.items()
         for host in site.group(group)
         for unit in names
@@ -60,15 +61,21 @@ def test_no_crash_writes_memory_to_disk(site: Site, snapshots: Snapshots, measur
     expect(bool(limits) and not loose, "a crash may write memory to a disk", seen=loose, expected="LimitCORE 0")
 
 
+@measurement()
+def refusal_hashes(vantage: Vantage) -> dict[str, dict[str, list[str]]]:
+    """For which entries each credential host makes a hash when it refuses a login, by host and kind of refusal."""
+    known = vantage.accounts[0]["user"]
+    return {host.name: vantage.prober.ask(host.name, "refusal-hashes", known=known) for host in vantage.site.group("auths")}
+
+
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-08")
-def test_every_refusal_costs_one_hash(prober: Prober, site: Site, accounts: list[Account], measure: Measure) -> None:
+def test_every_refusal_costs_one_hash(refusal_hashes: dict[str, dict[str, list[str]]], measure: Measure) -> None:
     """For a wrong password the directory hashes it once; for a name nobody has it hashes it for the entry that is there for that alone."""
-    for host in site.group("auths"):
-        asked = prober.ask(host.name, "refusal-hashes", known=accounts[0]["user"])
+    for host, asked in refusal_hashes.items():
         kinds = {case: ["nobody" if name.startswith("cn=nobody,") else "the name" for name in names] for case, names in asked.items()}
-        measure(f"{host.name}: tried for a wrong password", ", ".join(kinds["wrong"]))
-        measure(f"{host.name}: tried for an unknown name", ", ".join(kinds["unknown"]))
+        measure(f"{host}: tried for a wrong password", ", ".join(kinds["wrong"]))
+        measure(f"{host}: tried for an unknown name", ", ".join(kinds["unknown"]))
         expect(
             kinds == {"wrong": ["the name"], "odd": ["the name"], "unknown": ["the name", "nobody"]},
             "what a refusal costs tells whether a name exists",
@@ -77,27 +84,29 @@ def test_every_refusal_costs_one_hash(prober: Prober, site: Site, accounts: list
         )
 
 
-def _spelt(look: Look, version: int) -> dict[str, Any]:
+@measurement()
+def spelt(vantage: Vantage, version: int) -> dict[str, Any]:
     """What each probe user's password is answered, composed and decomposed (Unicode Standard Annex 15); those that have two spellings."""
     found = {}
-    for account in look.accounts:
+    for account in vantage.accounts:
         spellings = {form: unicodedata.normalize(form, account["password"]) for form in ("NFC", "NFD")}
         if len(set(spellings.values())) == 2:
             for form, typed in spellings.items():
                 name = f"{account['user']} {form}"
-                found[name] = look.ask("login-answers", door=look.doors(version), account=Account(user=account["user"], password=typed))
+                found[name] = vantage.ask(
+                    "login-answers", endpoint=vantage.endpoints(version), account=Account(user=account["user"], password=typed)
+                )
     return found
 
 
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-08")
-@pytest.mark.ahead(_spelt, *FAMILIES)
-def test_a_password_opens_however_it_is_spelt(ahead: dict[str, Any], family: int, measure: Measure) -> None:
+def test_a_password_opens_however_it_is_spelt(spelt: dict[str, Any], family: int, measure: Measure) -> None:
     """`ü` as one character or as two, as keyboards and systems differ, opens IMAP and submission alike (RFC 8265 section 4.2)."""
-    if not ahead:
+    if not spelt:
         not_measurable("no probe user's password has a letter with two spellings; give one of them an accent")
-    measure("spellings typed", len(ahead))
-    for name, said in ahead.items():
+    measure("spellings typed", len(spelt))
+    for name, said in spelt.items():
         seen = {"imap": said["imap"][0]["status"], "submission": said["submission"][0]["status"]}
         expect(seen == {"imap": "OK", "submission": "235"}, f"the right password is refused: {name}", seen=seen, expected="OK and 235")
 
@@ -110,22 +119,22 @@ ODD_PASSWORDS = {
 }
 
 
-def _odd(look: Look, version: int) -> dict[str, Any]:
+@measurement()
+def odd(vantage: Vantage, version: int) -> dict[str, Any]:
     """What passwords are answered that nobody can have, or that a library on the way might stumble over; under names nobody has."""
     found = {}
     for case, typed in ODD_PASSWORDS.items():
-        nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{look.site.settings.mail_domains[0]}", password=typed)
-        found[case] = look.ask("login-answers", door=look.doors(version), account=nobody)
+        nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{vantage.site.settings.mail_domains[0]}", password=typed)
+        found[case] = vantage.ask("login-answers", endpoint=vantage.endpoints(version), account=nobody)
     return found
 
 
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-08")
-@pytest.mark.ahead(_odd, *FAMILIES)
-def test_an_odd_password_is_refused_as_any_other(ahead: dict[str, Any], family: int, measure: Measure) -> None:
+def test_an_odd_password_is_refused_as_any_other(odd: dict[str, Any], family: int, measure: Measure) -> None:
     """What can't be anybody's password is refused for good: "try later" would make clients ask for ever, and count for nothing."""
-    measure("passwords tried", len(ahead))
-    for case, said in ahead.items():
+    measure("passwords tried", len(odd))
+    for case, said in odd.items():
         imap, submission = said["imap"][0], said["submission"][0]
         seen = {"imap": imap["code"], "submission": submission["status"], "usable": imap["usable"] and submission["usable"]}
         expect(
@@ -136,21 +145,21 @@ def test_an_odd_password_is_refused_as_any_other(ahead: dict[str, Any], family: 
         )
 
 
-def _forged(look: Look, version: int) -> tuple[str, Any]:
+@measurement()
+def forged(vantage: Vantage, version: int) -> tuple[str, Any]:
     """Two refused logins of a made-up name, and what they were told."""
-    nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{look.site.settings.mail_domains[0]}", password=generate_password())
-    return nobody["user"], look.ask("forged-address", door=look.doors(version), account=nobody, forged=FORGED[version])
+    nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{vantage.site.settings.mail_domains[0]}", password=generate_password())
+    return nobody["user"], vantage.ask("forged-address", endpoint=vantage.endpoints(version), account=nobody, forged=FORGED[version])
 
 
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-24")
 @pytest.mark.supports("LEM-8-08")
-@pytest.mark.ahead(_forged, *FAMILIES)
 def test_the_issuer_hears_the_clients_own_address(
-    ahead: tuple[str, Any], host: HostFactory, site: Site, family: int, measure: Measure
+    forged: tuple[str, Any], host: HostFactory, site: Site, family: int, measure: Measure
 ) -> None:
     """A refused login is written down with the handset's address, also where the handset names another as a proxy would."""
-    name, said = ahead
+    name, said = forged
     lines = _lines(host, site, name, 2)
     if len(lines) < 2:
         invalid(f"the issuer has {len(lines)} lines about two refused logins: {said}")
@@ -183,15 +192,15 @@ def _lines(host: HostFactory, site: Site, name: str, wanted: int) -> list[dict[s
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-24")
 def test_users_send_only_so_much(
-    prober: Prober, host: HostFactory, site: Site, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+    prober: Prober, host: HostFactory, site: Site, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
     """Each message counts for its user on the relay; a login that reached its limit is told to try later, and an alarm is written."""
     relay = site.group("relays")[0].name
     before = prober.ask(relay, "sent-count", login=accounts[0]["user"])
-    sent = prober.ask(vantage, "deliver", door=doors(), account=accounts[0], recipient=accounts[1]["user"])
+    sent = vantage.ask("deliver", endpoint=endpoints(), account=accounts[0], recipient=accounts[1]["user"])
     if sent["code"] != 250:
         invalid(f"no message could be sent: {sent}")
-    prober.ask(vantage, "wait-for", door=doors(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    vantage.ask("wait-for", endpoint=endpoints(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
     after = prober.ask(relay, "sent-count", login=accounts[0]["user"])
     measure("limits", f"{after['messages_per_hour']} messages, {after['recipients_per_hour']} recipients an hour")
     expect(after["at"] > before["at"], "a message is not counted for its user", seen=after["at"], expected="counted when it was sent")
@@ -214,23 +223,23 @@ def _user(site: Site, accounts: list[Account]) -> Account:
 @pytest.mark.control("LEM-8-12")
 @pytest.mark.supports("LEM-8-08")
 def test_a_locked_user_is_out_at_once(
-    prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+    site: Site, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
     """The operator's lock ends an idle session within seconds and refuses the right password; unlocking brings it back."""
     user = _user(site, accounts)
     said: list[str] = []
     with Hosts(site.inventory) as hosts:
         users = Users(site, hosts, said.append)
-        with prober.start(vantage, "push", door=doors(), account=user, within=40) as session:
+        with vantage.start("push", endpoint=endpoints(), account=user, within=40) as session:
             session.wait("idling")
             began = time.monotonic()
             try:
                 users.lock(user["user"])
                 ended = session.wait("result")
-                refused = prober.ask(vantage, "login-answers", door=doors(), account=user)
+                refused = vantage.ask("login-answers", endpoint=endpoints(), account=user)
             finally:
                 users.unlock(user["user"])
-        again = prober.ask(vantage, "login-answers", door=doors(), account=user)
+        again = vantage.ask("login-answers", endpoint=endpoints(), account=user)
     measure("session gone after", round(ended.at - began, 1), "s")
     expect(
         not ended.values["data"]["answered"] and ended.at - began < END_SECONDS,
@@ -249,13 +258,21 @@ def test_a_locked_user_is_out_at_once(
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-08")
 def test_typed_passwords_are_found_nowhere(
-    beside: None, prober: Prober, site: Site, vantage: str, *, doors: Doors, nodes: list[str], accounts: list[Account], measure: Measure
+    sessions_held: None,
+    prober: Prober,
+    site: Site,
+    vantage: Vantage,
+    *,
+    endpoints: Endpoints,
+    nodes: list[str],
+    accounts: list[Account],
+    measure: Measure,
 ) -> None:
     """Passwords typed at both services, right and wrong ones, stand in no file, journal, argument, environment or core file of any host."""
     began = time.time() - 5
     wrong = Account(user=f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}", password=generate_password())
     orders: dict[str, Any] = {"accounts": [wrong, accounts[0]], "rounds": CANARY_ROUNDS, "parallel": CANARY_PARALLEL}
-    typing = {family: prober.start(vantage, "canary-type", seconds=300, door=doors(family), **orders) for family in families_of(site)}
+    typing = {family: vantage.start("canary-type", seconds=300, endpoint=endpoints(family), **orders) for family in families_of(site)}
     for family, typed in results(typing).items():
         measure(f"answers by IPv{family}", json.dumps(typed))
         if not typed["imap"].get("OK") or not typed["submission"].get("235"):

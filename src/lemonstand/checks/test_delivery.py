@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Doors
-from lemonstand.checks.once import InBoth
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.wire import Account, Door
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect
+from lemonstand.probes.protocols.wire import Account, Endpoint
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER
+from lemonstand.remote.prober import Prober
 
 pytestmark = pytest.mark.answer("live")
 
@@ -22,34 +23,49 @@ PEER_USER = "carol@peer.test"
 PUSH_SECONDS = 2.0
 
 
-@pytest.fixture
-def foreign(
-    prober: Prober, in_both_families: InBoth, outsider: str, exchangers: Doors, accounts: list[Account], family: int
-) -> dict[str, Any]:
-    """What a mail host outside could do at the MX; one message was accepted."""
+@measurement()
+def foreign(vantage: Vantage, version: int) -> dict[str, Any]:
+    """What a mail host outside could do at the MX; one message was accepted, and came after `seconds` (None: never)."""
+    account, endpoint = vantage.accounts[1], vantage.endpoints(version)
+    order: dict[str, Any] = {"sender": PEER_SENDER, "recipient": account["user"], "elsewhere": ELSEWHERE}
+    seen = vantage.prober.ask(vantage.outsider, "foreign-mx", endpoint=vantage.exchangers(version), **order)
+    if seen["accepted"]["code"] != 250:
+        return {**seen, "seconds": None}
+    got = vantage.ask("wait-for", endpoint=endpoint, account=account, ident=seen["ident"], within=ARRIVAL_SECONDS)
+    return {**seen, "seconds": got["seconds"]}
 
-    def ask(version: int) -> Any:
-        return prober.ask(
-            outsider, "foreign-mx", door=exchangers(version), sender=PEER_SENDER, recipient=accounts[1]["user"], elsewhere=ELSEWHERE
-        )
 
-    return dict(in_both_families("foreign-mx", family, ask))
+@measurement()
+def to_outside(vantage: Vantage, version: int) -> dict[str, Any]:
+    """A message to somebody outside, as it lies there."""
+    sent = vantage.ask("deliver", endpoint=vantage.endpoints(version), account=vantage.accounts[0], recipient=PEER_USER)
+    expect(sent["code"] == 250, "a message to outside is refused", seen=sent["text"], expected=250)
+    return dict(vantage.prober.ask(vantage.outsider, "maildir", folder=PEER_MAIL, ident=sent["ident"], within=ARRIVAL_SECONDS))
 
 
 @pytest.mark.control("LEM-5-05")
 @pytest.mark.supports("PRO-IMAP-09")
 def test_mail_from_outside_wakes_a_client(
-    prober: Prober, vantage: str, outsider: str, *, door: Door, mx: Door, family: int, accounts: list[Account], measure: Measure
+    undisturbed: None,
+    prober: Prober,
+    vantage: Vantage,
+    outsider: str,
+    *,
+    endpoint: Endpoint,
+    mx: Endpoint,
+    family: int,
+    accounts: list[Account],
+    measure: Measure,
 ) -> None:
     """A handset idles; a message by MX, relay and LMTP is told within 2 s of its acceptance, by one clock: the controller's."""
     user = accounts[0]["user"]
-    with prober.start(vantage, "push", door=door, account=accounts[0], within=ARRIVAL_SECONDS) as waiting:
+    with vantage.start("push", endpoint=endpoint, account=accounts[0], within=ARRIVAL_SECONDS) as waiting:
         waiting.wait("idling")
-        with prober.start(outsider, "foreign-mx", door=mx, sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE) as sending:
+        with prober.start(outsider, "foreign-mx", endpoint=mx, sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE) as sending:
             accepted = sending.wait("result")
         told = waiting.wait("exists")
     sent = accepted.values["data"]
-    prober.ask(vantage, "wait-for", door=door, account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    vantage.ask("wait-for", endpoint=endpoint, account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
     expect(sent["accepted"]["code"] == 250, "the MX refuses a message for a user", seen=sent["accepted"], expected=250)
     delay = told.at - accepted.at
     measure("from acceptance to EXISTS", round(delay, 3), "s")
@@ -68,16 +84,13 @@ def test_the_mx_relays_for_nobody(foreign: dict[str, Any], family: int, measure:
 
 
 @pytest.mark.supports("LEM-8-14", "LEM-8-20")
-def test_mail_from_outside_arrives(
-    foreign: dict[str, Any], prober: Prober, vantage: str, *, door: Door, mx: Door, family: int, accounts: list[Account], measure: Measure
-) -> None:
+def test_mail_from_outside_arrives(foreign: dict[str, Any], mx: Endpoint, family: int, measure: Measure) -> None:
     """Over STARTTLS with the MX's own name; unknown recipients are refused before their mail is taken."""
     expect(mx["name"] in foreign["tls"]["names"], "the MX shows a foreign certificate", seen=foreign["tls"]["names"], expected=mx["name"])
     expect(foreign["nobody"]["code"] == 550, "mail for nobody is taken", seen=foreign["nobody"], expected=550)
     expect(foreign["accepted"]["code"] == 250, "the MX refuses a message for a user", seen=foreign["accepted"], expected=250)
-    got = prober.ask(vantage, "wait-for", door=door, account=accounts[1], ident=foreign["ident"], within=ARRIVAL_SECONDS)
-    measure("arrived after", got["seconds"], "s")
-    expect(got["seconds"] is not None, "mail from outside does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
+    measure("arrived after", foreign["seconds"], "s")
+    expect(foreign["seconds"] is not None, "mail from outside does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
 
 
 @pytest.mark.control("LEM-6-10")
@@ -88,13 +101,9 @@ def test_the_mx_takes_what_it_announces(foreign: dict[str, Any], family: int) ->
 
 
 @pytest.mark.supports("LEM-8-14")
-def test_mail_to_outside_leaves(
-    prober: Prober, vantage: str, outsider: str, door: Door, *, family: int, accounts: list[Account], measure: Measure
-) -> None:
+def test_mail_to_outside_leaves(to_outside: dict[str, Any], accounts: list[Account], family: int, measure: Measure) -> None:
     """Submitted on 587, handed to the relay, delivered by MX."""
-    sent = prober.ask(vantage, "deliver", door=door, account=accounts[0], recipient=PEER_USER)
-    expect(sent["code"] == 250, "a message to outside is refused", seen=sent["text"], expected=250)
-    got = prober.ask(outsider, "maildir", folder=PEER_MAIL, ident=sent["ident"], within=ARRIVAL_SECONDS)
+    got = to_outside
     expect(got["found"], "a message to outside does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
     header = got["header"].lower()
     last = header.partition("received:")[2].partition("\nreceived:")[0]  # hops before it have TLS of their own

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
+from lemonstand.checks.background import Answers
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.once import Once
-from lemonstand.phone import QUESTIONS, Finding, Look, questions
+from lemonstand.measure import QUESTIONS, Finding, Vantage, interruptions
+from lemonstand.outcomes import expect, invalid
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
@@ -23,21 +23,21 @@ READ_SECONDS = 30
 
 
 @pytest.fixture(scope="session")
-def outage(once: Once, look: Look) -> dict[str, Any]:
+def outage(answers: Answers, vantage: Vantage) -> dict[str, Any]:
     """Two minutes without a packet between client and frontend, while mail arrives; what came after it on the same connections."""
-    return dict(once("outage", lambda: questions.outage(look, OUTAGE_SECONDS)).data)
+    return dict(answers("outage", lambda: interruptions.outage(vantage, OUTAGE_SECONDS)).data)
 
 
 @pytest.fixture(scope="session")
-def link_down(once: Once, look: Look) -> dict[str, Any]:
+def link_down(answers: Answers, vantage: Vantage) -> dict[str, Any]:
     """A minute with the handset's link down, while mail arrives."""
-    return dict(once("link down", lambda: questions.link_down(look, LINK_SECONDS)).data)
+    return dict(answers("link down", lambda: interruptions.link_down(vantage, LINK_SECONDS)).data)
 
 
 @pytest.fixture(scope="session")
-def remembered(once: Once, look: Look) -> dict[str, dict[str, int]]:
+def remembered(answers: Answers, vantage: Vantage) -> dict[str, dict[str, int]]:
     """What the edge's conntrack means to remember of each state, by IP version."""
-    return dict(once("memory", lambda: questions.memory(look, 0)).data["left"])
+    return dict(answers("memory", lambda: interruptions.memory(vantage, 0)).data["left"])
 
 
 def _told(finding: Finding, measure: Measure) -> None:
@@ -112,29 +112,29 @@ def test_the_edge_remembers_connections_in_each_state(
 
 @pytest.mark.control("LEM-4.2-05", "LEM-4-04d")
 @pytest.mark.supports("LEM-4.2-06")
-def test_soft_errors_end_no_connection(look: Look, measure: Measure) -> None:
+def test_soft_errors_end_no_connection(vantage: Vantage, measure: Measure) -> None:
     """Destination Unreachable 0, 1, 5, Time Exceeded and Parameter Problem, quoted in window, to frontends and stores: each is looked at,
     none ends a session."""
-    found = questions.soft_errors(look, 0)
+    found = interruptions.soft_errors(vantage, 0)
     _told(found, measure)
     ended = [f"IPv{family}: {each['ended']}" for family, each in found.data["talked"].items() if each["ended"]]
     expect(not ended, "a soft error ended a session", seen=ended, expected="sessions that go on")
 
 
 @pytest.mark.control("LEM-4-04f")
-def test_opening_survives_a_soft_error(look: Look, measure: Measure) -> None:
+def test_opening_survives_a_soft_error(vantage: Vantage, measure: Measure) -> None:
     """The frontend's first SYN to the store is answered by "host unreachable", which ends the attempt: it makes another."""
-    found = questions.opening(look, 0)
+    found = interruptions.opening(vantage, 0)
     _told(found, measure)
     expect(not found.data["wrong"], "one soft error while opening ends a login", seen=found.data["wrong"], expected="another attempt")
 
 
 @pytest.mark.control("LEM-4-04e", "LEM-6-09")
-def test_a_way_that_becomes_narrow_is_learnt(look: Look, measure: Measure) -> None:
+def test_a_way_that_becomes_narrow_is_learnt(vantage: Vantage, measure: Measure) -> None:
     """The MTU drops under an open session: the edge says so, the frontend hears it, and 300 kB come through in smaller packets."""
-    found = questions.narrow(look, 0)
+    found = interruptions.narrow(vantage, 0)
     _told(found, measure)
-    for family in look.families:
+    for family in vantage.families:
         each = found.data["fetched"][family]
         expect(
             found.data["errors"][family] > 0, f"IPv{family}: no error about the size got to the frontend", seen=0, expected="one at least"
@@ -143,13 +143,13 @@ def test_a_way_that_becomes_narrow_is_learnt(look: Look, measure: Measure) -> No
 
 
 @pytest.mark.control("LEM-7-11")
-def test_a_forgotten_connection_is_learnt_again(look: Look, measure: Measure) -> None:
+def test_a_forgotten_connection_is_learnt_again(vantage: Vantage, measure: Measure) -> None:
     """The edge forgets, the client speaks, the session goes on."""
-    with look.in_both("talk", "talking", within=6, account=look.accounts[0], every=1.0) as sessions:
-        gone = look.prober.ask(look.border, "forget", ports=[143])
+    with vantage.in_both("talk", "talking", within=6, account=vantage.accounts[0], every=1.0) as sessions:
+        gone = vantage.prober.ask(vantage.border, "forget", ports=[143])
         talked = {family: running.result() for family, running in sessions.items()}
     measure("connections forgotten", gone)
-    if gone < len(look.families):
+    if gone < len(vantage.families):
         invalid(f"only {gone} connections could be forgotten")
     ended = [f"IPv{family}: {each['ended']}" for family, each in talked.items() if each["ended"] or each["answered"] < 3]
     expect(not ended, "a forgotten connection is lost", seen=ended, expected="learnt again from its next packet")
@@ -157,9 +157,9 @@ def test_a_forgotten_connection_is_learnt_again(look: Look, measure: Measure) ->
 
 @pytest.mark.control("LEM-4.1-11")
 @pytest.mark.supports("LEM-7-08", "LEM-4.1-02")
-def test_routine_work_ends_no_session(look: Look, host: HostFactory, site: Site, measure: Measure) -> None:
+def test_routine_work_ends_no_session(vantage: Vantage, host: HostFactory, site: Site, measure: Measure) -> None:
     """Dovecot is reloaded on frontends and stores, all rules are loaded anew; then a message is told on the sessions from before."""
-    with look.in_both("push", "idling", within=60, account=look.accounts[0]) as sessions:
+    with vantage.in_both("push", "idling", within=60, account=vantage.accounts[0]) as sessions:
         for each in (*site.group("frontends"), *site.group("stores")):
             if host(each.name).run("systemctl reload dovecot").rc != 0:
                 invalid(f"dovecot on {each.name} can't be reloaded")
@@ -168,9 +168,9 @@ def test_routine_work_ends_no_session(look: Look, host: HostFactory, site: Site,
                 invalid(f"the rules on {each.name} can't be loaded")
         time.sleep(7)  # a reload that ends sessions does so within six seconds
         began = time.monotonic()
-        ident = look.mail()
+        ident = vantage.mail()
         seen = {family: running.wait("result") for family, running in sessions.items()}
-    look.tidy(ident)
+    vantage.tidy(ident)
     lost = [f"IPv{family}: {event.values['data']['lines']}" for family, event in seen.items() if not event.values["data"]["arrived"]]
     measure("push after it", round(max(event.at for event in seen.values()) - began, 2), "s")
     expect(not lost, "routine work ended sessions that slept", seen=lost, expected="EXISTS on the same connections")
@@ -178,8 +178,8 @@ def test_routine_work_ends_no_session(look: Look, host: HostFactory, site: Site,
 
 @pytest.mark.control("LEM-4-01")
 @pytest.mark.supports("LEM-4-04g", "LEM-4-04a")
-def test_services_work_through_loss(look: Look, measure: Measure) -> None:
+def test_services_work_through_loss(vantage: Vantage, measure: Measure) -> None:
     """A fifth of all packets is lost: handshakes, TLS and logins on both ports take longer and succeed."""
-    found = questions.loss(look, LOSS_SECONDS)
+    found = interruptions.loss(vantage, LOSS_SECONDS)
     _told(found, measure)
     expect(not found.data["wrong"], "a service fails on a bad link", seen=found.data["wrong"], expected="all logins succeed")

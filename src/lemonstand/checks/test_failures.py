@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.doors import Doors, families_of
-from lemonstand.checks.inner import inner_names
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.tickets import Inward
-from lemonstand.probes.wire import Account
+from lemonstand.checks.inner_names import inner_names
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.probes.clients.tickets import InnerServices
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import Endpoints, families_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
-pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive, pytest.mark.usefixtures("beside")]
+pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive, pytest.mark.usefixtures("sessions_held")]
 
 TRIES = 12
 """Logins at each service while the issuer gives no answer: more than one auth worker could take."""
@@ -85,19 +86,19 @@ def _expect_silence(site: Site, *seen: Answers) -> None:
 @pytest.mark.control("LEM-8-08", "LEM-8-03")
 @pytest.mark.supports("LEM-4.1-11")
 def test_an_issuer_that_is_down_is_no_wrong_password(
-    prober: Prober, host: HostFactory, site: Site, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+    host: HostFactory, site: Site, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
     """UNAVAILABLE and 454 while the issuer is down; sessions of before go on; logins work again without a touch; no answer names a host."""
     names = _issuers(site)
-    wrong = prober.ask(
-        vantage, "login-answers", door=doors(), account=Account(user=accounts[0]["user"], password="not" + secrets.token_hex(8))
+    wrong = vantage.ask(
+        "login-answers", endpoint=endpoints(), account=Account(user=accounts[0]["user"], password="not" + secrets.token_hex(8))
     )
     _expect_answers(wrong, WRONG, "a wrong password is not called one")
-    with prober.start(vantage, "talk", seconds=90, door=doors(), account=accounts[0], every=1.0, within=60) as session:
+    with vantage.start("talk", seconds=90, endpoint=endpoints(), account=accounts[0], every=1.0, within=60) as session:
         session.wait("talking")
         with _without_issuer(host, names, "systemctl stop ticket-issuer", "systemctl start ticket-issuer"):
-            down = {family: prober.ask(vantage, "login-answers", door=doors(family), account=accounts[0]) for family in families_of(site)}
-        back = prober.ask(vantage, "login-answers", door=doors(), account=accounts[0])
+            down = {family: vantage.ask("login-answers", endpoint=endpoints(family), account=accounts[0]) for family in families_of(site)}
+        back = vantage.ask("login-answers", endpoint=endpoints(), account=accounts[0])
         lived = session.result()
     for family, answers in down.items():
         measure(f"IPv{family}: answered after", max(each["seconds"] for tries in answers.values() for each in tries), "s")
@@ -113,16 +114,16 @@ def test_an_issuer_that_is_down_is_no_wrong_password(
 @pytest.mark.control("LEM-8-08")
 @pytest.mark.supports("LEM-6-05")
 def test_a_frozen_issuer_keeps_nobody_waiting(
-    prober: Prober, host: HostFactory, site: Site, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+    host: HostFactory, site: Site, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
     """An issuer that answers nothing: all of a dozen logins a service are told to try later, none hangs; after it all get in."""
     names = _issuers(site)
     stop, go = "systemctl kill --signal=STOP ticket-issuer", "systemctl kill --signal=CONT ticket-issuer"
     with _without_issuer(host, names, stop, go):
-        frozen = prober.ask(
-            vantage, "login-answers", seconds=150, door=doors(), account=accounts[0], count=TRIES, timeout=float(ANSWER_SECONDS)
+        frozen = vantage.ask(
+            "login-answers", seconds=150, endpoint=endpoints(), account=accounts[0], count=TRIES, timeout=float(ANSWER_SECONDS)
         )
-    thawed = prober.ask(vantage, "login-answers", seconds=150, door=doors(), account=accounts[0], count=TRIES)
+    thawed = vantage.ask("login-answers", seconds=150, endpoint=endpoints(), account=accounts[0], count=TRIES)
     measure("slowest answer", max(each["seconds"] for tries in frozen.values() for each in tries), "s")
     _expect_answers(frozen, LATER, "a frozen issuer reads as something else, or keeps clients waiting")
     _expect_answers(thawed, IN, "logins don't come back with the issuer")
@@ -133,18 +134,16 @@ def test_a_frozen_issuer_keeps_nobody_waiting(
 @pytest.mark.supports("LEM-6-05")
 @pytest.mark.parametrize("way", list(AWAY))
 def test_logins_work_soon_after_the_issuer_is_back(
-    prober: Prober, host: HostFactory, site: Site, vantage: str, doors: Doors, accounts: list[Account], *, way: str, measure: Measure
+    host: HostFactory, site: Site, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], *, way: str, measure: Measure
 ) -> None:
     """Away for a while, while clients go on trying; what is tried once it is back works at once, whoever had tried before."""
     away, back = AWAY[way]
-    tries = {"door": doors(), "account": accounts[0], "count": 4, "timeout": PATIENCE_SECONDS}
+    tries = {"endpoint": endpoints(), "account": accounts[0], "count": 4, "timeout": PATIENCE_SECONDS}
     with _without_issuer(host, _issuers(site), away, back):
         until = time.monotonic() + OUTAGE_SECONDS
         while time.monotonic() < until:
-            _expect_answers(
-                prober.ask(vantage, "login-answers", seconds=150, **tries), LATER, "an issuer that is away reads as something else"
-            )
-    after = prober.ask(vantage, "login-answers", seconds=150, **{**tries, "count": 1})
+            _expect_answers(vantage.ask("login-answers", seconds=150, **tries), LATER, "an issuer that is away reads as something else")
+    after = vantage.ask("login-answers", seconds=150, **{**tries, "count": 1})
     took = max(each["seconds"] for answers in after.values() for each in answers)
     measure(f"{way}: a login after it", took, "s")
     _expect_answers(after, IN, "logins don't come back with the issuer")
@@ -154,10 +153,10 @@ def test_logins_work_soon_after_the_issuer_is_back(
 @pytest.mark.control("LEM-6-05")
 @pytest.mark.supports("LEM-8-08")
 def test_many_logins_at_once_wait_and_none_is_refused(
-    prober: Prober, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+    vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
     """A site's handsets come back at the same moment: each waits for its turn."""
-    found = prober.ask(vantage, "logins", seconds=300, door=doors(), accounts=accounts, count=CROWD, parallel=CROWD, stall=PATIENCE_SECONDS)
+    found = vantage.ask("logins", seconds=300, endpoint=endpoints(), accounts=accounts, count=CROWD, parallel=CROWD, stall=PATIENCE_SECONDS)
     measure(f"{CROWD} at a time", found["seconds"], "s")
     measure("slowest", found["slowest"], "s")
     expect(
@@ -167,15 +166,14 @@ def test_many_logins_at_once_wait_and_none_is_refused(
 
 @pytest.mark.control("LEM-6-05")
 @pytest.mark.supports("LEM-8-08")
-def test_a_storm_of_one_user_refuses_nobody(prober: Prober, vantage: str, doors: Doors, accounts: list[Account], measure: Measure) -> None:
+def test_a_storm_of_one_user_refuses_nobody(vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure) -> None:
     """One user's twenty clients reconnect as fast as they can: another user gets in each time."""
     if len(accounts) < 2:
         not_measurable("it takes a second probe user")
-    found = prober.ask(
-        vantage,
+    found = vantage.ask(
         "login-storm",
         seconds=150,
-        door=doors(),
+        endpoint=endpoints(),
         account=accounts[0],
         other=accounts[1],
         clients=STORM_CLIENTS,
@@ -191,17 +189,17 @@ def test_a_storm_of_one_user_refuses_nobody(prober: Prober, vantage: str, doors:
 
 @pytest.mark.control("LEM-8-24")
 def test_limits_outlive_a_restart(
-    prober: Prober, host: HostFactory, site: Site, inward: Inward, accounts: list[Account], measure: Measure
+    prober: Prober, host: HostFactory, site: Site, inner_services: InnerServices, accounts: list[Account], measure: Measure
 ) -> None:
     """A name that is not tried any more is not tried after a restart of the issuer either."""
     frontend = site.group("frontends")[0].name
     name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
-    before = prober.ask(frontend, "guess", inward=inward, name=name, account=accounts[0], wave=GUESSES)
+    before = prober.ask(frontend, "guess", inner_services=inner_services, name=name, account=accounts[0], wave=GUESSES)
     if before["next"] != 429:
         invalid(f"the limit was not reached: {before}")
     _do(host, _issuers(site), "systemctl restart ticket-issuer")
     # The first wait may be over by now; then one guess is let through and closes the name again, which takes the count of before.
-    after = prober.ask(frontend, "guess", inward=inward, name=name, account=accounts[0], wave=1, more=1)
+    after = prober.ask(frontend, "guess", inner_services=inner_services, name=name, account=accounts[0], wave=1, more=1)
     measure("after the restart", after["next"])
     expect(after["next"] == 429, "a restart forgives guessing", seen=after, expected=429)
     expect(after["account"] == 200, "somebody else is locked out too", seen=after["account"], expected=200)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
-from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.phone import Finding, Look, questions
+from lemonstand.checks.background import measurement
+from lemonstand.checks.conftest import FactsOf, Measure
+from lemonstand.measure import Finding, Vantage, hibernation
+from lemonstand.outcomes import expect, invalid
 from lemonstand.site import Site
 
 TOLD_SECONDS = 2.0
@@ -20,17 +21,18 @@ AWAKE_KINDS = ("notify", "compress")
 """Sessions that can't be put to sleep: they are looked at at the same age."""
 
 
-def _sweep(look: Look) -> Finding:
-    return questions.falling_asleep(look, kinds=KINDS)
+@measurement(after=("marked",))
+def swept(vantage: Vantage) -> Finding:
+    """Changes that come while sessions fall asleep. Mail for the account they stand in would wake them before: it comes first."""
+    return hibernation.falling_asleep(vantage, kinds=KINDS)
 
 
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-5-05", "PRO-IMAP-09")
 @pytest.mark.supports("LEM-5-01")
-@pytest.mark.ahead.with_args(_sweep)
-def test_nothing_is_missed_in_falling_asleep(ahead: Finding, measure: Measure) -> None:
+def test_nothing_is_missed_in_falling_asleep(swept: Finding, measure: Measure) -> None:
     """New mail, an addition, a flag and an expunge, each while sessions hibernate one after the other: all are told."""
-    _judge(ahead.data, measure)
+    _judge(swept.data, measure)
 
 
 @pytest.mark.answer("live")
@@ -38,9 +40,9 @@ def test_nothing_is_missed_in_falling_asleep(ahead: Finding, measure: Measure) -
 @pytest.mark.control("LEM-5-05", "PRO-IMAP-09")
 @pytest.mark.supports("LEM-5-01")
 @pytest.mark.parametrize("kinds", [EVERY_KIND, AWAKE_KINDS], ids=["asleep", "awake"])
-def test_five_hundred_are_told_in_time(look: Look, beside: None, kinds: tuple[str, ...], measure: Measure) -> None:
+def test_five_hundred_are_told_in_time(vantage: Vantage, sessions_held: None, kinds: tuple[str, ...], measure: Measure) -> None:
     """The same 500 times and with a second change while the first one wakes them; with sessions that compress or asked for NOTIFY too."""
-    found = questions.falling_asleep(look, kinds=kinds, sessions=500 if kinds == EVERY_KIND else 40)
+    found = hibernation.falling_asleep(vantage, kinds=kinds, sessions=500 if kinds == EVERY_KIND else 40)
     _judge(found.data, measure, asleep=kinds == EVERY_KIND, told_within=TOLD_SECONDS)
 
 
@@ -67,9 +69,9 @@ def _judge(kinds: dict[str, dict[str, Any]], measure: Measure, *, asleep: bool =
 
 @pytest.mark.answer("configuration")
 @pytest.mark.supports("LEM-5-05", "PRO-IMAP-09")
-def test_who_wakes_sleepers_is_at_work(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+def test_who_wakes_sleepers_is_at_work(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> None:
     """Dovecot tells of each hibernation, somebody hears it, and is started again whatever ends it."""
-    facts = snapshots(store)
+    facts = facts_of(store)
     if not site.timers_in_force["hibernate"]:
         return
     exporter, metric = facts.dovecot.section("event_exporter nudge"), facts.dovecot.section("metric hibernated")

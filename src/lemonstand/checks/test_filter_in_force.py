@@ -8,8 +8,8 @@ import shlex
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
+from lemonstand.outcomes import expect, invalid
 from lemonstand.paths import data_dir
 from lemonstand.site import Site
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import FAMILIES
-from lemonstand.phone import Look
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect
 
 pytestmark = pytest.mark.answer("live")
 
@@ -34,43 +34,50 @@ REFUSED = (
 )
 
 
-def _abuse(look: Look, version: int) -> dict[str, Any]:
+@measurement()
+def abuse(vantage: Vantage, version: int) -> dict[str, Any]:
     """URLs tried by their owner and by another user."""
-    return dict(look.ask("forward-abuse", door=look.doors(version), owner=look.accounts[0], other=look.accounts[1]))
+    return dict(vantage.ask("forward-abuse", endpoint=vantage.endpoints(version), owner=vantage.accounts[0], other=vantage.accounts[1]))
 
 
-abused = pytest.mark.ahead(_abuse, *FAMILIES)
+def _forwarded(vantage: Vantage, version: int | None, size: int, *, catenate: bool) -> dict[str, Any]:
+    one, two = vantage.accounts[0], vantage.accounts[1]
+    return dict(
+        vantage.ask(
+            "forward", seconds=PATIENCE, endpoint=vantage.endpoints(version), sender=one, recipient=two, size=size, catenate=catenate
+        )
+    )
 
 
-def _forwarded(look: Look, version: int | None, size: int, *, catenate: bool) -> dict[str, Any]:
-    one, two = look.accounts[0], look.accounts[1]
-    return dict(look.ask("forward", seconds=PATIENCE, door=look.doors(version), sender=one, recipient=two, size=size, catenate=catenate))
-
-
-def _by_burl(look: Look, version: int) -> dict[str, Any]:
+@measurement()
+def by_burl(vantage: Vantage, version: int) -> dict[str, Any]:
     """A URL of the whole message is submitted."""
-    return _forwarded(look, version, SIZE, catenate=False)
+    return _forwarded(vantage, version, SIZE, catenate=False)
 
 
-def _by_catenate(look: Look, version: int) -> dict[str, Any]:
+@measurement()
+def by_catenate(vantage: Vantage, version: int) -> dict[str, Any]:
     """The store puts a new message around it, whose URL is submitted."""
-    return _forwarded(look, version, SIZE, catenate=True)
+    return _forwarded(vantage, version, SIZE, catenate=True)
 
 
-def _above_the_limit(look: Look) -> dict[str, Any]:
+@measurement()
+def above_the_limit(vantage: Vantage) -> dict[str, Any]:
     """The URL of a message that is too large is submitted: one that is just stored, and grows above the limit where it is put together."""
-    return _forwarded(look, None, look.site.settings.message_size_limit - BELOW, catenate=True)
+    return _forwarded(vantage, None, vantage.site.settings.message_size_limit - BELOW, catenate=True)
 
 
-WAYS = {"BURL": _by_burl, "CATENATE and BURL": _by_catenate}
+WAYS = ("BURL", "CATENATE and BURL")
 
 
-@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.ahead(ask, *FAMILIES)) for way, ask in WAYS.items()])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.control("PRO-E2E-01", "PRO-SUB-06", "PRO-MUA-01")
 @pytest.mark.supports("PRO-IMAP-04", "PRO-IMAP-06", "PRO-IMAP-10")
-def test_a_large_message_is_forwarded_without_download(ahead: dict[str, Any], family: int, way: str, measure: Measure) -> None:
+def test_a_large_message_is_forwarded_without_download(
+    by_burl: dict[str, Any], by_catenate: dict[str, Any], family: int, way: str, measure: Measure
+) -> None:
     """10 MB reach another user while the client sends less than 2 kB, who then marks what went (RFC 5550 sections 2.2, 5.9)."""
-    seen = ahead
+    seen = {"BURL": by_burl, "CATENATE and BURL": by_catenate}[way]
     measure("message", seen["stored"], "B")
     measure("client sent", seen["sent"], "B")
     measure("client got", seen["received"], "B")
@@ -87,41 +94,37 @@ def test_a_large_message_is_forwarded_without_download(ahead: dict[str, Any], fa
     expect(arrived["sha256"] == seen["body"], "another message arrives", seen=arrived["sha256"], expected=seen["body"])
 
 
-@abused
 @pytest.mark.control("PRO-SUB-07", "PRO-E2E-02")
 @pytest.mark.supports("PRO-SUB-06")
-def test_urls_work_for_their_owner_alone(ahead: dict[str, Any], family: int, measure: Measure) -> None:
+def test_urls_work_for_their_owner_alone(abuse: dict[str, Any], family: int, measure: Measure) -> None:
     """Forged, widened, foreign, ended and revoked URLs are refused by submission (RFC 4467, RFC 4468)."""
-    own = ahead["own, in time"]
+    own = abuse["own, in time"]
     expect(own["code"] == 250 and own.get("arrived") is not None, "the own URL is refused", seen=own, expected="250, and it arrives")
-    taken = [f"{case}: {ahead[case]['code']} {ahead[case]['text'][:80]}" for case in REFUSED if not 500 <= ahead[case]["code"] < 600]
+    taken = [f"{case}: {abuse[case]['code']} {abuse[case]['text'][:80]}" for case in REFUSED if not 500 <= abuse[case]["code"] < 600]
     measure("refused", len(REFUSED) - len(taken))
     expect(not taken, "URLs are taken that must not be", seen=taken, expected="554 each")
 
 
-@abused
 @pytest.mark.control("PRO-IMAP-05")
-def test_a_url_is_redeemed_by_whom_it_names(ahead: dict[str, Any], family: int) -> None:
+def test_a_url_is_redeemed_by_whom_it_names(abuse: dict[str, Any], family: int) -> None:
     """URLFETCH gives the owner his own, and another user nothing: neither of a submit URL nor of one for a third person."""
-    mine = ahead["owner fetches it"]
+    mine = abuse["owner fetches it"]
     expect(bool(mine["got"]), "the owner's own URL gives nothing", seen=mine, expected="the message")
-    leaked = [case for case in ("other user fetches it", "third party fetches it") if ahead[case]["got"] is not None]
+    leaked = [case for case in ("other user fetches it", "third party fetches it") if abuse[case]["got"] is not None]
     expect(not leaked, "a URL is redeemed by somebody it was not made for", seen=leaked, expected="NIL")
 
 
-@abused
 @pytest.mark.control("PRO-SUB-08")
-def test_chunks_and_urls_mix(ahead: dict[str, Any], family: int) -> None:
+def test_chunks_and_urls_mix(abuse: dict[str, Any], family: int) -> None:
     """BDAT, then BURL LAST: one message (RFC 4468 section 3.3)."""
-    mixed = ahead["text and URL mixed"]
+    mixed = abuse["text and URL mixed"]
     expect(mixed["code"] == 250 and mixed.get("arrived") is not None, "BDAT with BURL fails", seen=mixed, expected="250, and it arrives")
 
 
 @pytest.mark.control("PRO-E2E-03")
-@pytest.mark.ahead.with_args(_above_the_limit)
-def test_the_size_limit_counts_the_expanded_message(ahead: dict[str, Any], measure: Measure) -> None:
+def test_the_size_limit_counts_the_expanded_message(above_the_limit: dict[str, Any], measure: Measure) -> None:
     """A URL of a few bytes that names a message above the limit is refused (RFC 4468 section 3.2)."""
-    seen = ahead
+    seen = above_the_limit
     measure("message", seen["stored"], "B")
     expect(
         seen["code"] in {552, 554}, "a message above the limit is forwarded", seen=f"{seen['code']} {seen['text']}", expected="552 or 554"

@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.once import InBoth
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.tickets import Inward
-from lemonstand.probes.wire import Account, Door
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect
+from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -41,24 +39,23 @@ BEFORE_LOGIN = {"IMAP4rev1", "SASL-IR", "ENABLE", "IDLE", "LITERAL+", "ID"}
 """What clients may rely on before they log in (RFC 9051, RFC 4959)."""
 
 
-@pytest.fixture
-def session(prober: Prober, in_both_families: InBoth, vantage: str, doors: Doors, accounts: list[Account], family: int) -> Session:
-    """One session from the handset, by one IP version."""
-
-    def ask(version: int) -> Any:
-        return prober.ask(vantage, "imap-session", door=doors(version), account=accounts[0])
-
-    return dict(in_both_families("imap-session", family, ask))
+@measurement()
+def session(vantage: Vantage, version: int) -> Session:
+    """One session from the handset."""
+    return dict(vantage.ask("imap-session", endpoint=vantage.endpoints(version), account=vantage.accounts[0]))
 
 
-@pytest.fixture
-def outside(prober: Prober, in_both_families: InBoth, vantage: str, doors: Doors, accounts: list[Account], family: int) -> Session:
+@measurement()
+def outside(vantage: Vantage, version: int) -> Session:
     """All extensions, exercised from the handset."""
+    return dict(vantage.ask("features", endpoint=vantage.endpoints(version), account=vantage.accounts[0]))
 
-    def ask(version: int) -> Any:
-        return prober.ask(vantage, "features", door=doors(version), account=accounts[0])
 
-    return dict(in_both_families("features", family, ask))
+@measurement()
+def behind(vantage: Vantage, version: int) -> Session:
+    """All extensions, exercised from the frontend itself, without edge and carrier."""
+    frontend = vantage.site.group("frontends")[0].name
+    return dict(vantage.prober.ask(frontend, "features", endpoint=vantage.near(version), account=vantage.accounts[0]))
 
 
 @pytest.mark.control("LEM-3-01", "PRO-IMAP-03", "LEM-8-15")
@@ -184,26 +181,8 @@ def test_what_is_missing_is_not_announced(outside: Session, extension: str, fami
 
 
 @pytest.mark.control("LEM-6-08")
-def test_in_front_of_the_edge_is_as_behind_it(
-    prober: Prober,
-    in_both_families: InBoth,
-    site: Site,
-    outside: Session,
-    accounts: list[Account],
-    doors: Doors,
-    *,
-    family: int,
-    measure: Measure,
-) -> None:
+def test_in_front_of_the_edge_is_as_behind_it(outside: Session, behind: Session, family: int, measure: Measure) -> None:
     """The same exercises from the frontend itself, without edge and carrier: the same capabilities, the same results."""
-    frontend = site.group("frontends")[0]
-
-    def ask(version: int) -> Any:
-        address = frontend.interfaces["dmz"].ipv4 if version == 4 else frontend.interfaces["dmz"].ipv6
-        near: Door = {**doors(version), "address": str(address)}
-        return prober.ask(frontend.name, "features", door=near, account=accounts[0])
-
-    behind = in_both_families("features behind the edge", family, ask)
     measure("capabilities", len(outside["capabilities"]), volatile=False)
     differ = sorted(set(behind["capabilities"]) ^ set(outside["capabilities"]))
     expect(not differ, "capabilities differ on the two sides of the edge", seen=differ, expected="the same")
@@ -217,7 +196,7 @@ def test_in_front_of_the_edge_is_as_behind_it(
 
 @pytest.mark.supports("LEM-6-06")
 def test_the_frontend_passes_on_what_the_store_announces(
-    outside: Session, attempts: dict[str, Any], inward: Inward, family: int, measure: Measure
+    outside: Session, attempts: dict[str, Any], inner_services: InnerServices, family: int, measure: Measure
 ) -> None:
     """Capabilities after a login through the frontend are those of the store itself."""
     differ = sorted(set(attempts["capabilities"]) ^ set(outside["capabilities"]))

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Doors
-from lemonstand.checks.impostor import counterfeit
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.rogue import HARMLESS
-from lemonstand.probes.wire import Account
+from lemonstand.checks.false_certificates import counterfeit
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, invalid
+from lemonstand.probes.attacks.rogue import HARMLESS
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, ELSEWHERE, PEER_SENDER, Endpoints
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
@@ -69,10 +70,10 @@ class User:
     """What uses a leg as users do."""
 
     prober: Prober
-    vantage: str
+    vantage: Vantage
     outsider: str
-    doors: Doors
-    exchangers: Doors
+    endpoints: Endpoints
+    exchangers: Endpoints
     accounts: list[Account]
     relay: Any
 
@@ -80,8 +81,8 @@ class User:
         """Uses the leg once; empty if it worked, else what was seen."""
         if way.service == "mail":
             return self._mail()
-        done = self.prober.ask(
-            self.vantage, "logins", seconds=STALL_SECONDS + 30, door=self.doors(), accounts=self.accounts[:1], count=1, parallel=1,
+        done = self.vantage.ask(
+            "logins", seconds=STALL_SECONDS + 30, endpoint=self.endpoints(), accounts=self.accounts[:1], count=1, parallel=1,
             stall=STALL_SECONDS, service=way.service,
         )  # fmt: skip
         return "; ".join((*done["failed"], *done["stalled"]))[:300]
@@ -89,7 +90,9 @@ class User:
     def _mail(self) -> str:
         """A message from outside; whether it came in time. One that did not come is in the relay's queue and stays there."""
         user = self.accounts[1]["user"]
-        sent = self.prober.ask(self.outsider, "foreign-mx", door=self.exchangers(), sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE)
+        sent = self.prober.ask(
+            self.outsider, "foreign-mx", endpoint=self.exchangers(), sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE
+        )
         if sent["accepted"]["code"] != 250:
             invalid(f"the MX took no message: {sent['accepted']}")
         queue = ""
@@ -110,11 +113,11 @@ class User:
 
 @pytest.fixture(scope="session")
 def user(
-    lab_only: None, prober: Prober, host: HostFactory, site: Site, vantage: str, outsider: str, *, doors: Doors, exchangers: Doors,
-    accounts: list[Account],
+    lab_only: None, prober: Prober, host: HostFactory, site: Site, vantage: Vantage, outsider: str, *, endpoints: Endpoints,
+    exchangers: Endpoints, accounts: list[Account],
 ) -> User:  # fmt: skip
     """Uses legs as users do."""
-    return User(prober, vantage, outsider, doors, exchangers, accounts, host(site.group("relays")[0].name))
+    return User(prober, vantage, outsider, endpoints, exchangers, accounts, host(site.group("relays")[0].name))
 
 
 @contextlib.contextmanager

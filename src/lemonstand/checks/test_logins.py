@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import Answers
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.once import InBoth
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.wire import Account
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect
+from lemonstand.remote.prober import results
 
 pytestmark = pytest.mark.answer("live")
 
@@ -24,24 +23,19 @@ COUNT = {"imap": 30, "submission": 15}
 @pytest.mark.parametrize("parallel", [1, 8])
 @pytest.mark.parametrize("service", list(COUNT))
 def test_no_login_stalls(
-    prober: Prober,
-    in_both_families: InBoth,
-    vantage: str,
-    doors: Doors,
-    accounts: list[Account],
-    *,
-    family: int,
-    parallel: int,
-    service: str,
-    measure: Measure,
+    undisturbed: None, vantage: Vantage, answers: Answers, *, family: int, parallel: int, service: str, measure: Measure
 ) -> None:
     """Each session logs in through the frontend and asks the store something."""
     orders: dict[str, Any] = {"count": COUNT[service], "parallel": parallel, "stall": STALL_SECONDS, "service": service}
 
-    def ask(version: int) -> Any:
-        return prober.ask(vantage, "logins", door=doors(version), accounts=accounts, **orders)
+    def ask() -> dict[int, Any]:
+        jobs = {
+            each: vantage.start("logins", endpoint=vantage.endpoints(each), accounts=vantage.accounts, **orders)
+            for each in vantage.families
+        }
+        return results(jobs)
 
-    found = in_both_families(f"logins {service} {parallel}", family, ask)
+    found = answers(f"logins {service} {parallel}", ask)[family]
     measure("sessions", found["count"])
     measure("median", found["median"], "s")
     measure("slowest", found["slowest"], "s")

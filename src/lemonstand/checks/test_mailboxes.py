@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.wire import Account
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -21,15 +19,18 @@ MADE_UP = 12
 """Names that are made up for each run, beside the fixed ones."""
 
 
-@pytest.fixture(scope="session")
-def folders(once: Once, prober: Prober, vantage: str, doors: Doors, accounts: list[Account]) -> dict[str, Any]:
+@measurement()
+def folders(vantage: Vantage) -> dict[str, Any]:
     """Folders of many names, made, used, renamed and removed through the frontend."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    order: dict[str, Any] = {"endpoint": vantage.endpoints(), "account": vantage.accounts[0], "count": MADE_UP, "seed": seed}
+    return dict(vantage.ask("mailbox-names", seconds=120, **order))
 
-    def ask() -> Any:
-        seed = random.SystemRandom().randrange(1 << 32)
-        return prober.ask(vantage, "mailbox-names", door=doors(), account=accounts[0], count=MADE_UP, seed=seed, seconds=120)
 
-    return dict(once("folders", ask))
+@measurement()
+def append_limit(vantage: Vantage) -> dict[str, Any]:
+    """What APPEND is answered at the size that is announced, and above it."""
+    return dict(vantage.ask("mailbox-limit", endpoint=vantage.endpoints(), account=vantage.accounts[0]))
 
 
 @pytest.mark.control("PRO-IMAP-01")
@@ -49,11 +50,9 @@ def test_renaming_inbox_is_answered(folders: dict[str, Any], measure: Measure) -
 
 @pytest.mark.control("LEM-6-06")
 @pytest.mark.supports("PRO-SUB-03")
-def test_an_append_over_the_limit_is_refused_before_it_is_sent(
-    prober: Prober, vantage: str, doors: Doors, accounts: list[Account], site: Site, measure: Measure
-) -> None:
+def test_an_append_over_the_limit_is_refused_before_it_is_sent(append_limit: dict[str, Any], site: Site, measure: Measure) -> None:
     """APPENDLIMIT names the size of a message (RFC 7889); of one octet more the server asks for none."""
-    found = prober.ask(vantage, "mailbox-limit", door=doors(), account=accounts[0])
+    found = append_limit
     measure("APPENDLIMIT", found["announced"] or 0)
     limit = site.settings.message_size_limit
     expect(found["announced"] == limit, "APPENDLIMIT is missing or says another number", seen=found["announced"], expected=limit)

@@ -6,44 +6,42 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
-from lemonstand.checks.conftest import Measure, Snapshots
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.once import InBoth
-from lemonstand.checks.prober import Prober
-from lemonstand.checks.vantage import KNOCK_SECONDS
-from lemonstand.probes.wire import Account
+from lemonstand.checks.background import measurement
+from lemonstand.checks.conftest import FactsOf, Measure
+from lemonstand.checks.live import KNOCK_SECONDS
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect
 from lemonstand.site import Site
 
-PORT = 4190
+PORT, OPEN_PORT = 4190, 143
 Session = dict[str, Any]
 
 
-@pytest.fixture
-def scripts(
-    site: Site, prober: Prober, in_both_families: InBoth, vantage: str, doors: Doors, accounts: list[Account], family: int
-) -> Session | None:
-    """What a client met on 4190 in one IP version; None where the site does not offer it."""
-    if not site.settings.managesieve:
+@measurement()
+def scripts(vantage: Vantage, version: int) -> Session | None:
+    """What a client met on 4190; None where the site does not offer it."""
+    if not vantage.site.settings.managesieve:
         return None
-    return dict(
-        in_both_families("sieve session", family, lambda each: prober.ask(vantage, "sieve-session", door=doors(each), account=accounts[0]))
-    )
+    return dict(vantage.ask("sieve-session", endpoint=vantage.endpoints(version), account=vantage.accounts[0]))
+
+
+@measurement()
+def dialled(vantage: Vantage, version: int) -> dict[int, str]:
+    """What came of dialling 4190, and a port that is open on every site."""
+    address = vantage.endpoints(version)["address"]
+    times = {PORT: KNOCK_SECONDS, OPEN_PORT: 5}
+    return {port: vantage.ask("reach", targets=[(address, port)], timeout=seconds)[0][2] for port, seconds in times.items()}
 
 
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-3-09")
-def test_what_is_offered_is_reachable(site: Site, prober: Prober, vantage: str, doors: Doors, family: int, measure: Measure) -> None:
+def test_what_is_offered_is_reachable(dialled: dict[int, str], site: Site, family: int, measure: Measure) -> None:
     """4190 answers a client outside if, and only if, the site offers ManageSieve."""
-    offered = site.settings.managesieve
-    ((_, _, what),) = prober.ask(vantage, "reach", targets=[(doors(family)["address"], PORT)], timeout=KNOCK_SECONDS)
+    offered, what = site.settings.managesieve, dialled[PORT]
     measure("lemonstand_managesieve", offered)
     measure("4190", what)
     expect((what == "open") is offered, "4190 is not as the site says", seen=what, expected="open" if offered else "silence")
-    others = {"open": 143}
-    for word, port in others.items():
-        ((_, _, seen),) = prober.ask(vantage, "reach", targets=[(doors(family)["address"], port)], timeout=5)
-        expect(seen == word, "the way to the frontend is shut as a whole", seen=seen, expected=word)
+    expect(dialled[OPEN_PORT] == "open", "the way to the frontend is shut as a whole", seen=dialled[OPEN_PORT], expected="open")
 
 
 @pytest.mark.answer("live")
@@ -79,14 +77,14 @@ def test_scripts_are_managed_with_the_password_of_mail(scripts: Session | None, 
 @pytest.mark.answer("configuration")
 @pytest.mark.supports("LEM-3-09")
 def test_managesieve_listens_where_it_is_offered(
-    site: Site, snapshots: Snapshots, frontends: list[str], stores: list[str], measure: Measure
+    site: Site, facts_of: FactsOf, frontends: list[str], stores: list[str], measure: Measure
 ) -> None:
     """On frontends and stores: both IP versions if it is offered, no socket if it is not."""
     offered = site.settings.managesieve
     measure("lemonstand_managesieve", offered)
     wrong = []
     for name in (*frontends, *stores):
-        versions = {version for version in (4, 6) for each in snapshots(name).sockets if each.port == PORT and each.hears(version)}
+        versions = {version for version in (4, 6) for each in facts_of(name).sockets if each.port == PORT and each.hears(version)}
         if versions != ({4, 6} if offered else set()):
             wrong.append(f"{name}: IPv{' and IPv'.join(map(str, sorted(versions))) or ' of no version'}")
     expect(not wrong, "4190 is not as the site says", seen=wrong, expected="both IP versions" if offered else "no socket")

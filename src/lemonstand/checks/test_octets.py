@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import PEER_SENDER, Doors
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober
 from lemonstand.checks.test_delivery import PEER_MAIL, PEER_USER
-from lemonstand.probes.wire import Account, Door
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import PEER_SENDER
 
 pytestmark = pytest.mark.answer("live")
 
@@ -21,36 +21,41 @@ WITHIN_SECONDS = 40
 """Time for all samples of one way together."""
 
 
-@pytest.fixture(scope="session")
-def submitted(once: Once, prober: Prober, vantage: str, doors: Doors, accounts: list[Account]) -> dict[str, Any]:
+@measurement()
+def submitted(vantage: Vantage) -> dict[str, Any]:
     """What a user sent to another: the answers, and what arrived."""
-
-    def ask() -> Any:
-        sender, recipient, seed = accounts[0], accounts[1], _seed()
-        sent = prober.ask(vantage, "octets-submit", door=doors(), account=sender, recipient=recipient["user"], seed=seed)
-        came = prober.ask(
-            vantage, "octets-arrived", door=doors(), account=recipient, sender=sender["user"], seed=seed, within=WITHIN_SECONDS, seconds=120
-        )
-        return {**sent, "came": came}
-
-    return dict(once("octets submitted", ask))
+    sender, recipient, seed = vantage.accounts[0], vantage.accounts[1], _seed()
+    sent = vantage.ask("octets-submit", endpoint=vantage.endpoints(), account=sender, recipient=recipient["user"], seed=seed)
+    return {**sent, "came": _came(vantage, recipient, sender["user"], seed)}
 
 
-@pytest.fixture(scope="session")
-def delivered(
-    once: Once, prober: Prober, vantage: str, outsider: str, *, doors: Doors, exchangers: Doors, accounts: list[Account]
-) -> dict[str, Any]:
+@measurement()
+def delivered(vantage: Vantage) -> dict[str, Any]:
     """The same from a mail host outside."""
+    recipient, seed = vantage.accounts[0], _seed()
+    order: dict[str, Any] = {"endpoint": vantage.exchangers(), "sender": PEER_SENDER, "recipient": recipient["user"], "seed": seed}
+    sent = vantage.prober.ask(vantage.outsider, "octets-from-outside", **order)
+    return {**sent, "came": _came(vantage, recipient, PEER_SENDER, seed)}
 
-    def ask() -> Any:
-        recipient, seed = accounts[0], _seed()
-        sent = prober.ask(outsider, "octets-from-outside", door=exchangers(), sender=PEER_SENDER, recipient=recipient["user"], seed=seed)
-        came = prober.ask(
-            vantage, "octets-arrived", door=doors(), account=recipient, sender=PEER_SENDER, seed=seed, within=WITHIN_SECONDS, seconds=120
-        )
-        return {**sent, "came": came}
 
-    return dict(once("octets delivered", ask))
+def _came(vantage: Vantage, recipient: Account, sender: str, seed: int) -> Any:
+    order: dict[str, Any] = {
+        "endpoint": vantage.endpoints(),
+        "account": recipient,
+        "sender": sender,
+        "seed": seed,
+        "within": WITHIN_SECONDS,
+    }
+    return vantage.ask("octets-arrived", seconds=120, **order)
+
+
+@measurement()
+def long_line(vantage: Vantage) -> dict[str, Any]:
+    """A message with a long line for somebody outside: the answer, and what arrived there."""
+    sent = vantage.ask("deliver", endpoint=vantage.endpoints(), account=vantage.accounts[0], recipient=PEER_USER, how="long")
+    expect(sent["code"] == 250, "a message with a long line is refused", seen=sent["text"], expected=250)
+    got = vantage.prober.ask(vantage.outsider, "maildir", folder=PEER_MAIL, ident=sent["ident"], within=WITHIN_SECONDS)
+    return {"sent": sent, "got": got}
 
 
 def _seed() -> int:
@@ -95,14 +100,9 @@ def test_what_no_message_may_hold_is_refused(submitted: dict[str, Any], delivere
 
 
 @pytest.mark.supports("PRO-SUB-10", "LEM-6-10")
-def test_a_long_line_leaves_unbroken(
-    prober: Prober, vantage: str, outsider: str, doors: Doors, *, accounts: list[Account], measure: Measure
-) -> None:
+def test_a_long_line_leaves_unbroken(long_line: dict[str, Any], measure: Measure) -> None:
     """Towards others too: who refuses more than 998 octets says so, and the sender has a report. It is never broken in silence."""
-    door: Door = doors()
-    sent = prober.ask(vantage, "deliver", door=door, account=accounts[0], recipient=PEER_USER, how="long")
-    expect(sent["code"] == 250, "a message with a long line is refused", seen=sent["text"], expected=250)
-    got = prober.ask(outsider, "maildir", folder=PEER_MAIL, ident=sent["ident"], within=WITHIN_SECONDS)
+    sent, got = long_line["sent"], long_line["got"]
     expect(got["found"], "a message with a long line does not arrive outside", seen="nothing", expected=f"within {WITHIN_SECONDS} s")
     measure("longest line that arrived", got["longest"])
     expect(got["longest"] >= sent["longest"], "a long line is broken on its way out", seen=got["longest"], expected=sent["longest"])

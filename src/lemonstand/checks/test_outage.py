@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.doors import ELSEWHERE, PEER_SENDER, Doors
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.wire import Account
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, invalid
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ELSEWHERE, PEER_SENDER, Endpoints
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
@@ -50,8 +51,8 @@ def _store_of(site: Site, account: Account) -> str:
     return site.store_of(next(each for each in site.settings.users if each.name == account["user"]))
 
 
-def _sent(prober: Prober, outsider: str, exchangers: Doors, account: Account) -> dict[str, Any]:
-    sent = prober.ask(outsider, "foreign-mx", door=exchangers(), sender=PEER_SENDER, recipient=account["user"], elsewhere=ELSEWHERE)
+def _sent(prober: Prober, outsider: str, exchangers: Endpoints, account: Account) -> dict[str, Any]:
+    sent = prober.ask(outsider, "foreign-mx", endpoint=exchangers(), sender=PEER_SENDER, recipient=account["user"], elsewhere=ELSEWHERE)
     expect(sent["accepted"]["code"] == 250, "the MX takes no mail while a store is away", seen=sent["accepted"], expected=250)
     return dict(sent)
 
@@ -61,11 +62,11 @@ def test_mail_is_not_late_for_a_store_that_was_away(
     prober: Prober,
     host: HostFactory,
     site: Site,
-    vantage: str,
+    vantage: Vantage,
     outsider: str,
     *,
-    doors: Doors,
-    exchangers: Doors,
+    endpoints: Endpoints,
+    exchangers: Endpoints,
     accounts: list[Account],
     measure: Measure,
 ) -> None:
@@ -74,8 +75,8 @@ def test_mail_is_not_late_for_a_store_that_was_away(
         sent = _sent(prober, outsider, exchangers, accounts[0])
         time.sleep(AWAY_SECONDS)
     back = time.monotonic()
-    got = prober.ask(
-        vantage, "wait-for", door=doors(), account=accounts[0], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS
+    got = vantage.ask(
+        "wait-for", endpoint=endpoints(), account=accounts[0], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS
     )
     took = time.monotonic() - back
     measure("from the store's return to the mailbox", round(took, 1), "s")
@@ -95,11 +96,11 @@ def test_nothing_is_lost_on(
     prober: Prober,
     host: HostFactory,
     site: Site,
-    vantage: str,
+    vantage: Vantage,
     *,
     outsider: str,
-    doors: Doors,
-    exchangers: Doors,
+    endpoints: Endpoints,
+    exchangers: Endpoints,
     accounts: list[Account],
     measure: Measure,
 ) -> None:
@@ -117,13 +118,13 @@ def test_nothing_is_lost_on(
         f"doveadm mailbox status -u {user} messages INBOX && {FULL[kind].format(place=place)}"
     )
     with _undone(host, store, f"mkdir -p {place} && {inside} sh -c {shlex.quote(script)}", f"{inside} umount -l {place}"):
-        answer = prober.ask(vantage, "append-small", door=doors(), account=accounts[1])
+        answer = vantage.ask("append-small", endpoint=endpoints(), account=accounts[1])
         sent = _sent(prober, outsider, exchangers, accounts[1])
         time.sleep(AWAY_SECONDS)
         journal = f"journalctl -u dovecot -p warning --since -{AWAY_SECONDS + 20}s -o cat"
         told = _do(host, store, f"{journal} | grep -c -e 'No space left' -e 'Read-only' || true")
-    got = prober.ask(
-        vantage, "wait-for", door=doors(), account=accounts[1], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS
+    got = vantage.ask(
+        "wait-for", endpoint=endpoints(), account=accounts[1], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS
     )
     measure("APPEND", answer["text"][:120])
     measure("lines in the store's journal", int(told.strip() or 0))

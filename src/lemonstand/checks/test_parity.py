@@ -6,35 +6,55 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import ELSEWHERE, timer
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober
-from lemonstand.phone import Finding, Look, questions
-from lemonstand.probes.delivery import EIGHT_BIT
-from lemonstand.probes.script import COMMANDS
+from lemonstand.measure import Finding, Vantage, announcements, contents, silence
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.probes.clients.delivery import EIGHT_BIT
+from lemonstand.probes.clients.script import COMMANDS
+from lemonstand.remote.endpoints import ELSEWHERE, timer
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
 
 
-@pytest.fixture(scope="session")
-def parity(once: Once, look: Look) -> Finding:
+@measurement()
+def parity(vantage: Vantage) -> Finding:
     """Words at each stage and place, and whether they are true."""
-    found: Finding = once("parity", lambda: questions.parity(look, 0))
-    return found
+    return announcements.parity(vantage, 0)
 
 
-@pytest.fixture(scope="session")
-def transparency(once: Once, look: Look) -> dict[int, dict[str, Any]]:
+@measurement()
+def transparency(vantage: Vantage) -> dict[int, dict[str, Any]]:
     """A long session at both ends, by IP version."""
-    return dict(once("transparency", lambda: questions.transparency(look, 0)).data["families"])
+    return dict(contents.transparency(vantage, 0).data["families"])
+
+
+@measurement()
+def timers(vantage: Vantage) -> Finding:
+    """The kernels' keep-alive timers on each leg."""
+    return silence.timers(vantage, 0)
+
+
+@measurement()
+def seven_bit(vantage: Vantage) -> dict[str, Any]:
+    """What a host outside that knows no 8BITMIME got of a message of 8-bit text."""
+    site = vantage.site
+    hosts = site.group("peers")
+    if not hosts:
+        not_measurable("the inventory names no mail host outside the site (group 'peers')")
+    sources = [str(a) for relay in site.group("relays") for a in relay.interfaces["dmz"].addresses]
+    sources += [str(site.settings.public_ipv4)] if site.settings.public_ipv4 else []
+    with vantage.prober.start(hosts[0].name, "old-host", sources=sources, within=40) as host:
+        host.wait("listening")
+        sent = vantage.ask("deliver", endpoint=vantage.endpoints(), account=vantage.accounts[0], recipient=ELSEWHERE, how="eightbit")
+        expect(sent["code"] == 250, "8-bit text is refused", seen=sent, expected=250)
+        return dict(host.wait("result").values["data"])
 
 
 @pytest.mark.control("LEM-6-08", "LEM-6-04", "LEM-3-06")
 def test_every_word_is_the_same_outside(parity: Finding, measure: Measure) -> None:
-    """Greeting, CAPABILITY and EHLO before TLS, behind it and after login: outside as at the frontend's own door."""
+    """Greeting, CAPABILITY and EHLO before TLS, behind it and after login: outside as at the frontend's own endpoint."""
     for value in parity.values:
         measure(value.name, value.value, value.unit)
     differ = parity.data["on the way"]
@@ -86,23 +106,14 @@ def test_chunks_carry_every_octet(transparency: dict[int, dict[str, Any]], famil
 
 
 @pytest.mark.control("PRO-SUB-10")
-def test_eight_bit_text_is_made_seven_bit(prober: Prober, look: Look, site: Site, measure: Measure) -> None:
+def test_eight_bit_text_is_made_seven_bit(seven_bit: dict[str, Any], measure: Measure) -> None:
     """A host outside that knows no 8BITMIME gets seven bits, which mean the same text (RFC 6152 section 3)."""
-    hosts = site.group("peers")
-    if not hosts:
-        not_measurable("the inventory names no mail host outside the site (group 'peers')")
-    sources = [str(a) for relay in site.group("relays") for a in relay.interfaces["dmz"].addresses]
-    sources += [str(site.settings.public_ipv4)] if site.settings.public_ipv4 else []
-    with prober.start(hosts[0].name, "old-host", sources=sources, within=40) as host:
-        host.wait("listening")
-        sent = look.ask("deliver", door=look.doors(), account=look.accounts[0], recipient=ELSEWHERE, how="eightbit")
-        expect(sent["code"] == 250, "8-bit text is refused", seen=sent, expected=250)
-        got = host.wait("result").values["data"]
+    got = seven_bit
     measure("octets above 127", got["eight_bit"])
     encodings = [line for line in got["header"].splitlines() if line.lower().startswith("content-transfer-encoding:")]
     measure("encoding", ", ".join(encodings))
     expect(got["eight_bit"] == 0, "a host that can't take it gets 8-bit text", seen=got["commands"], expected="seven bits")
-    expect(questions.decoded(got) == EIGHT_BIT, "the text means something else", seen=got["body"], expected=EIGHT_BIT.decode())
+    expect(contents.decoded(got) == EIGHT_BIT, "the text means something else", seen=got["body"], expected=EIGHT_BIT.decode())
 
 
 @pytest.mark.control("LEM-4.2-07")
@@ -119,9 +130,9 @@ def test_keep_alive_is_answered(client_keepalive: dict[int, dict[str, Any]], fam
 
 @pytest.mark.control("LEM-4.2-03")
 @pytest.mark.supports("LEM-4.2-07", "LEM-5-04", "LEM-4-04c")
-def test_no_leg_keeps_itself_alive_too_often(look: Look, site: Site, measure: Measure) -> None:
+def test_no_leg_keeps_itself_alive_too_often(timers: Finding, site: Site, measure: Measure) -> None:
     """The kernels' timers on each leg (client to frontend, frontend to store, store to relay), at each end that is ours, as they run."""
-    found = questions.timers(look, 0)
+    found = timers
     for value in found.values:
         measure(value.name, value.value, value.unit)
     legs = found.data["legs"]
@@ -130,6 +141,6 @@ def test_no_leg_keeps_itself_alive_too_often(look: Look, site: Site, measure: Me
     if missing:
         invalid(f"no connection was seen: {', '.join(missing)}; there is {', '.join(sorted(legs)) or 'none'}")
     floor = timer(site, "tcp_keepalive_time")
-    wrong = {leg: [t for t in timers if t is not None and t < floor - questions.READ_LATE] for leg, timers in legs.items()}
-    wrong = {leg: timers for leg, timers in wrong.items() if timers}
+    wrong = {leg: [t for t in seen if t is not None and t < floor - silence.READ_LATE] for leg, seen in legs.items()}
+    wrong = {leg: seen for leg, seen in wrong.items() if seen}
     expect(not wrong, "a leg is kept alive more often than every two hours", seen=wrong, expected=f"{floor} s, or no timer at all")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import outsider_of
-from lemonstand.checks.prober import Prober
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH
-from lemonstand.phone import Look
+from lemonstand.checks.live import KNOCK_SECONDS, THROUGH
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.remote.endpoints import outsider_of
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -19,15 +19,13 @@ ARBITRARY = (1234, 7777, 23456, 50123)
 
 
 @pytest.mark.control("LEM-3-10")
-def test_the_clients_network_carries_every_port(
-    site: Site, prober: Prober, vantage: str, outsider: str, family: int, measure: Measure
-) -> None:
+def test_the_clients_network_carries_every_port(site: Site, vantage: Vantage, outsider: str, family: int, measure: Measure) -> None:
     """From the vantage, ports nobody chose reach a host outside: this is the Internet, no gateway for a few ports (RFC 5383 section 3)."""
     leg = site.hosts[outsider].interfaces["internet"]
     address = leg.ipv4 if family == 4 else leg.ipv6
     if address is None:
         not_measurable(f"{outsider} has no address of IPv{family}")
-    found = prober.ask(vantage, "reach", targets=[(str(address), port) for port in ARBITRARY], timeout=2 * KNOCK_SECONDS)
+    found = vantage.ask("reach", targets=[(str(address), port) for port in ARBITRARY], timeout=2 * KNOCK_SECONDS)
     carried = [port for _, port, what in found if what in THROUGH]
     measure("ports tried", " ".join(map(str, ARBITRARY)))
     measure("ports carried", " ".join(map(str, carried)))
@@ -40,31 +38,31 @@ def test_the_clients_network_carries_every_port(
     )
 
 
-def _translated(look: Look) -> tuple[int, set[tuple[str, int]], str]:
+@measurement()
+def translated(vantage: Vantage) -> tuple[int, set[tuple[str, int]], str]:
     """The port of a relay's socket, how it is seen outside, and what a stranger's packet to it brings."""
-    edges, public = look.site.group("edges"), look.site.settings.public_ipv4
+    edges, public = vantage.site.group("edges"), vantage.site.settings.public_ipv4
     if not edges or public is None:
         not_measurable("the border is not ours, or translates nothing: its owner knows how it does")
-    relay, outsider = look.site.group("relays")[0], look.site.hosts[outsider_of(look.site)]
+    relay, outsider = vantage.site.group("relays")[0], vantage.site.hosts[outsider_of(vantage.site)]
     outside, source = outsider.interfaces["internet"].ipv4, relay.interfaces["dmz"].ipv4
     if outside is None or source is None:
         not_measurable(f"{outsider.name} has no IPv4 address: IPv6 is never translated")
     targets = [(str(outside), 25), (str(outside), 53)]
-    made = look.prober.ask(relay.name, "one-source", source=str(source), targets=targets, timeout=5)
+    made = vantage.prober.ask(relay.name, "one-source", source=str(source), targets=targets, timeout=5)
     if len(made["opened"]) < len(targets):
         invalid(f"{relay.name} did not reach {outsider.name} on both ports: {made['opened']}")
-    entries = [each for edge in edges for each in look.prober.ask(edge.name, "translations", source=str(source), port=made["port"])]
+    entries = [each for edge in edges for each in vantage.prober.ask(edge.name, "translations", source=str(source), port=made["port"])]
     if len(entries) < len(targets):
         invalid(f"the edge shows {len(entries)} of {len(targets)} connections")
-    knocked = look.prober.ask(outsider.name, "reach", targets=[(str(public), made["port"])], timeout=2 * KNOCK_SECONDS)
+    knocked = vantage.prober.ask(outsider.name, "reach", targets=[(str(public), made["port"])], timeout=2 * KNOCK_SECONDS)
     return made["port"], {(each["seen_address"], each["seen_port"]) for each in entries}, knocked[0][2]
 
 
 @pytest.mark.control("LEM-7-06")
-@pytest.mark.ahead.with_args(_translated)  # called with one function alone, a mark would decorate it
-def test_how_the_border_translates_is_known(ahead: tuple[int, set[tuple[str, int]], str], site: Site, measure: Measure) -> None:
+def test_how_the_border_translates_is_known(translated: tuple[int, set[tuple[str, int]], str], site: Site, measure: Measure) -> None:
     """One socket of a relay is one address and port outside, whomever it talks to; and nobody it did not talk to gets in by that."""
-    inside, mapped, stranger = ahead
+    inside, mapped, stranger = translated
     public = site.settings.public_ipv4
     measure("source port inside", inside)
     measure("address and port outside", " ".join(f"{address}:{port}" for address, port in sorted(mapped)))

@@ -5,16 +5,16 @@ Nothing is broken for it, but it takes minutes and nobody else may disturb: it r
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import timer
-from lemonstand.checks.once import Once
-from lemonstand.phone import QUESTIONS, Finding, Look, questions
+from lemonstand.measure import QUESTIONS, Vantage, silence
+from lemonstand.observations import Pool
+from lemonstand.outcomes import expect, invalid
+from lemonstand.remote.endpoints import timer
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
@@ -25,11 +25,13 @@ TRIES = 3
 """A host that is busy with something else is late for a moment: the best of these counts."""
 
 
-@pytest.fixture(scope="session")
-def quiet(once: Once, ask_quiet: Callable[[], tuple[Finding, Finding]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sleeping and busy sessions, and submission sessions that wait."""
-    slept, waited = once("quiet", ask_quiet)
-    return slept.data, waited.data
+@measurement(held=True)
+def quiet(vantage: Vantage) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sleeping and busy sessions, and submission sessions that wait, side by side."""
+    with Pool(max_workers=2) as pool:
+        slept = pool.submit(silence.sleep, vantage, SLEEP_SECONDS)
+        waited = pool.submit(silence.wait, vantage, QUESTIONS["wait"].seconds)
+        return slept.result().data, waited.result().data
 
 
 @pytest.mark.control("LEM-5-04")
@@ -66,7 +68,7 @@ def test_a_busy_session_stays(quiet: tuple[dict[str, Any], dict[str, Any]], fami
     measure("commands answered", session["answered"])
     expect(not session["ended"], "a connection was ended for its age", seen=session["ended"], expected="none ends it")
     expect(
-        session["answered"] >= SLEEP_SECONDS / questions.BUSY_EVERY * 0.5,
+        session["answered"] >= SLEEP_SECONDS / silence.BUSY_EVERY * 0.5,
         "the busy session fell silent",
         seen=session,
         expected="answers all along",
@@ -95,11 +97,11 @@ def test_submission_waits_for_a_command(quiet: tuple[dict[str, Any], dict[str, A
 
 
 @pytest.mark.control("LEM-5-05")
-def test_a_sleeping_session_is_told_soon(look: Look, measure: Measure) -> None:
+def test_a_sleeping_session_is_told_soon(vantage: Vantage, measure: Measure) -> None:
     """The store has put the sessions to sleep (no process of theirs is left); a message accepted by the frontend is told within 2 s."""
     best: dict[int, float] = {}
     for _ in range(TRIES):
-        found = questions.push(look, 0)
+        found = silence.push(vantage, 0)
         if found.data["holders"] == 0:
             invalid("the store holds no sleeping session: they were not asleep")
         best = {family: min(seconds, best.get(family, seconds)) for family, seconds in found.data["told"].items()}

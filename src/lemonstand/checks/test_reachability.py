@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure, Table
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.prober import Prober
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH, Seen, keep_matrix
+from lemonstand.checks.live import KNOCK_SECONDS, THROUGH, Seen, keep_matrix
 from lemonstand.derived import Cell, expected_matrix
 from lemonstand.derived.dns import records
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.remote.endpoints import Endpoints
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -62,20 +63,20 @@ def test_every_flow_gets_through(site: Site, matrix: Seen, measure: Measure) -> 
 
 @pytest.mark.control("LEM-3-03", "LEM-4-05")
 @pytest.mark.supports("LEM-3-01", "LEM-3-02", "LEM-4-01")
-def test_the_handset_reaches_both_services(prober: Prober, vantage: str, doors: Doors, family: int, measure: Measure) -> None:
+def test_the_handset_reaches_both_services(vantage: Vantage, endpoints: Endpoints, family: int, measure: Measure) -> None:
     """143 and 587 by this IP version, as a client dials them: without both a site is not compliant, whatever else it offers."""
-    address = doors(family)["address"]
-    found = prober.ask(vantage, "reach", targets=[(address, 143), (address, 587)], timeout=5)
+    address = endpoints(family)["address"]
+    found = vantage.ask("reach", targets=[(address, 143), (address, 587)], timeout=5)
     measure("dialled", address)
     expect(all(what == "open" for _, _, what in found), "the handset does not reach both", seen=found, expected="open")
 
 
 @pytest.mark.control("LEM-8-16")
-def test_implicit_tls_is_as_the_profile_says(site: Site, prober: Prober, vantage: str, doors: Doors, family: int, measure: Measure) -> None:
+def test_implicit_tls_is_as_the_profile_says(site: Site, vantage: Vantage, endpoints: Endpoints, family: int, measure: Measure) -> None:
     """993 and 465 stand beside 143 and 587, or are closed (RFC 8314)."""
-    address = doors(family)["address"]
+    address = endpoints(family)["address"]
     targets = [(address, port) for port in (143, 587, *IMPLICIT_TLS)]
-    found = {port: what for _, port, what in prober.ask(vantage, "reach", targets=targets, timeout=KNOCK_SECONDS)}
+    found = {port: what for _, port, what in vantage.ask("reach", targets=targets, timeout=KNOCK_SECONDS)}
     profile = site.settings.tls_profile
     measure("profile", profile, volatile=False)
     wrong = [port for port in IMPLICIT_TLS if (found[port] == "open") is (profile == "seed-strict")]
@@ -112,7 +113,7 @@ def test_the_internet_finds_no_inner_host(site: Site, matrix: Seen, inner: str, 
 
 
 @pytest.mark.control("LEM-8-23", "LEM-3-07")
-def test_clients_are_told_where_to_go(site: Site, prober: Prober, vantage: str, measure: Measure) -> None:
+def test_clients_are_told_where_to_go(site: Site, vantage: Vantage, measure: Measure) -> None:
     """SRV records name the public name at its registered ports (RFC 6186, RFC 8314), MX the relay's; both lead to addresses."""
     servers = site.group("relays")[0].settings.dns_resolvers
     wanted: dict[tuple[str, str], list[str]] = {}
@@ -121,7 +122,7 @@ def test_clients_are_told_where_to_go(site: Site, prober: Prober, vantage: str, 
     questions = list(wanted)
     found = {
         (entry["name"], entry["type"]): entry["records"]
-        for entry in prober.ask(vantage, "lookup", questions=questions, server=str(servers[0]) if servers and site.is_lab else "")
+        for entry in vantage.ask("lookup", questions=questions, server=str(servers[0]) if servers and site.is_lab else "")
     }
     measure("records", sum(len(values) for values in found.values()), volatile=False)
     wrong = [f"{name} {kind}: {found[name, kind]}" for (name, kind), values in wanted.items() if found[name, kind] != sorted(values)]

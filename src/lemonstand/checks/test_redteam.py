@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks import expect, invalid, not_measurable
 from lemonstand.checks.conftest import Measure
+from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.redteam.attack import Report, attack
 from lemonstand.redteam.catalogue import POSITIONS, Position, load_catalogue
-from lemonstand.redteam.run import Report, attack
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]

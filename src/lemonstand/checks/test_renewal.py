@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from lemonstand.checks import expect, invalid
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors, families_of
-from lemonstand.checks.facts import Certificate
-from lemonstand.checks.prober import Prober
 from lemonstand.deploy import run_playbook
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, invalid
 from lemonstand.paths import data_dir
-from lemonstand.probes.wire import Account
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.certificates import Certificate
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Endpoints, families_of
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.disruptive]
@@ -27,15 +28,15 @@ CROWD_SECONDS = 900
 @pytest.mark.control("LEM-4.1-11", "LEM-8-20")
 @pytest.mark.supports("LEM-4.1-02", "LEM-4.1-10")
 def test_no_sleeping_session_is_lost_by_renewal_or_apply(
-    prober: Prober, site: Site, vantage: str, doors: Doors, accounts: list[Account], tmp_path: Path, *, measure: Measure
+    prober: Prober, site: Site, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], tmp_path: Path, *, measure: Measure
 ) -> None:
     """All keys and certificates are made anew, then everything is applied; each session is told of a message afterwards, and heard."""
     servers = [host.name for host in site.hosts.values() if host.role_groups]
     before = {name: prober.ask(name, "certificates")["certificates"] for name in servers}
     sent = []
-    ways = [doors(family) for family in families_of(site)]
-    with prober.start(
-        vantage, "idle-crowd", seconds=2 * CROWD_SECONDS, doors=ways, accounts=accounts[:2], count=CROWD, within=CROWD_SECONDS
+    ways = [endpoints(family) for family in families_of(site)]
+    with vantage.start(
+        "idle-crowd", seconds=2 * CROWD_SECONDS, endpoints=ways, accounts=accounts[:2], count=CROWD, within=CROWD_SECONDS
     ) as crowd:
         opened = crowd.wait("idling").values
         measure("sessions", opened["opened"])
@@ -45,13 +46,13 @@ def test_no_sleeping_session_is_lost_by_renewal_or_apply(
                 invalid(f"{name}.yml failed: {[failure.message for failure in done.record.failures][:3] or done.message}")
             measure(f"{name}.yml", round(done.seconds), "s")
         for account, other in zip(accounts[:2], reversed(accounts[:2]), strict=True):
-            message = prober.ask(vantage, "deliver", door=doors(), account=other, recipient=account["user"])
+            message = vantage.ask("deliver", endpoint=endpoints(), account=other, recipient=account["user"])
             if message["code"] != 250:
                 invalid(f"no message could be sent: {message['code']} {message['text']}")
             sent.append((account, message["ident"]))
         found = crowd.result()
     for account, ident in sent:
-        prober.ask(vantage, "wait-for", door=doors(), account=account, ident=ident, within=ARRIVAL_SECONDS)
+        vantage.ask("wait-for", endpoint=endpoints(), account=account, ident=ident, within=ARRIVAL_SECONDS)
     kept, renewed = [], 0
     for name in servers:
         for own, pem in prober.ask(name, "certificates")["certificates"].items():

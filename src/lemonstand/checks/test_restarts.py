@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from lemonstand.checks import expect, invalid
-from lemonstand.checks.conftest import Measure, Snapshots, Table
-from lemonstand.checks.doors import Doors
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.wire import Account
+from lemonstand.checks.conftest import FactsOf, Measure, Table
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, invalid
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import Endpoints
+from lemonstand.remote.prober import Prober
 
 pytestmark = pytest.mark.supports("LEM-4.1-11", "LEM-6-05")
 
@@ -28,9 +29,9 @@ def _seconds(text: str) -> float:
 
 
 @pytest.mark.answer("configuration")
-def test_every_service_gets_up_again(snapshots: Snapshots, node: str, measure: Measure, table: Table) -> None:
+def test_every_service_gets_up_again(facts_of: FactsOf, node: str, measure: Measure, table: Table) -> None:
     """systemd starts each again, whatever ended it, never gives up, and waits longer the more often it happens."""
-    services = snapshots(node).data["services"]
+    services = facts_of(node).data["services"]
     measure("services", len(services))
     table(
         "what follows a crash",
@@ -67,12 +68,11 @@ def test_every_service_gets_up_again(snapshots: Snapshots, node: str, measure: M
 
 @pytest.mark.answer("live")
 @pytest.mark.disruptive
-@pytest.mark.usefixtures("beside")
 def test_a_killed_service_is_back(
-    prober: Prober, snapshots: Snapshots, node: str, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
+    prober: Prober, facts_of: FactsOf, node: str, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
     """SIGKILL to the main process of every service of the host: all are back, listen where they did, and a user logs in."""
-    names = [name for name, each in snapshots(node).data["services"].items() if each["ActiveState"] == "active" and each["MainPID"] != "0"]
+    names = [name for name, each in facts_of(node).data["services"].items() if each["ActiveState"] == "active" and each["MainPID"] != "0"]
     if not names:
         invalid(f"{node}: no service runs")
     found = prober.ask(node, "killed", seconds=BACK_SECONDS + 30, units=names, within=BACK_SECONDS)
@@ -80,6 +80,6 @@ def test_a_killed_service_is_back(
         measure(f"{name} back after", each["seconds"], "s")
     down = {name: each for name, each in found.items() if each["seconds"] is None}
     expect(not down, f"services of {node} stay down", seen=down, expected=f"back within {BACK_SECONDS} s")
-    answers = prober.ask(vantage, "login-answers", door=doors(), account=accounts[0], seconds=120)
+    answers = vantage.ask("login-answers", endpoint=endpoints(), account=accounts[0], seconds=120)
     wrong = [each for tries in answers.values() for each in tries if each["status"] not in ("OK", "235")]
     expect(not wrong, "nobody logs in after it", seen=wrong[:2], expected="OK, 235")

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, not_measurable
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors
-from lemonstand.checks.inner import inner_names
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober
+from lemonstand.checks.inner_names import inner_names
 from lemonstand.checks.test_delivery import PEER_MAIL, PEER_USER
-from lemonstand.probes.outgoing import FINDER
-from lemonstand.probes.wire import Account
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, not_measurable
+from lemonstand.probes.clients.outgoing import FINDER
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Endpoints
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -25,20 +25,69 @@ TAGS = 24
 OWN_TRACE = re.compile(r"^Received:\s+(?:from \[(?P<address>[^]]+)\] \(\[(?P=address)\]\)\s+)?by \S+ ", re.IGNORECASE)
 
 
-@pytest.fixture
-def sieve(prober: Prober, once: Once, site: Site, vantage: str, doors: Doors, accounts: list[Account]) -> dict[str, Any] | None:
+@measurement()
+def sieve(vantage: Vantage) -> dict[str, Any] | None:
     """What each action of Sieve brought; None where clients can't store scripts."""
+    site = vantage.site
     if not site.settings.managesieve:
         return None
-    aliases = next((user.aliases for user in site.settings.users if user.name == accounts[0]["user"]), ())
+    one, two = vantage.accounts[:2]
+    aliases = next((user.aliases for user in site.settings.users if user.name == one["user"]), ())
+    order: dict[str, Any] = {"endpoint": vantage.endpoints(), "account": one, "other": two, "outside": PEER_USER, "aliases": list(aliases)}
+    found = dict(vantage.ask("sieve-actions", seconds=300, within=ARRIVAL_SECONDS, **order))
+    name = found["idents"]["redirect outside"]
+    return {**found, "redirected outside": _outside(vantage, name)}
 
-    def ask() -> Any:
-        return prober.ask(
-            vantage, "sieve-actions", seconds=300, door=doors(), account=accounts[0], other=accounts[1], outside=PEER_USER,
-            aliases=list(aliases), within=ARRIVAL_SECONDS,
-        )  # fmt: skip
 
-    return dict(once("sieve-actions", ask))
+def _outside(vantage: Vantage, name: str) -> str:
+    """The header of a message as it lies with somebody outside; empty if it does not come."""
+    return str(vantage.prober.ask(vantage.outsider, "outside-mail", folder=PEER_MAIL, wanted=[name], within=ARRIVAL_SECONDS)[name])
+
+
+@measurement()
+def odd_commands(vantage: Vantage) -> dict[str, Any]:
+    """Commands of SMTP as phones write them."""
+    one, two = vantage.accounts[:2]
+    return dict(vantage.ask("odd-commands", endpoint=vantage.endpoints(), account=one, recipient=two["user"]))
+
+
+@measurement()
+def receipts(vantage: Vantage) -> dict[str, Any]:
+    """Receipts, which have the null sender: to another user, to a crowd, and to outside."""
+    (one, two), endpoint = vantage.accounts[:2], vantage.endpoints()
+    inside = vantage.ask("bare-message", endpoint=endpoint, account=one, recipient=two["user"], lacking=[], null=True)
+    expect(inside["code"] == 250, "a receipt is refused", seen=inside, expected=250)
+    got = vantage.ask("wait-for", endpoint=endpoint, account=two, ident=inside["ident"], within=ARRIVAL_SECONDS)
+    many = vantage.ask("receipts-to-many", endpoint=endpoint, account=one, recipients=[two["user"], one["user"]])
+    sent = vantage.ask("bare-message", endpoint=endpoint, account=one, recipient=PEER_USER, lacking=[], null=True)
+    return {"seconds": got["seconds"], "many": many, "sent": sent, "header": _outside(vantage, sent["ident"])}
+
+
+LACKING: dict[str, list[str]] = {"Message-ID and Date": ["Message-ID", "Date"], "From": ["From"], "nothing": []}
+"""What a phone forgets: words for it, and the fields."""
+
+
+@measurement()
+def mended(vantage: Vantage) -> dict[str, dict[str, Any]]:
+    """What came of messages that lack a field."""
+    (one, two), endpoint = vantage.accounts[:2], vantage.endpoints()
+    found = {}
+    for name, lacking in LACKING.items():
+        sent = vantage.ask("bare-message", endpoint=endpoint, account=one, recipient=two["user"], lacking=lacking)
+        expect(sent["code"] == 250, f"a message that lacks {name} is refused", seen=sent, expected=250)
+        got = vantage.ask("wait-for", endpoint=endpoint, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS, field=FINDER)
+        found[name] = {**got, "ident": sent["ident"]}
+    return found
+
+
+@measurement()
+def tagged(vantage: Vantage) -> dict[str, Any]:
+    """One message to many tagged addresses of a user: how many copies came."""
+    (one, two), endpoint = vantage.accounts[:2], vantage.endpoints()
+    sent = vantage.ask("to-tags", endpoint=endpoint, account=one, recipient=two["user"], count=TAGS)
+    expect(sent["code"] == 250, "a message to many tagged addresses is refused", seen=sent, expected=250)
+    order: dict[str, Any] = {"name": sent["ident"], "count": TAGS, "within": float(ARRIVAL_SECONDS)}
+    return dict(vantage.ask("copies", seconds=120, endpoint=endpoint, account=two, **order))
 
 
 @pytest.mark.control("PRO-MDA-01")
@@ -86,15 +135,12 @@ def test_own_addresses_are_the_users_own(sieve: dict[str, Any] | None, measure: 
 
 @pytest.mark.control("PRO-MDA-01")
 @pytest.mark.supports("LEM-8-03")
-def test_mail_sent_on_is_from_the_user(
-    sieve: dict[str, Any] | None, site: Site, prober: Prober, outsider: str, accounts: list[Account], measure: Measure
-) -> None:
+def test_mail_sent_on_is_from_the_user(sieve: dict[str, Any] | None, site: Site, accounts: list[Account], measure: Measure) -> None:
     """Redirected to outside: the envelope sender is the user's own, for whom his site may send (SPF); the trace names no inner host."""
     measure("offered", sieve is not None)
     if sieve is None:
         return
-    name = sieve["idents"]["redirect outside"]
-    header = prober.ask(outsider, "outside-mail", folder=PEER_MAIL, wanted=[name], within=ARRIVAL_SECONDS)[name]
+    header = sieve["redirected outside"]
     expect(bool(header), "what is sent on to outside does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
     sender = re.search(r"^Return-Path: *<([^>]*)>", header, re.MULTILINE | re.IGNORECASE)
     measure("envelope sender", sender.group(1) if sender else "unknown", volatile=False)
@@ -106,11 +152,9 @@ def test_mail_sent_on_is_from_the_user(
 
 
 @pytest.mark.control("LEM-6-10")
-def test_commands_are_taken_as_phones_write_them(
-    prober: Prober, vantage: str, doors: Doors, accounts: list[Account], measure: Measure
-) -> None:
+def test_commands_are_taken_as_phones_write_them(odd_commands: dict[str, Any], measure: Measure) -> None:
     """A blank before an address, small letters, no brackets, AUTH=: what port 25 takes, submission takes. VRFY is no lie."""
-    seen = prober.ask(vantage, "odd-commands", door=doors(), account=accounts[0], recipient=accounts[1]["user"])
+    seen = odd_commands
     for name, reply in seen["mail"].items():
         measure(name, f"{reply['code']} {seen['rcpt'][name]['code']}")
     wrong = [f"{kind}: {name}: {reply}" for kind in ("mail", "rcpt") for name, reply in seen[kind].items() if reply["code"] != 250]
@@ -123,54 +167,35 @@ def test_commands_are_taken_as_phones_write_them(
 
 @pytest.mark.control("PRO-SUB-02", "LEM-8-03")
 @pytest.mark.supports("LEM-8-24")
-def test_receipts_leave(
-    site: Site, prober: Prober, vantage: str, outsider: str, *, doors: Doors, accounts: list[Account], measure: Measure
-) -> None:
+def test_receipts_leave(receipts: dict[str, Any], site: Site, measure: Measure) -> None:
     """A read receipt has the null sender (RFC 8098 section 3): it arrives inside and outside, not at a crowd, and names no inner host."""
-    one, two = accounts[0], accounts[1]
-    inside = prober.ask(vantage, "bare-message", door=doors(), account=one, recipient=two["user"], lacking=[], null=True)
-    expect(inside["code"] == 250, "a receipt is refused", seen=inside, expected=250)
-    got = prober.ask(vantage, "wait-for", door=doors(), account=two, ident=inside["ident"], within=ARRIVAL_SECONDS)
-    expect(got["seconds"] is not None, "a receipt does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
-    measure("arrived after", got["seconds"], "s")
-    many = prober.ask(vantage, "receipts-to-many", door=doors(), account=one, recipients=[two["user"], one["user"]])
-    expect(many["code"] >= 500, "the null sender writes to a crowd", seen=many, expected="5xx")
-    sent = prober.ask(vantage, "bare-message", door=doors(), account=one, recipient=PEER_USER, lacking=[], null=True)
-    name = sent["ident"]
-    header = prober.ask(outsider, "outside-mail", folder=PEER_MAIL, wanted=[name], within=ARRIVAL_SECONDS)[name]
-    expect(bool(header), "a receipt does not get out", seen=sent, expected=f"within {ARRIVAL_SECONDS} s")
+    expect(receipts["seconds"] is not None, "a receipt does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
+    measure("arrived after", receipts["seconds"], "s")
+    expect(receipts["many"]["code"] >= 500, "the null sender writes to a crowd", seen=receipts["many"], expected="5xx")
+    header = receipts["header"]
+    expect(bool(header), "a receipt does not get out", seen=receipts["sent"], expected=f"within {ARRIVAL_SECONDS} s")
     _names_nothing_inside(site, header)
 
 
 @pytest.mark.control("PRO-SUB-04")
-def test_what_a_phone_forgets_is_added(prober: Prober, vantage: str, doors: Doors, accounts: list[Account], measure: Measure) -> None:
+def test_what_a_phone_forgets_is_added(mended: dict[str, dict[str, Any]], measure: Measure) -> None:
     """Message-ID, Date and From are added where they are missing (RFC 6409 section 8), and left alone where they are there."""
-    one, two = accounts[0], accounts[1]
-    cases: dict[str, list[str]] = {"Message-ID and Date": ["Message-ID", "Date"], "From": ["From"], "nothing": []}
-    for name, lacking in cases.items():
-        sent = prober.ask(vantage, "bare-message", door=doors(), account=one, recipient=two["user"], lacking=lacking)
-        expect(sent["code"] == 250, f"a message that lacks {name} is refused", seen=sent, expected=250)
-        got = prober.ask(vantage, "wait-for", door=doors(), account=two, ident=sent["ident"], within=ARRIVAL_SECONDS, field=FINDER)
+    for name, lacking in LACKING.items():
+        got = mended[name]
         expect(got["seconds"] is not None, f"a message that lacks {name} does not arrive", seen="nothing", expected="it does")
         fields = re.findall(r"^(Message-ID|Date|From): *\S", got["header"], re.MULTILINE | re.IGNORECASE)
         there = sorted(field.lower() for field in fields)
         measure(f"lacking {name}", " ".join(there))
         expect(there == ["date", "from", "message-id"], f"a message that lacks {name} is not mended", seen=there, expected="one of each")
         if not lacking:
-            expect(f"<{sent['ident']}>" in got["header"], "a Message-ID was changed", seen=got["header"][:400], expected=sent["ident"])
+            expect(f"<{got['ident']}>" in got["header"], "a Message-ID was changed", seen=got["header"][:400], expected=got["ident"])
 
 
 @pytest.mark.control("LEM-4.1-10")
-def test_many_tagged_addresses_arrive(prober: Prober, vantage: str, doors: Doors, accounts: list[Account], measure: Measure) -> None:
+def test_many_tagged_addresses_arrive(tagged: dict[str, Any], measure: Measure) -> None:
     """One message to many addresses of one user is delivered at once, not in portions minutes apart."""
-    one, two = accounts[0], accounts[1]
-    sent = prober.ask(vantage, "to-tags", door=doors(), account=one, recipient=two["user"], count=TAGS)
-    expect(sent["code"] == 250, "a message to many tagged addresses is refused", seen=sent, expected=250)
-    got = prober.ask(
-        vantage, "copies", door=doors(), account=two, name=sent["ident"], count=TAGS, within=float(ARRIVAL_SECONDS), seconds=120
-    )
-    measure("copies", got["copies"])
-    expect(got["copies"] == TAGS, "some of a user's addresses wait", seen=got["copies"], expected=TAGS)
+    measure("copies", tagged["copies"])
+    expect(tagged["copies"] == TAGS, "some of a user's addresses wait", seen=tagged["copies"], expected=TAGS)
 
 
 BROKEN = {
@@ -188,23 +213,23 @@ BROKEN = {
 @pytest.mark.control("LEM-8-24")
 @pytest.mark.parametrize("how", sorted(BROKEN))
 def test_a_relay_in_trouble_is_told(
-    lab_only: None, site: Site, prober: Prober, host: HostFactory, vantage: str, *, doors: Doors, accounts: list[Account], how: str,
+    lab_only: None, site: Site, host: HostFactory, vantage: Vantage, *, endpoints: Endpoints, accounts: list[Account], how: str,
     measure: Measure,
 ) -> None:  # fmt: skip
     """A client logs in, is told to try later and why, and keeps its message; once the relay is back the same message goes."""
     relay = host(site.group("relays")[0].name)
     break_it, mend = BROKEN[how]
-    order: dict[str, Any] = {"door": doors(), "account": accounts[0], "recipient": accounts[1]["user"]}
+    order: dict[str, Any] = {"endpoint": endpoints(), "account": accounts[0], "recipient": accounts[1]["user"]}
     try:
         relay.run(f"{break_it}; sleep 1")
-        told = prober.ask(vantage, "deliver", **order)
+        told = vantage.ask("deliver", **order)
     finally:
         relay.run(f"{mend}; sleep 1")
     measure("told", f"{told['code']} {told['text']}")
     expect(400 <= told["code"] < 500, "a relay in trouble is a hang-up, or mail is taken that can't leave", seen=told, expected="4xx")
-    sent = prober.ask(vantage, "deliver", **order)
+    sent = vantage.ask("deliver", **order)
     expect(sent["code"] == 250, "mail does not leave once the relay is back", seen=sent, expected=250)
-    got = prober.ask(vantage, "wait-for", door=doors(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    got = vantage.ask("wait-for", endpoint=endpoints(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
     expect(got["seconds"] is not None, "mail does not arrive once the relay is back", seen="nothing", expected="it does")
 
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from lemonstand.checks import expect, invalid
-from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
-from lemonstand.checks.connections import Connection
-from lemonstand.checks.doors import Doors, families_of
-from lemonstand.checks.prober import Prober
-from lemonstand.checks.vantage import KNOCK_SECONDS, THROUGH
-from lemonstand.probes.wire import Account
+from lemonstand.checks.conftest import FactsOf, HostFactory, Measure
+from lemonstand.checks.live import KNOCK_SECONDS, THROUGH
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, invalid
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.connections import Connection
+from lemonstand.remote.endpoints import Endpoints, families_of
 from lemonstand.site import Host, Site
 
 PROGRAM = "/usr/local/lib/lemonstand/packet-filter"
@@ -26,11 +26,11 @@ EVERY = 1.0
 
 @pytest.mark.answer("configuration")
 @pytest.mark.supports("LEM-6.1-03", "LEM-3-03")
-def test_the_service_is_open(site: Site, snapshots: Snapshots, frontends: list[str], edges: list[str], measure: Measure) -> None:
+def test_the_service_is_open(site: Site, facts_of: FactsOf, frontends: list[str], edges: list[str], measure: Measure) -> None:
     """No edge and no frontend keeps clients out by the switch."""
     closed = {}
     for name in (*edges, *frontends):
-        text = snapshots(name).data["texts"].get("/etc/lemonstand/closed.nft", "")
+        text = facts_of(name).data["texts"].get("/etc/lemonstand/closed.nft", "")
         if text:
             closed[name] = text.partition("\n")[0].lstrip("# ")
     measure("hosts looked at", len(edges) + len(frontends))
@@ -72,11 +72,11 @@ class Switch:
 
 
 @pytest.fixture
-def switch(site: Site, host: HostFactory, snapshots: Snapshots) -> Iterator[Switch]:
+def switch(site: Site, host: HostFactory, facts_of: FactsOf) -> Iterator[Switch]:
     """Open before, open after."""
     made = Switch(site, host)
     for member in (*site.group("edges"), *site.group("frontends")):
-        if "/etc/lemonstand/closed.nft" in snapshots(member.name).data["texts"]:
+        if "/etc/lemonstand/closed.nft" in facts_of(member.name).data["texts"]:
             invalid(f"the service is closed on {member.name}; `lemonstand service open` opens it")
     try:
         yield made
@@ -98,28 +98,27 @@ def _new_shell(way: Connection) -> bool:
 def test_clients_are_shut_out_alone(
     site: Site,
     switch: Switch,
-    prober: Prober,
-    vantage: str,
-    doors: Doors,
-    exchangers: Doors,
+    vantage: Vantage,
+    endpoints: Endpoints,
+    exchangers: Endpoints,
     accounts: list[Account],
     connections: dict[str, Connection],
     measure: Measure,
 ) -> None:
     """Closed: no client gets in by either IP version, those who are in stay, the MX and SSH go on, also after a boot. Cut: nobody stays."""
     versions = families_of(site)
-    targets = [(doors(version)["address"], port) for version in versions for port in switch.ports]
+    targets = [(endpoints(version)["address"], port) for version in versions for port in switch.ports]
     others = [(exchangers(version)["address"], 25) for version in versions]
 
     def seen(dialled: list[tuple[str, int]]) -> dict[str, str]:
-        found = prober.ask(vantage, "reach", targets=dialled, timeout=KNOCK_SECONDS * 2)
+        found = vantage.ask("reach", targets=dialled, timeout=KNOCK_SECONDS * 2)
         return {f"{address} {port}": what for address, port, what in found}
 
     before = seen([*targets, *others])
     if set(before.values()) != {"open"}:
         invalid(f"not everything is open before: {before}")
-    door, account = doors(versions[-1]), accounts[0]
-    with prober.start(vantage, "talk", seconds=4 * TALK_SECONDS, door=door, account=account, within=TALK_SECONDS, every=EVERY) as talk:
+    endpoint, account = endpoints(versions[-1]), accounts[0]
+    with vantage.start("talk", seconds=4 * TALK_SECONDS, endpoint=endpoint, account=account, within=TALK_SECONDS, every=EVERY) as talk:
         talk.wait("talking")
         switch.close(cut=False)
         closed = seen(targets)
@@ -136,7 +135,7 @@ def test_clients_are_shut_out_alone(
     expect(not shells, "closing mail for clients shuts SSH", seen=shells, expected="open")
     expect(not stayed["ended"], "closing ended a session that was open", seen=stayed, expected="it goes on")
     switch.open()
-    with prober.start(vantage, "talk", seconds=4 * TALK_SECONDS, door=door, account=account, within=TALK_SECONDS / 3, every=EVERY) as talk:
+    with vantage.start("talk", seconds=4 * TALK_SECONDS, endpoint=endpoint, account=account, within=TALK_SECONDS / 3, every=EVERY) as talk:
         talk.wait("talking")
         switch.close(cut=True)
         gone = talk.wait("result").values["data"]

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import Invalid, expect, invalid, not_measurable
+from lemonstand.checks.background import Answers
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors, families_of, timer
-from lemonstand.checks.once import Once
-from lemonstand.checks.prober import Prober, Running
-from lemonstand.probes.wire import Account
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import Invalid, expect, invalid, not_measurable
+from lemonstand.probes.protocols.wire import Account
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Endpoints, families_of, timer
+from lemonstand.remote.prober import Prober, Running
 from lemonstand.site import Site
 
 pytestmark = [pytest.mark.answer("live"), pytest.mark.soak]
@@ -47,48 +48,58 @@ def held(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture(scope="session")
-def soak(once: Once, prober: Prober, site: Site, held: int, vantage: str, doors: Doors, *, accounts: list[Account]) -> dict[str, Any]:
+def soak(
+    answers: Answers, prober: Prober, site: Site, held: int, vantage: Vantage, endpoints: Endpoints, *, accounts: list[Account]
+) -> dict[str, Any]:
     """All of it: sessions by `KIND IPvN`, `busy IPvN`, `silent login`, `silent select`, and what was read on the way."""
-    return dict(once("soak", lambda: _hold(prober, site, held, vantage, doors, accounts)))
+    return dict(answers("soak", lambda: _hold(prober, site, held, vantage, endpoints, accounts)))
 
 
-def _hold(prober: Prober, site: Site, held: int, vantage: str, doors: Doors, accounts: list[Account]) -> dict[str, Any]:
+def _hold(prober: Prober, site: Site, held: int, vantage: Vantage, endpoints: Endpoints, accounts: list[Account]) -> dict[str, Any]:
     within = held + SPARE_SECONDS
     logout = timer(site, "imap_autologout") + LOGOUT_MARGIN_SECONDS
     with contextlib.ExitStack() as stack:
 
         def start(probe: str, ready: str, **args: Any) -> Running:
-            running = stack.enter_context(prober.start(vantage, probe, seconds=within + SPARE_SECONDS, **args))
+            running = stack.enter_context(vantage.start(probe, seconds=within + SPARE_SECONDS, **args))
             running.wait(ready)
             return running
 
         sleeping = {
             f"{kind} IPv{family}": start(
-                "idle", "idling", door=doors(family), account=accounts[0], within=within, notify=kind == "notify", settle=SETTLE_SECONDS
+                "idle",
+                "idling",
+                endpoint=endpoints(family),
+                account=accounts[0],
+                within=within,
+                notify=kind == "notify",
+                settle=SETTLE_SECONDS,
             )
             for family in families_of(site)
             for kind in KINDS
         }
         others = {
-            f"busy IPv{family}": start("talk", "talking", door=doors(family), account=accounts[1], within=held, every=TRICKLE_SECONDS)
+            f"busy IPv{family}": start(
+                "talk", "talking", endpoint=endpoints(family), account=accounts[1], within=held, every=TRICKLE_SECONDS
+            )
             for family in families_of(site)
         }
         others |= {
             f"silent {stage}": start(
-                "silence", "silent", door=doors(), account=accounts[1], within=min(logout, held), port=143, stage=stage
+                "silence", "silent", endpoint=endpoints(), account=accounts[1], within=min(logout, held), port=143, stage=stage
             )
             for stage in ("login", "select")
         }
         began = time.monotonic()
         samples = _watch(prober, site, began + held)
         sent_at = time.monotonic()
-        sent = prober.ask(vantage, "deliver", door=doors(), account=accounts[1], recipient=accounts[0]["user"])
+        sent = vantage.ask("deliver", endpoint=endpoints(), account=accounts[1], recipient=accounts[0]["user"])
         if sent["code"] != 250:
             invalid(f"no message could be sent: {sent['code']} {sent['text']}")
         results = {name: running.wait("result") for name, running in sleeping.items()}
         seen: dict[str, Any] = {name: {**event.values["data"], "after": event.at - sent_at} for name, event in results.items()}
         seen |= {name: running.wait("result").values["data"] for name, running in others.items()}
-    prober.ask(vantage, "wait-for", door=doors(), account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
+    vantage.ask("wait-for", endpoint=endpoints(), account=accounts[0], ident=sent["ident"], within=ARRIVAL_SECONDS)
     return {**seen, "samples": samples}
 
 
@@ -102,7 +113,7 @@ def _watch(prober: Prober, site: Site, until: float) -> list[dict[str, Any]]:
         with contextlib.suppress(Invalid):
             samples.append(
                 {
-                    "flows": [entry for edge in site.group("edges") for entry in prober.ask(edge.name, "flows", ports=[143])],
+                    "flows": [entry for edge in site.group("edges") for entry in prober.ask(edge.name, "tracked-connections", ports=[143])],
                     "timers": {host.name: prober.ask(host.name, "keepalives", ports=[143]) for host in inner},
                 }
             )

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.doors import ARRIVAL_SECONDS, Doors
-from lemonstand.checks.once import InBoth
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.wire import Account, Door
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect
+from lemonstand.remote.endpoints import ARRIVAL_SECONDS
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -25,18 +24,12 @@ TRANSPORT = {"STARTTLS", "AUTH"}
 """Keywords that change with TLS and login by their nature (RFC 3207, RFC 4954)."""
 
 
-@pytest.fixture
-def session(
-    prober: Prober, in_both_families: InBoth, site: Site, vantage: str, doors: Doors, accounts: list[Account], *, family: int
-) -> Session:
-    """One session from the handset, by one IP version."""
-    one, two = accounts[0], accounts[1]
-    limit = site.settings.message_size_limit
-
-    def ask(version: int) -> Any:
-        return prober.ask(vantage, "submission-session", door=doors(version), account=one, stranger=two["user"], size_limit=limit)
-
-    return dict(in_both_families("submission-session", family, ask))
+@measurement()
+def session(vantage: Vantage, version: int) -> Session:
+    """One session from the handset."""
+    one, two = vantage.accounts[:2]
+    limit = vantage.site.settings.message_size_limit
+    return dict(vantage.ask("submission-session", endpoint=vantage.endpoints(version), account=one, stranger=two["user"], size_limit=limit))
 
 
 @pytest.mark.control("LEM-3-02", "PRO-SUB-05", "PRO-SUB-11", "LEM-8-15")
@@ -128,40 +121,59 @@ def test_what_is_not_announced_is_refused(session: Session, family: int) -> None
     expect(known == ("BURL" in announced), "BURL is announced and unknown, or the other way round", seen=session["burl_imap"], expected=503)
 
 
-def _arrives(prober: Prober, vantage: str, door: Door, accounts: list[Account], how: str) -> tuple[Session, Session]:
-    one, two = accounts[0], accounts[1]
-    sent = prober.ask(vantage, "deliver", door=door, account=one, recipient=two["user"], how=how)
+def _arrived(vantage: Vantage, version: int, how: str) -> Session:
+    """A message from one account to the other: what was answered, and what came."""
+    one, two = vantage.accounts[:2]
+    endpoint = vantage.endpoints(version)
+    sent = vantage.ask("deliver", endpoint=endpoint, account=one, recipient=two["user"], how=how)
     expect(sent["code"] == 250, f"a message ({how}) is refused", seen=sent, expected=250)
-    got = prober.ask(vantage, "wait-for", door=door, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS)
+    got = vantage.ask("wait-for", endpoint=endpoint, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS)
     expect(got["seconds"] is not None, f"a message ({how}) does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
-    return sent, got
+    return dict(got)
+
+
+@measurement()
+def chunks(vantage: Vantage, version: int) -> Session:
+    """A message in three chunks."""
+    return _arrived(vantage, version, "chunks")
+
+
+@measurement()
+def eightbit(vantage: Vantage, version: int) -> Session:
+    """A message of 8-bit text."""
+    return _arrived(vantage, version, "eightbit")
+
+
+@measurement()
+def reported(vantage: Vantage, version: int) -> Session:
+    """A message that asks for a report: what was answered, and the report."""
+    one, two = vantage.accounts[:2]
+    endpoint = vantage.endpoints(version)
+    sent = vantage.ask("deliver", endpoint=endpoint, account=one, recipient=two["user"], report=True)
+    expect(sent["code"] == 250, "a message with DSN is refused", seen=sent, expected=250)
+    report = vantage.ask("wait-for", endpoint=endpoint, account=one, ident=sent["ident"], within=ARRIVAL_SECONDS, report=True)
+    vantage.ask("wait-for", endpoint=endpoint, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS)
+    return dict(report)
 
 
 @pytest.mark.control("PRO-SUB-08")
-def test_chunks_arrive(prober: Prober, vantage: str, door: Door, accounts: list[Account], family: int, measure: Measure) -> None:
+def test_chunks_arrive(chunks: Session, family: int, measure: Measure) -> None:
     """Three chunks become one message in another user's mailbox (RFC 3030). With BURL: see forwarding."""
-    _, got = _arrives(prober, vantage, door, accounts, "chunks")
-    measure("arrived after", got["seconds"], "s")
+    measure("arrived after", chunks["seconds"], "s")
 
 
 @pytest.mark.supports("PRO-SUB-10")
-def test_eight_bit_text_arrives(prober: Prober, vantage: str, door: Door, accounts: list[Account], family: int, measure: Measure) -> None:
+def test_eight_bit_text_arrives(eightbit: Session, family: int, measure: Measure) -> None:
     """8-bit text in, 8-bit text out (RFC 6152)."""
-    _, got = _arrives(prober, vantage, door, accounts, "eightbit")
-    measure("bits", got["bits"], volatile=False)
-    expect(got["bits"] == 8, "8-bit text was changed", seen=got["bits"], expected=8)
+    measure("bits", eightbit["bits"], volatile=False)
+    expect(eightbit["bits"] == 8, "8-bit text was changed", seen=eightbit["bits"], expected=8)
 
 
 @pytest.mark.control("PRO-SUB-02")
-def test_a_report_of_success_comes(
-    prober: Prober, vantage: str, door: Door, accounts: list[Account], family: int, measure: Measure
-) -> None:
+def test_a_report_of_success_comes(reported: Session, family: int, measure: Measure) -> None:
     """NOTIFY=SUCCESS brings a report about the message (RFC 3461)."""
-    one, two = accounts[0], accounts[1]
-    sent = prober.ask(vantage, "deliver", door=door, account=one, recipient=two["user"], report=True)
-    expect(sent["code"] == 250, "a message with DSN is refused", seen=sent, expected=250)
-    report = prober.ask(vantage, "wait-for", door=door, account=one, ident=sent["ident"], within=ARRIVAL_SECONDS, report=True)
-    prober.ask(vantage, "wait-for", door=door, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS)
-    expect(report["seconds"] is not None, "no report comes", seen="nothing", expected=f"one within {ARRIVAL_SECONDS} s")
-    expect("report-type=delivery-status" in report["header"], "it is no report", seen=report["header"][:400], expected="multipart/report")
-    measure("report after", report["seconds"], "s")
+    expect(reported["seconds"] is not None, "no report comes", seen="nothing", expected=f"one within {ARRIVAL_SECONDS} s")
+    expect(
+        "report-type=delivery-status" in reported["header"], "it is no report", seen=reported["header"][:400], expected="multipart/report"
+    )
+    measure("report after", reported["seconds"], "s")

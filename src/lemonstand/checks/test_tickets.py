@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks import expect, invalid
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.checks.prober import Prober
-from lemonstand.probes.tickets import Inward
-from lemonstand.probes.wire import Account, Door
+from lemonstand.measure import Vantage
+from lemonstand.outcomes import expect, invalid
+from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -94,25 +94,31 @@ def test_the_issuer_answers_frontends_only(attempts: Attempts) -> None:
         expect(answer["status"] in {0, 401, 403}, f"the issuer answers {case}", seen=answer, expected="no TLS, 401 or 403")
 
 
+@measurement()
+def guessed(vantage: Vantage) -> dict[str, Any]:
+    """A made-up name that is guessed again and again."""
+    name = f"nobody-{secrets.token_hex(6)}@{vantage.site.settings.mail_domains[0]}"
+    order: dict[str, Any] = {"inner_services": vantage.inner_services, "name": name, "account": vantage.accounts[0], "wave": GUESSES}
+    return dict(vantage.prober.ask(vantage.site.group("frontends")[0].name, "guess", **order))
+
+
 @pytest.mark.control("LEM-8-24")
 @pytest.mark.supports("LEM-8-12")
-def test_guessing_ends(prober: Prober, site: Site, inward: Inward, accounts: list[Account], measure: Measure) -> None:
+def test_guessing_ends(guessed: dict[str, Any], measure: Measure) -> None:
     """A name that is refused again and again is not tried any more; others behind the same address are (RFC 4954 section 6)."""
-    name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
-    found = prober.ask(site.group("frontends")[0].name, "guess", inward=inward, name=name, account=accounts[0], wave=GUESSES)
-    measure("refusals before the end", found["wave"].count(400))
-    expect(found["next"] == 429, "a name can be guessed without end", seen=found, expected="429 after a dozen guesses")
-    expect(found["account"] == 200, "somebody else is locked out too", seen=found["account"], expected=200)
+    measure("refusals before the end", guessed["wave"].count(400))
+    expect(guessed["next"] == 429, "a name can be guessed without end", seen=guessed, expected="429 after a dozen guesses")
+    expect(guessed["account"] == 200, "somebody else is locked out too", seen=guessed["account"], expected=200)
 
 
 @pytest.mark.control("LEM-8-10")
 @pytest.mark.supports("LEM-8-04")
 def test_sessions_are_really_passed_on(
-    prober: Prober, host: HostFactory, site: Site, vantage: str, door: Door, family: int, accounts: list[Account], measure: Measure
+    host: HostFactory, site: Site, vantage: Vantage, endpoint: Endpoint, family: int, accounts: list[Account], measure: Measure
 ) -> None:
     """While a handset idles, the store holds the session with the handset's own address, and the frontend only a proxied one."""
     user, store, frontend = accounts[0]["user"], site.group("stores")[0].name, site.group("frontends")[0].name
-    with prober.start(vantage, "push", door=door, account=accounts[0], within=20) as probe:
+    with vantage.start("push", endpoint=endpoint, account=accounts[0], within=20) as probe:
         probe.wait("idling")
         sessions = _table(host(store).run("doveadm -f tab who -1"))
         proxied = _table(host(frontend).run("doveadm -f tab proxy list"))

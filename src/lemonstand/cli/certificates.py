@@ -14,9 +14,9 @@ from rich.table import Table
 
 from lemonstand.cli.base import Chosen, Group, main, site_options
 from lemonstand.cli.deploy import finish
+from lemonstand.cli.progress import observer
 from lemonstand.deploy import run_playbook
 from lemonstand.paths import data_dir
-from lemonstand.progress import observer
 
 SOON_DAYS = 14
 """Days before its end at which a certificate is shown as a worry: what renews by itself did so long before."""
@@ -65,17 +65,16 @@ def _rows(chosen: Chosen) -> list[dict[str, Any]]:
     """Every certificate of every host and of the controller's CAs, those that end first at the end of each host."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
-    from lemonstand.checks.connections import read_connections, sockets_directory  # noqa: PLC0415 - pytest comes with the checks
-    from lemonstand.checks.facts import Certificate  # noqa: PLC0415
-    from lemonstand.checks.prober import Prober  # noqa: PLC0415
+    from lemonstand.remote.certificates import Certificate  # noqa: PLC0415
+    from lemonstand.remote.connections import read_connections, sockets_directory  # noqa: PLC0415 - pytest comes with the checks
+    from lemonstand.remote.prober import Prober  # noqa: PLC0415
 
     site = chosen.load()
     source = site.settings.public_certificate.source
     sockets = sockets_directory()
     try:
-        prober = Prober(read_connections(site.inventory, sockets))
         hosts = [host.name for host in site.hosts.values() if host.role_groups]
-        with ThreadPoolExecutor(max_workers=16) as pool:
+        with Prober(read_connections(site.inventory, sockets)) as prober, ThreadPoolExecutor(max_workers=16) as pool:
             found = dict(zip(hosts, pool.map(lambda name: prober.ask(name, "certificates"), hosts), strict=True))
     finally:
         shutil.rmtree(sockets, ignore_errors=True)

@@ -11,11 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lemonstand.cli.base import DEFAULT_LAB, Chosen, again, main, print_hosts, site_options
+from lemonstand.cli.progress import observer
 from lemonstand.deploy import INTERRUPTED, RunResult, run_playbook
 from lemonstand.derived.deviations import deviations
 from lemonstand.evidence.model import SCHEMA_VERSION
 from lemonstand.paths import data_dir, lab_dir
-from lemonstand.progress import observer
 from lemonstand.redteam.analysis import unreviewed
 from lemonstand.site import Site
 from lemonstand.site.families import one_family_flows
@@ -54,7 +54,7 @@ def check(chosen: Chosen) -> None:
 @click.option("--junit", "junit_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write it as JUnit XML.")
 def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
     """Shows what `apply` would change, and what differs from the last evidence; changes nothing. One line if nothing does."""
-    from lemonstand.checks.drift import drift  # noqa: PLC0415 - testinfra is slow to import
+    from lemonstand.evidence.drift import drift  # noqa: PLC0415 - testinfra is slow to import
     from lemonstand.evidence.write import read_evidence, write_plan  # noqa: PLC0415
 
     loaded = chosen.load()

@@ -7,9 +7,9 @@ from rich.table import Table
 
 from lemonstand.cli.base import Chosen, Group, main, site_options
 from lemonstand.cli.deploy import finish
+from lemonstand.cli.progress import observer
 from lemonstand.deploy import run_playbook
 from lemonstand.paths import data_dir
-from lemonstand.progress import observer
 
 
 @main.group("keys", cls=Group)

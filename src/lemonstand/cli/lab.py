@@ -128,7 +128,7 @@ def lab_down(name: str, every: bool) -> None:
     for each in labs.names() if every else [name]:
         labs.down(each)
     if every:
-        from lemonstand.mutants import table  # noqa: PLC0415
+        from lemonstand.breaking import table  # noqa: PLC0415
 
         table.forget()
 

@@ -59,8 +59,8 @@ def mail_watch(chosen: Chosen, *, user: str, seconds: int, ipv6: bool) -> None:
 
     In a lab from the handset; on a real site from its host in the group `handsets`. The password comes as with `mail send`.
     """
-    from lemonstand.checks import Invalid, Unanswered, Unmet  # noqa: PLC0415 - pytest and testinfra are slow to import
-    from lemonstand.phone import watching  # noqa: PLC0415
+    from lemonstand.measure import watching  # noqa: PLC0415
+    from lemonstand.outcomes import Invalid, Unanswered, Unmet  # noqa: PLC0415 - pytest and testinfra are slow to import
 
     site = chosen.load()
     known = [each.name for each in site.settings.users]

@@ -12,9 +12,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from lemonstand.breaking import Mutant, Verdict, load_mutants, sample, shares, todays_seed
 from lemonstand.cli.base import Chosen, main, site_options
 from lemonstand.errors import InputError
-from lemonstand.mutants import Mutant, Verdict, load_mutants, sample, shares, todays_seed
 from lemonstand.site.fields import suggest
 
 WORDS = {
@@ -93,11 +93,11 @@ def _shared(mutants: tuple[Mutant, ...], share: str | None) -> tuple[Mutant, ...
 def _over(chosen: Chosen, lab: str, mutants: tuple[Mutant, ...], seed: int | None, *, all_checks: bool) -> int:
     """Tries them, tells each verdict, keeps the table; returns the exit code."""
     # pytest and testinfra are slow to import
-    from lemonstand.mutants import Run  # noqa: PLC0415
-    from lemonstand.mutants.ask import Asker  # noqa: PLC0415
-    from lemonstand.mutants.hosts import LabHands  # noqa: PLC0415
-    from lemonstand.mutants.matrix import record  # noqa: PLC0415
-    from lemonstand.mutants.table import table_path  # noqa: PLC0415
+    from lemonstand.breaking import Run  # noqa: PLC0415
+    from lemonstand.breaking.asker import Asker  # noqa: PLC0415
+    from lemonstand.breaking.lab_hosts import LabHands  # noqa: PLC0415
+    from lemonstand.breaking.record import record  # noqa: PLC0415
+    from lemonstand.breaking.table import table_path  # noqa: PLC0415
 
     chosen.load()
     console = Console(highlight=False)

@@ -25,8 +25,8 @@ def probe(chosen: Chosen, *, name: str | None, listing: bool, seconds: int | Non
 
     Needs a host outside in the group `handsets` and two accounts in `lemonstand_probe_users`. 1 if it could not be measured.
     """
-    from lemonstand.checks import Invalid, Unanswered, Unmet  # noqa: PLC0415 - pytest and testinfra are slow to import
-    from lemonstand.phone import QUESTIONS, looking  # noqa: PLC0415
+    from lemonstand.measure import QUESTIONS, open_vantage  # noqa: PLC0415
+    from lemonstand.outcomes import Invalid, Unanswered, Unmet  # noqa: PLC0415 - pytest and testinfra are slow to import
 
     if listing or name is None:
         _print_questions()
@@ -44,8 +44,8 @@ def probe(chosen: Chosen, *, name: str | None, listing: bool, seconds: int | Non
             f"add --yes-disturb {site.settings.site_name} if that is what you want",
         )
     try:
-        with looking(site) as look:
-            finding = question.ask(look, seconds or question.seconds)
+        with open_vantage(site) as vantage:
+            finding = question.ask(vantage, seconds or question.seconds)
     except Invalid as reason:
         raise LemonstandError(f"INVALID, nothing was measured: {reason}", name, "mend that and ask again") from None
     except Unanswered as reason:
@@ -68,7 +68,7 @@ def _shown(value: object) -> str:
 
 
 def _print_questions() -> None:
-    from lemonstand.phone import QUESTIONS  # noqa: PLC0415
+    from lemonstand.measure import QUESTIONS  # noqa: PLC0415
 
     for name, question in QUESTIONS.items():
         time = f"{question.seconds} s" if question.seconds else ""

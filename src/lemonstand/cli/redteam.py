@@ -16,7 +16,7 @@ from lemonstand.redteam import POSITIONS, Catalogue, load_catalogue
 from lemonstand.redteam.analysis import FORMATS
 
 if TYPE_CHECKING:
-    from lemonstand.redteam.run import Report, Result
+    from lemonstand.redteam.attack import Report, Result
 
 STYLES = {"held": "green", "known deviation": "yellow", "BREACH": "bold red", "could not try": "bold magenta"}
 
@@ -34,11 +34,11 @@ def redteam(chosen: Chosen, *, names: tuple[str, ...], position: str | None, lis
     Each attempt is really made, beside the same move with the right credentials. 1 if one got more than the known deviations allow, or
     could not be made.
     """
-    from lemonstand.redteam import run  # noqa: PLC0415 - brings pytest along
+    from lemonstand.redteam import attack  # noqa: PLC0415 - brings pytest along
 
     catalogue = load_catalogue()
     if listing:
-        for attempt in run.choose(catalogue, names, position):
+        for attempt in attack.choose(catalogue, names, position):
             click.echo(f"{attempt.id:<34} {attempt.tries}\n{'':<34} stopped by: {attempt.stopped_by}")
         return
     if chosen.lab is None:
@@ -53,23 +53,23 @@ def redteam(chosen: Chosen, *, names: tuple[str, ...], position: str | None, lis
             f"[{style}]{result.outcome:<15}[/] {result.attempt.id:<34} {result.seconds:5.1f} s  {escape(result.got)}", soft_wrap=True
         )
 
-    report = run.attack(chosen.load(), names, position, heard)
+    report = attack.attack(chosen.load(), names, position, heard)
     if path is not None:
-        run.write(report, path)
+        attack.write(report, path)
     _summarise(console, report, catalogue)
     click.get_current_context().exit(0 if report.good else 1)
 
 
 def _proved(console: Console, chosen: Chosen, names: tuple[str, ...]) -> bool:
     """Breaks the lab in each way that is about the named attempts."""
-    from lemonstand.redteam import breaks  # noqa: PLC0415 - brings pytest along
+    from lemonstand.breaking import redteam_breaks  # noqa: PLC0415 - brings pytest along
 
     loaded, good = chosen.load(), True
-    wanted = [made for made in breaks.load_breaks() if not names or set(names) & {made.name, *made.breaches}]
+    wanted = [made for made in redteam_breaks.load_breaks() if not names or set(names) & {made.name, *made.breaches}]
     if not wanted:
         raise InputError("no break is about these attempts", "ATTEMPT", "leave them out to make every break")
     for made in wanted:
-        proof = breaks.prove(made, str(chosen.lab), loaded)
+        proof = redteam_breaks.prove(made, str(chosen.lab), loaded)
         good &= proof.good
         word = "[green]reported[/]" if proof.good else "[bold red]NOT AS IT SHOULD[/]" if proof.wrong else "[bold red]NOT MENDED[/]"
         console.print(f"{made.name:<32} {word}  {proof.seconds:5.1f} s  {', '.join(made.breaches)}", soft_wrap=True)

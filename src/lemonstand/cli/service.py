@@ -7,10 +7,10 @@ from rich.console import Console
 
 from lemonstand.cli.base import Chosen, Group, main, site_options
 from lemonstand.cli.deploy import finish
+from lemonstand.cli.progress import observer
 from lemonstand.deploy import run_playbook
 from lemonstand.errors import InputError
 from lemonstand.paths import data_dir
-from lemonstand.progress import observer
 
 
 @main.group(cls=Group)

@@ -44,7 +44,8 @@ def verify(
     Results of earlier runs stand beside the new ones as long as inventory, lemonstand and hosts are the same.
     0 if every control has an answer, 1 if one failed, 2 if something could not be measured.
     """
-    from lemonstand.evidence import UNMEASURED, Selection  # noqa: PLC0415 - pytest and testinfra are slow to import
+    from lemonstand.breaking import trials  # noqa: PLC0415 - pytest and testinfra are slow to import
+    from lemonstand.evidence import UNMEASURED, Selection  # noqa: PLC0415
     from lemonstand.evidence import verify as run_verify  # noqa: PLC0415
 
     loaded = chosen.load()
@@ -69,7 +70,7 @@ def verify(
     folder = chosen.state(loaded) / "evidence"
     selection = Selection(controls, sections, hosts, keyword or "", disruptive=disruptive, soak=held)
     try:
-        code = run_verify(chosen.path, folder, selection, merge=True)
+        code = run_verify(chosen.path, folder, selection, merge=True, plugins=(trials.__name__,))
     except LemonstandError as error:
         error.exit_code = UNMEASURED  # 1 would say that a control failed
         raise

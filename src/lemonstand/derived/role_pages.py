@@ -124,22 +124,24 @@ def _plain(default: object) -> str:
 
 
 def _things(folder: Path) -> Iterator[str]:
-    """What it puts on a host: packages, and files whose place in the role mirrors their place there."""
+    """What it puts on a host: packages and files."""
     variables = folder / "vars" / "main.yml"
     data = (yaml.safe_load(variables.read_text(encoding="utf-8")) or {}) if variables.is_file() else {}
     packages = [package for name, value in data.items() if name.endswith("_packages") and isinstance(value, list) for package in value]
     if packages:
         yield f"Packages: {', '.join(f'`{package}`' for package in dict.fromkeys(packages))}."
-    files = []
-    for kind in ("templates", "files"):
-        for path in sorted((folder / kind).rglob("*")):
-            place = path.relative_to(folder / kind)
-            # What lies at the top of files/ is used by a task, and is no file of the host's.
-            if path.is_file() and len(place.parts) > 1 and "__pycache__" not in place.parts:
-                files.append("/" + str(place).removesuffix(".j2"))
+    files = [entry["path"] for entry in _entries(data, f"__{folder.name}_") if not entry["path"].startswith("{{")]
     if files:
         yield from (["", "Files:", ""] if packages else ["Files:", ""])
         yield from (f"- `{name}`" for name in sorted(set(files)))
+
+
+def _entries(data: Mapping[str, Any], prefix: str) -> Iterator[Mapping[str, Any]]:
+    """What a role writes, as far as it is data: its lists of files, but for what is not to be there."""
+    for name, value in data.items():
+        for entry in value if name.startswith(prefix) and isinstance(value, list) else ():
+            if isinstance(entry, dict) and "path" in entry and entry.get("state", "file") == "file":
+                yield entry
 
 
 def _controls(role: str) -> Iterator[str]:
@@ -153,10 +155,21 @@ def _kinds() -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for path in (data_dir("playbooks") / "tasks").glob("*/*.yml"):
         for task in yaml.safe_load(path.read_text(encoding="utf-8")):
-            for way in ("ansible.builtin.import_role", "ansible.builtin.include_role"):
-                if way in task:
-                    found.setdefault(task[way]["name"], set()).add(path.stem)
+            for role in _roles_in(task):
+                found.setdefault(role, set()).add(path.stem)
     return {role: sorted(kinds) for role, kinds in found.items()}
+
+
+def _roles_in(task: Mapping[str, Any]) -> Iterator[str]:
+    """The roles a task of a play is about: it plays one, or has an action do something for several."""
+    for key, said in task.items():
+        if key.endswith((".import_role", ".include_role")):
+            yield said["name"]
+        elif key.endswith(".certificates"):
+            yield said["role"]
+        # A list by a condition is a template, and its roles have other tasks as well.
+        elif key.endswith((".packages", ".files", ".activate")) and isinstance(said.get("roles"), list):
+            yield from said["roles"]
 
 
 def _specification(folder: Path) -> Mapping[str, Any]:

@@ -1,5 +1,5 @@
 """Evidence: what verifications saw, control by control, as JSON, JUnit, OSCAL and on the terminal; bundles of it, and what changed."""
 
-from lemonstand.evidence.run import UNMEASURED, Selection, verify
+from lemonstand.evidence.verification import UNMEASURED, Selection, verify
 
 __all__ = ["UNMEASURED", "Selection", "verify"]

@@ -12,8 +12,6 @@ from lemonstand import __version__
 from lemonstand.derived.deviations import waivers_of
 from lemonstand.evidence.identity import code, inventory_hash
 from lemonstand.evidence.model import SCHEMA_VERSION, Awaited, Circumstances, Kind, Result, Standing, counts, judge, superfluous
-from lemonstand.mutants.catalogue import Mutant, load_mutants
-from lemonstand.mutants.table import read_table, table_path
 from lemonstand.policy.controls import Controls
 from lemonstand.policy.waivers import GivenWaiver, given
 
@@ -32,7 +30,8 @@ class Session:
         started, ended: UTC.
         complete: whether it came to its end.
         site: the model, once it is read.
-        hosts: what snapshots told about each.
+        hosts: what was read of each.
+        mutants: the deliberate breaks, each with what came of it: the form of the schema.
     """
 
     kind: Kind
@@ -43,6 +42,7 @@ class Session:
     complete: bool = True
     site: Site | None = None
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mutants: Sequence[Mapping[str, Any]] = ()
 
     @property
     def partial(self) -> bool:
@@ -71,8 +71,6 @@ def document(
     """
     site = session.site
     waivers = waivers_of(site) if site else given(())
-    mutants = load_mutants()
-    tried = read_table(table_path())
     packages = {name: host.get("packages", {}) for name, host in session.hosts.items()}
     groups = {group for host in site.hosts.values() for group in host.groups} if site else {"edges"}
     around = Circumstances(groups, waivers, session.ended.date(), packages, awaited)
@@ -91,9 +89,9 @@ def document(
         "hosts": _hosts(site, session.hosts),
         "policy": policy_of(site),
         "results": [result.plain() for result in results],
-        "controls": [standing.plain(_breaking(mutants, standing.control.id)) for standing in standings],
+        "controls": [standing.plain(_breaking(session.mutants, standing.control.id)) for standing in standings],
         "waivers": [_waiver(each, around, standings) for each in waivers],
-        "mutants": [_mutant(each, tried.get(each.name)) for each in mutants],
+        "mutants": [dict(each) for each in session.mutants],
         "counts": counts(standings),
     }
 
@@ -185,21 +183,5 @@ def _waiver(waiver: GivenWaiver, around: Circumstances, standings: Sequence[Stan
     }
 
 
-def _breaking(mutants: Sequence[Mutant], control: str) -> list[str]:
-    return [mutant.name for mutant in mutants if control in mutant.controls]
-
-
-def _mutant(mutant: Mutant, entry: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A mutant, and what came of it in a lab of this user: null if none had it in its present form."""
-    tried = None
-    if entry is not None and entry["digest"] == mutant.digest:
-        tried = {key: entry[key] for key in ("lab", "at", "verdict", "noticed", "others", "missed")}
-        tried["same_code"] = entry["code"] == code()["sha256"]
-    return {
-        "name": mutant.name,
-        "host": mutant.host,
-        "placebo": mutant.placebo,
-        "controls": list(mutant.controls),
-        "checks": list(mutant.noticed_by),
-        "tried": tried,
-    }
+def _breaking(mutants: Sequence[Mapping[str, Any]], control: str) -> list[str]:
+    return [mutant["name"] for mutant in mutants if control in mutant["controls"]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lemonstand.evidence.model import Asked, Measurement, Result
+from lemonstand.evidence.model import Measurement, Result
+from lemonstand.observations import Observation
 
 
 def earlier(previous: Mapping[str, Any] | None, now: Mapping[str, Any], new: Sequence[Result]) -> tuple[list[Result], list[dict[str, Any]]]:
@@ -57,5 +58,5 @@ def result_of(entry: Mapping[str, Any]) -> Result:
     data["answer"] = data.pop("class")
     data["controls"], data["supports"] = tuple(data["controls"]), tuple(data["supports"])
     data["measured"] = [Measurement(**each) for each in data["measured"]]
-    data["asked"] = [Asked(**each) for each in data["asked"]]
+    data["asked"] = [Observation(**each) for each in data["asked"]]
     return Result(**data)

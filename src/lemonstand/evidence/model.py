@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from lemonstand.observations import Observation
 from lemonstand.policy.controls import Control, Controls
 from lemonstand.policy.waivers import GivenWaiver, Packages
 
@@ -55,23 +56,6 @@ class Measurement:
     volatile: bool = False
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One thing that was asked, and the beginning of the answer.
-
-    Args:
-        how: `command`, `setting`, or `packets` where a probe spoke over the network.
-        host: where it was asked.
-        what: the command, the setting's name, or the probe with what it was told.
-        answer: trimmed.
-    """
-
-    how: Literal["command", "setting", "packets"]
-    host: str
-    what: str
-    answer: str
-
-
 @dataclass
 class Result:
     """What one check found on one host.
@@ -99,7 +83,7 @@ class Result:
     run: Kind = "plain"
     time: str = ""
     measured: list[Measurement] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[Observation] = field(default_factory=list)
     message: str = ""
     seen: str = ""
     expected: str = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import fnmatch
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,14 @@ import pytest
 from rich.console import Console
 from rich.markup import escape
 
+from lemonstand import observations
 from lemonstand.errors import InputError
-from lemonstand.evidence import notes
 from lemonstand.evidence.document import Session, document, stamp
 from lemonstand.evidence.merge import earlier
 from lemonstand.evidence.model import CLASSES, OUTCOMES, Awaited, Kind, Measurement, Outcome, Result, topic
 from lemonstand.evidence.secrets import Gate
-from lemonstand.evidence.signals import Invalid, NotApplicable, NotMeasurable, NotMeasured, Unanswered, Unmet
 from lemonstand.evidence.write import read_evidence, write_evidence, write_junit
+from lemonstand.outcomes import Invalid, NotApplicable, NotMeasurable, NotMeasured, Unanswered, Unmet
 from lemonstand.policy.controls import Controls, load_controls
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ MARKS = {
     "answer(kind)": "the class of its answer: live, scaled or configuration",
     "disruptive": "disturbs the site while it runs: only if asked for",
     "soak": "holds connections for two hours and ten minutes: only if asked for",
-    "ahead(ask, *versions)": "asked beside other checks, for each IP version named: it takes seconds and disturbs nobody",
     "absent(reason)": "set by lemonstand: the site has no such host",
 }
 HOST_FIXTURES = ("edge", "frontend", "auth", "store", "relay", "node")
@@ -148,8 +147,8 @@ class Recorder:
         }
         self._session = Session(kind=kind, selection=self._selection, inventory=config.getoption("--inventory"))
         self._held_back: dict[str, tuple[frozenset[str], Awaited]] = {}
-        self._fixture_notes: dict[Any, notes.Notes] = {}
-        self._item_notes: dict[str, notes.Notes] = {}
+        self._fixture_notes: dict[Any, observations.Notes] = {}
+        self._item_notes: dict[str, observations.Notes] = {}
         self.secrets: Gate = Gate()
 
     @property
@@ -168,6 +167,10 @@ class Recorder:
     def saw_host(self, name: str, description: dict[str, Any]) -> None:
         """Notes a host's system, versions and state."""
         self._session.hosts[name] = description
+
+    def saw_mutants(self, mutants: Sequence[Mapping[str, Any]]) -> None:
+        """Notes the deliberate breaks there are and what came of each, in the schema's form."""
+        self._session.mutants = mutants
 
     def result(self, item: pytest.Item) -> Result:
         """The result of a check, which is invalid until all its phases are over."""
@@ -214,19 +217,19 @@ class Recorder:
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
         """Keeps what a fixture asks: it belongs to every check that uses it."""
-        with notes.listening() as asked:
+        with observations.listening() as asked:
             self._fixture_notes[fixturedef] = asked
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Keeps what a check asks."""
-        with notes.listening(self._item_notes.setdefault(item.nodeid, {})):
+        with observations.listening(self._item_notes.setdefault(item.nodeid, {})):
             return (yield)
 
-    def _asked(self, item: pytest.Item) -> notes.Notes:
+    def _asked(self, item: pytest.Item) -> observations.Notes:
         closure = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
-        every: notes.Notes = {}
+        every: observations.Notes = {}
         for definitions in closure.values():
             for definition in definitions:
                 every.update(self._fixture_notes.get(definition, {}))
@@ -265,7 +268,7 @@ class Recorder:
                 result.seen, result.expected, result.remedy = problem.seen, problem.expected, problem.remedy
         if report.when == "teardown":
             result.outcome, result.message = self._worst.get(item.nodeid, ("pass", ""))
-            result.asked = notes.kept(self._asked(item))
+            result.asked = observations.kept(self._asked(item))
             self._console.print(WORDS[result.outcome], end="")
         return report
 

@@ -17,9 +17,9 @@ from lemonstand.derived.change_request import span
 from lemonstand.derived.matrix import REACHABILITY, SILENT
 from lemonstand.errors import LemonstandError
 from lemonstand.evidence.chain import chain
+from lemonstand.evidence.mutants import UNTRIED, came_of
 from lemonstand.evidence.picture import Picture, draw
 from lemonstand.evidence.plot import plots, tallies
-from lemonstand.mutants.table import UNTRIED, came_of
 from lemonstand.paths import data_dir
 from lemonstand.policy.controls import Control, Controls
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lemonstand.evidence.model import AWAITED, AWAITS_WORDS, NO_CHECK
-from lemonstand.mutants.table import came_of
+from lemonstand.evidence.mutants import came_of
 from lemonstand.policy.controls import Controls
 
 COLUMNS = ("live", "scaled", "configuration", "waived", "not-applicable", "not-measurable", "not-measured", "invalid", "failed")

@@ -1,0 +1,96 @@
+"""Runs a program on hosts of an inventory over the management zone; what it must know goes through its standard input."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lemonstand.errors import LemonstandError
+from lemonstand.remote.connections import BECOME_REMEDY, Connection, read_connections, sockets_directory
+from lemonstand.surroundings import environment
+
+ANSWER_SECONDS = 60
+
+
+class Hosts:
+    """The hosts of an inventory. Use it as a context: connections are kept for its time.
+
+    Args:
+        inventory: the site's directory or hosts file.
+    """
+
+    def __init__(self, inventory: Path) -> None:
+        self._inventory = inventory
+        self._sockets = sockets_directory()
+        self._connections: dict[str, Connection] = {}
+
+    def __enter__(self) -> Hosts:
+        """Itself, ready to run programs."""
+        try:
+            self._connections = read_connections(self._inventory, self._sockets)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for way in self._connections.values():
+            close = ["ssh", *shlex.split(way.ssh_arguments), "-O", "exit", way.target]
+            subprocess.run(close, capture_output=True, check=False)
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def run(self, host: str, command: Sequence[str], given: str = "", *, codes: tuple[int, ...] = (0,)) -> str:
+        """Runs a command as root and returns what it printed.
+
+        Args:
+            host: inventory name.
+            command: its words; no secrets, they are visible to everybody there.
+            given: its standard input.
+            codes: exit statuses that are no error.
+
+        Raises:
+            LemonstandError: the host can't be reached, or the command failed.
+        """
+        way = self._connections[host]
+        try:
+            done = subprocess.run(
+                ["ssh", *shlex.split(way.ssh_arguments), way.target, way.as_root(command)],
+                input=way.given(given),
+                capture_output=True,
+                text=True,
+                timeout=ANSWER_SECONDS,
+                check=False,
+                env=environment(),
+            )
+        except subprocess.TimeoutExpired:
+            raise LemonstandError(
+                f"{host} gave no answer within {ANSWER_SECONDS} s", host, "see whether it is up, then try again"
+            ) from None
+        refusal = way.refusal(done.returncode, done.stderr)
+        if refusal:
+            raise LemonstandError(f"{host} can't be asked as root: {refusal}", host, BECOME_REMEDY)
+        if done.returncode not in codes:
+            said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            remedy = (
+                f"see if `ansible {host} -m ping` works" if done.returncode == 255 else f"`lemonstand apply --limit {host}` mends the host"
+            )
+            raise LemonstandError(f"{command[0]} failed: {said[:300]}", host, remedy)
+        return done.stdout
+
+    def run_on(
+        self, hosts: Sequence[str], command: Sequence[str], given: str = "", *, codes: tuple[int, ...] = (0,)
+    ) -> dict[str, str | LemonstandError]:
+        """Runs a command on several hosts at once; an error is returned in its place, so that one host's trouble stops no other."""
+
+        def one(host: str) -> str | LemonstandError:
+            try:
+                return self.run(host, command, given, codes=codes)
+            except LemonstandError as error:
+                return error
+
+        with ThreadPoolExecutor(max_workers=max(1, min(16, len(hosts)))) as pool:
+            return dict(zip(hosts, pool.map(one, hosts), strict=True))

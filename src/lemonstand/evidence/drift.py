@@ -1,0 +1,45 @@
+"""What differs between a site as it runs and as its last evidence saw it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from lemonstand.evidence.compare import Change, code_told, hosts
+from lemonstand.evidence.identity import code, inventory_hash
+from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.facts import Facts
+from lemonstand.remote.gather import described, gather_facts
+from lemonstand.site import Site
+
+
+def drift(site: Site, evidence: Mapping[str, Any]) -> list[Change]:
+    """Reads every host of the site and compares it with evidence; changes nothing.
+
+    Args:
+        site: the model.
+        evidence: schema 2.
+
+    Returns:
+        What differs: the inventory, lemonstand itself, hosts with their versions and state. Hosts that can't be read are told as such.
+    """
+    sockets = sockets_directory()
+    names = [host.name for host in site.hosts.values() if host.role_groups]
+    try:
+        taken = gather_facts(read_connections(site.inventory, sockets), names)
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
+    changes = []
+    now = inventory_hash(site.inventory)
+    if evidence["inventory"] != now:
+        changes.append(Change("inventory", "files", evidence["inventory"][:12], now[:12]))
+    if evidence["code"]["sha256"] != code()["sha256"]:
+        changes.append(Change("lemonstand", "itself", code_told(evidence), code_told({**evidence, "code": code()})))
+    changes += [Change("host", name, "there", str(problem)) for name, problem in taken.items() if not isinstance(problem, Facts)]
+    read = {name: described(facts) for name, facts in taken.items() if isinstance(facts, Facts)}
+    # Hosts whose state the evidence does not know (a run that looked elsewhere) can't have changed since.
+    seen = {name: host for name, host in evidence["hosts"].items() if "state" in host}
+    gone = set(seen) - set(names)
+    known = {name: host for name, host in seen.items() if name in read or name in gone}
+    return [*changes, *hosts(known, {name: host for name, host in read.items() if name in seen or name not in evidence["hosts"]})]

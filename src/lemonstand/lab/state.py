@@ -1,0 +1,109 @@
+"""Which labs there are and what is known of each; one process at a time works on one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lemonstand.errors import InputError, LemonstandError
+from lemonstand.files import read_json, write_text
+from lemonstand.lab import snapshots
+from lemonstand.lab.topology import Topology
+from lemonstand.paths import lab_dir, state_dir
+
+Say = Callable[[str], None]
+DEFAULT_NAME = "lab"
+DEFAULT_PREFIX = "10.83"
+
+
+class Busy(LemonstandError):
+    """Another process is working on the lab."""
+
+
+def environment(name: str) -> dict[str, str]:
+    """The variables by which the lab inventory finds this lab."""
+    state = read_state(name)
+    return {"LEMONSTAND_LAB_DIR": str(lab_dir(name)), "LEMONSTAND_LAB_PREFIX": state.get("prefix", DEFAULT_PREFIX)}
+
+
+def heal(name: str) -> None:
+    """Undoes what a killed snapshot left: hosts that stand frozen, half a snapshot. For every command that is about to use the lab.
+
+    Raises:
+        InputError: a restore was cut off, so that hosts hold half of two states.
+    """
+    folder = lab_dir(name, create=False)
+    if not snapshots.marked(folder):
+        return
+    try:
+        with lock(name):
+            snapshots.heal(Topology(name, read_state(name).get("prefix", DEFAULT_PREFIX)), folder)
+    except Busy:
+        return  # somebody is taking one just now: all is as it should be
+
+
+def names() -> list[str]:
+    """The names of all labs on this machine."""
+    return sorted(known_labs())
+
+
+def require(name: str, *, whole: bool = True) -> None:
+    Topology(name)  # a name that can be none is no path either
+    if read_state(name).get("up"):
+        if whole:
+            heal(name)
+    else:
+        raise InputError(f"no lab '{name}' is up", str(lab_dir(name)), f"lemonstand lab up --name {name}")
+
+
+def known_labs() -> dict[str, dict[str, Any]]:
+    """All labs; of one whose state can't be read, the name alone."""
+    found = {}
+    for path in sorted((state_dir() / "labs").glob("*/lab.json")):
+        try:
+            found[path.parent.name] = read_state(path.parent.name)
+        except InputError:
+            found[path.parent.name] = {}
+    return found
+
+
+def prefix_of(name: str) -> str:
+    """The prefix of a lab, or the default one if nobody knows."""
+    try:
+        return str(read_state(name).get("prefix", DEFAULT_PREFIX))
+    except InputError:
+        return DEFAULT_PREFIX
+
+
+def read_state(name: str) -> dict[str, Any]:
+    path = lab_dir(name, create=False) / "lab.json"
+    if not path.exists():
+        return {}
+    remedy = f"lemonstand lab up --name {name} --fresh makes the lab anew; lemonstand lab down --name {name} takes it away"
+    state = read_json(path, f"the state of the lab '{name}'", remedy)
+    try:
+        Topology(name, state["prefix"])
+        sound = isinstance(state["key"], str) and isinstance(state["up"], bool)
+    except (InputError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise InputError(f"the state of the lab '{name}' is of another form", str(path), remedy)
+    return state
+
+
+def write_state(name: str, state: dict[str, Any]) -> None:
+    write_text(lab_dir(name) / "lab.json", json.dumps(state))
+
+
+@contextmanager
+def lock(name: str) -> Iterator[None]:
+    path = state_dir() / f"{name}.lock"
+    with path.open("a", encoding="ascii") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another process is working on the lab '{name}'", str(path), "wait for it, or stop it") from None
+        yield

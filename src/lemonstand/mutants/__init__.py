@@ -1,6 +1,0 @@
-"""Mutants: deliberate breaks of a deployed lab that named checks must notice. Labs only."""
-
-from lemonstand.mutants.catalogue import Mutant, load_mutants, sample, shares, todays_seed
-from lemonstand.mutants.run import Run, Verdict
-
-__all__ = ["Mutant", "Run", "Verdict", "load_mutants", "sample", "shares", "todays_seed"]

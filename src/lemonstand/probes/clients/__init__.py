@@ -1,0 +1,1 @@
+"""Probes that do what mail clients, mail hosts and frontends do. Standard library only."""

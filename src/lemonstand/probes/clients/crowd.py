@@ -1,0 +1,125 @@
+"""Many clients in IDLE at once: how many sessions outlive what is done to the site, and whether each is told of new mail."""
+
+from __future__ import annotations
+
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from lemonstand.probes.events import emit
+from lemonstand.probes.protocols.imap import Imap
+from lemonstand.probes.protocols.wire import Account, Endpoint
+
+OPENERS = 6
+"""Logins side by side: enough to be quick, too few to be an attack."""
+OTHER_FILES = 64
+"""Descriptors beside the sessions'."""
+TRIES, PAUSE = 3, 2.0
+"""A client that is told to come later comes later: times, and seconds between. How many logins need that is no question here."""
+
+
+@dataclass
+class _Client:
+    """One session of the crowd, and what became of it."""
+
+    session: Imap
+    where: str
+    tag: str = ""
+    pushed: bool = False
+    answered: bool = False
+    ended: str = ""
+
+
+def crowd(endpoints: list[Endpoint], accounts: list[Account], count: int, within: float) -> dict[str, Any]:
+    """Opens sessions and idles in all of them until each learns of a new message; then each says a word of its own.
+
+    Tells `idling` once all of them do.
+
+    Args:
+        endpoints: the frontend's addresses; `count` sessions at each.
+        accounts: used in turn.
+        count: sessions at each endpoint.
+        within: seconds it waits for the messages.
+
+    Returns:
+        `opened`, `pushed` (learnt of a message), `answered` (DONE and NOOP were answered on the same connection), `ended`: what ended the
+        others, `refused`: why sessions could not be opened, `seconds` it took to open them.
+
+    Raises:
+        ValueError: this host lets no process have that many descriptors.
+    """
+    _make_room(count * len(endpoints))
+    started = time.monotonic()
+    jobs = [(endpoint, accounts[number % len(accounts)]) for number in range(count) for endpoint in endpoints]
+    with ThreadPoolExecutor(max_workers=OPENERS) as pool:
+        opened = list(pool.map(lambda job: _open(*job), jobs))
+    clients = [each for each in opened if isinstance(each, _Client)]
+    refused = [each for each in opened if isinstance(each, str)]
+    took = round(time.monotonic() - started, 1)
+    emit("idling", opened=len(clients), seconds=took)
+    if clients:
+        until = time.monotonic() + within
+        # One thread a session: they sleep.
+        with ThreadPoolExecutor(max_workers=len(clients)) as pool:
+            list(pool.map(lambda client: _wait(client, until), clients))
+    return {
+        "opened": len(clients),
+        "pushed": sum(client.pushed for client in clients),
+        "answered": sum(client.answered for client in clients),
+        "ended": [f"{client.where}: {client.ended}" for client in clients if client.ended][:20],
+        "refused": refused[:20],
+        "seconds": took,
+    }
+
+
+def _make_room(sessions: int) -> None:
+    """Raises the limit of descriptors as far as the sessions need it: a login shell has 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = sessions + OTHER_FILES
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise ValueError(f"{sessions} sessions need {needed} descriptors, this host gives a process {hard} (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+
+
+def _open(endpoint: Endpoint, account: Account) -> _Client | str:
+    fault = ""
+    for turn in range(TRIES):
+        time.sleep(PAUSE if turn else 0)
+        try:
+            session = Imap.open(endpoint, account)
+            session.command("SELECT INBOX")
+            client = _Client(session, endpoint["address"])
+            client.tag = session.begin("IDLE")
+            first = session.response()
+        except (OSError, ValueError) as problem:
+            fault = f"{type(problem).__name__}: {problem}"
+            if "[UNAVAILABLE]" in fault or isinstance(problem, TimeoutError):
+                continue
+            break
+        if first.startswith(b"+"):
+            return client
+        fault = f"IDLE: {first[:100]!r}"
+    return f"{endpoint['address']}: {fault}"
+
+
+def _wait(client: _Client, until: float) -> None:
+    try:
+        while not client.pushed and (left := until - time.monotonic()) > 0:
+            try:
+                line = client.session.response(left)
+            except TimeoutError:
+                break
+            client.pushed = line.endswith(b" EXISTS")
+            if line.upper().startswith(b"* BYE"):
+                client.ended = line.decode("utf-8", "replace")
+                return
+        client.session.wire.send(b"DONE\r\n")
+        done = client.session.finish(client.tag)
+        client.answered = done.ok and client.session.command("NOOP").ok
+        if not client.answered:
+            client.ended = f"{done.status} {done.text}"
+        client.session.quit()
+    except (OSError, ValueError) as fault:
+        client.ended = f"{type(fault).__name__}: {fault}"

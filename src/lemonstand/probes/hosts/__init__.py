@@ -1,0 +1,1 @@
+"""Probes that read the host they run on. Standard library only."""

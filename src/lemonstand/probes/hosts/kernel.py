@@ -1,0 +1,72 @@
+"""What a host's kernel tells: counters, keep-alive timers, processes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from lemonstand.probes.hosts.commands import command
+
+COUNTERS = {
+    4: (("snmp", "Icmp", "InDestUnreachs"), ("snmp", "Icmp", "InTimeExcds"), ("snmp", "Icmp", "InParmProbs")),
+    6: (("snmp6", "", "Icmp6InDestUnreachs"), ("snmp6", "", "Icmp6InTimeExcds"), ("snmp6", "", "Icmp6InParmProblems")),
+}
+
+
+def counters() -> dict[str, int]:
+    """What this host's kernel says of ICMP errors it got, and of those it did not look at (`OutOfWindowIcmps`)."""
+    netstat, snmp = _table("netstat"), _table("snmp")
+    plain = dict(line.split() for line in Path("/proc/net/snmp6").read_text(encoding="ascii").splitlines())
+    found = {"OutOfWindowIcmps": netstat["TcpExt"]["OutOfWindowIcmps"], "Icmp6InPktTooBigs": int(plain["Icmp6InPktTooBigs"])}
+    found |= {name: snmp["Icmp"][name] for _, group, name in COUNTERS[4]}
+    return found | {name: int(plain[name]) for _, _, name in COUNTERS[6]}
+
+
+def keepalives(ports: list[int]) -> list[dict[str, Any]]:
+    """Established connections of this host with one of the ports at either end, and the timer of each.
+
+    Returns:
+        `local`, `peer`, and `timer`: seconds to the next keep-alive, None if there is none.
+    """
+    condition = " or ".join(f"sport = :{port} or dport = :{port}" for port in ports)
+    found = []
+    for line in command("ss", "-tnoH", "state", "established", f"( {condition} )").splitlines():
+        words = line.split()
+        timer = re.search(r"timer:\(keepalive,([^,]+),", line)
+        found.append({"local": words[2], "peer": words[3], "timer": _span(timer.group(1)) if timer else None})
+    return found
+
+
+def processes(name: str) -> dict[str, int]:
+    """Processes of a name on this host: how many, and the memory of all (PSS, octets).
+
+    Args:
+        name: as in `ps`, such as `imap-hibernate`.
+    """
+    count = memory = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "comm").read_text(encoding="ascii").strip() != name[:15]:
+                continue
+            found = re.search(r"^Pss:\s+(\d+) kB", (folder / "smaps_rollup").read_text(encoding="ascii"), re.MULTILINE)
+        except OSError:
+            continue
+        count += 1
+        memory += int(found.group(1)) * 1024 if found else 0
+    return {"count": count, "memory": memory}
+
+
+def _table(name: str) -> dict[str, dict[str, int]]:
+    lines = Path("/proc/net", name).read_text(encoding="ascii").splitlines()
+    found: dict[str, dict[str, int]] = {}
+    for head, values in zip(lines[::2], lines[1::2], strict=True):
+        group, _, names = head.partition(":")
+        found[group] = dict(zip(names.split(), map(int, values.partition(":")[2].split()), strict=True))
+    return found
+
+
+def _span(text: str) -> float:
+    """Seconds of a timer as `ss` prints it: `119min`, `1hour5min`, `12sec`, `300ms`."""
+    units = {"hour": 3600, "min": 60, "sec": 1, "ms": 0.001}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(hour|min|sec|ms)", text))

@@ -1,0 +1,1 @@
+"""Probes of the network between hosts: reachability, translation, interruptions, connection state. Standard library only."""

@@ -1,0 +1,151 @@
+"""What roles say their files by, and the actions that bring hosts to it, on this machine in the place of a host."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+OWNER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+
+
+class Play:
+    """Plays tasks of a role on this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.role = folder / "roles" / "sample"
+        for part in ("tasks", "templates", "files"):
+            (self.role / part).mkdir(parents=True)
+
+    def __call__(self, *tasks: dict[str, Any], code: int = 0, options: tuple[str, ...] = (), **known: Any) -> str:
+        (self.role / "tasks" / "main.yml").write_text(yaml.safe_dump([{"name": "Task", **task} for task in tasks]), encoding="utf-8")
+        play = {"hosts": "all", "connection": "local", "gather_facts": False, "vars": known, "roles": ["sample"]}
+        (self.folder / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
+        env = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_ROLES_PATH": str(self.folder / "roles"),
+        }
+        words = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", *options, "play.yml"]
+        done = subprocess.run(words, cwd=self.folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Play:
+    return Play(tmp_path)
+
+
+def files(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {"lemonstand.lemonstand.files": {"files": [{"owner": OWNER, "group": GROUP, **entry} for entry in entries]}}
+
+
+def test_files_of_a_role_come_from_templates_files_and_texts(play: Play, tmp_path: Path) -> None:
+    target = tmp_path / "host"
+    (play.role / "templates" / "a.j2").write_text(
+        "# {{ ansible_managed }}\n{% for word in words %}\n{{ word }}{{ end }}\n{% endfor %}\n", encoding="utf-8"
+    )
+    (play.role / "files" / "program.py").write_text("print('{{ as it is }}')\n", encoding="utf-8")
+    task = files(
+        {"path": str(target), "state": "directory"},
+        {"path": str(target / "a"), "template": "a.j2", "vars": {"end": "!"}, "validate": "grep -q one! %s"},
+        {"path": str(target / "program"), "copy": "program.py", "mode": "0755"},
+        {"path": str(target / "text"), "content": "hidden words\n", "mode": "0600", "secret": True},
+    )
+    said = play(task, options=("--check", "--diff"), words=["one", "two"])
+    assert "changed=1" in said and "+one!" in said and "hidden words" not in said and not target.exists()
+    assert "changed=1" in play(task, words=["one", "two"])
+    assert (target / "a").read_text() == "# Ansible managed\none!\ntwo!\n"
+    assert (target / "program").read_text() == "print('{{ as it is }}')\n"
+    assert [oct(each.stat().st_mode & 0o777) for each in (target, target / "a", target / "program", target / "text")] == [
+        "0o755", "0o644", "0o755", "0o600",
+    ]  # fmt: skip
+    for options in ((), ("--check", "--diff")):
+        assert "changed=0" in play(task, words=["one", "two"], options=options)
+    (target / "program").chmod(0o700)
+    said = play(task, words=["one", "two"], options=("--check", "--diff"))
+    assert "changed=1" in said and '-  "mode": "0700"'.replace('"', "") in said.replace('"', "").replace("    ", "  ")
+    assert (target / "program").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_secret_is_in_no_diff_and_no_output(play: Play, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("the old one\n")
+    said = play(files({"path": str(tmp_path / "file"), "content": "the new one\n", "secret": True}), options=("--diff", "-vvv"))
+    assert "changed=1" in said and "not shown" in said
+    assert "the old one" not in said and "the new one" not in said
+
+
+def test_a_refused_text_fails_the_task_and_names_the_file(play: Play, tmp_path: Path) -> None:
+    said = play(files({"path": str(tmp_path / "file"), "content": "x\n", "validate": "false %s"}), code=2)
+    assert f"{tmp_path}/file" in said and "refuses it" in said
+    assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"path": "relative"}, "absolute"),
+        ({"path": "/x", "state": "link"}, "state"),
+        ({"path": "/x", "content": "", "mode": 640}, "mode"),
+        ({"path": "/x", "content": "", "vaildate": "true"}, "vaildate"),
+        ({"path": "/x", "template": "none.j2"}, "none.j2"),
+    ],
+)
+def test_a_wrong_entry_is_refused_before_a_host_is_asked(play: Play, entry: dict[str, Any], words: str) -> None:
+    assert words in play(files(entry), code=2)
+
+
+PROGRAM = """\
+import base64, json
+def main_encoded(text):
+    order = json.loads(base64.b64decode(text))
+    if order.get("fail"):
+        import sys
+        print("error: it can't be", file=sys.stderr)
+        return 3
+    print("changed: would do it" if order["check"] else "changed: " + order["word"])
+    return 0
+"""
+
+
+def test_a_program_gets_its_order_and_says_what_it_did(play: Play) -> None:
+    (play.role / "files" / "it.py").write_text(PROGRAM, encoding="utf-8")
+    task = {"lemonstand.lemonstand.program": {"src": "it.py", "order": {"word": "{{ secret }}"}}, "register": "done"}
+    show = {"ansible.builtin.debug": {"msg": "{{ done.stdout }} {{ done.changed }}"}}
+    assert "changed: s3cret True" in play(task, show, secret="s3cret")
+    assert "s3cret" not in play(task, secret="s3cret", options=("-vvv",)).replace("changed: s3cret", "")
+    assert "would do it" in play(task, show, secret="s3cret", options=("--check",))
+    assert "it can't be" in play({"lemonstand.lemonstand.program": {"src": "it.py", "order": {"fail": True}}}, code=2)
+
+
+def test_a_tool_that_is_not_there_yet_is_a_change_in_check_mode_alone(play: Play, tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    task = {"lemonstand.lemonstand.activate": {"steps": [{"tool": [str(tool), "apply", "a b"]}]}}
+    assert "changed=1" in play(task, options=("--check",))
+    assert "not found" in play(task, code=2)
+    tool.write_text('#!/bin/sh\n[ "$2" = "a b" ] || exit 4\n[ "$3" = --check ] && echo "changed: would"; exit 0\n')
+    tool.chmod(0o755)
+    assert "changed=0" in play(task)
+    assert "changed=1" in play(task, options=("--check",))
+
+
+def test_the_manifest_needs_no_host(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "lemonstand.deploy.manifest", str(ROOT / "inventories" / "example")]
+    found = json.loads(subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout)
+    store = {entry["path"]: entry for entry in found["store1"]}
+    assert len(store["/etc/hosts"]["sha256"]) == 64 and store["/etc/dovecot/users"]["mode"] == "0640"
+    assert store["/etc/dovecot/dovecot.conf"]["sha256"] is None and "keys of issuers" in store["/etc/dovecot/dovecot.conf"]["during_run"]
+    key = store["/etc/lemonstand/pki/mail-store.key"]
+    assert key["made_by"] and key["mode"] == "0600" and key["sha256"] is None
