@@ -20,7 +20,7 @@ from typing import Any
 from lemonstand import lab as labs
 from lemonstand.paths import data_dir
 from lemonstand.remote.connections import read_connections
-from lemonstand.remote.endpoints import accounts_of, ca_of_clients, endpoint_of, inward_of
+from lemonstand.remote.endpoints import accounts_of, ca_of_clients, endpoint_of, inner_services_of
 from lemonstand.remote.prober import Prober
 from lemonstand.site import load_site
 
@@ -62,10 +62,10 @@ OUTAGES = {
 }
 
 
-def crowds(lab: str, prober: Prober, inward: Any, endpoint: Any, accounts: list[Any]) -> dict[str, str]:
+def crowds(lab: str, prober: Prober, inner_services: Any, endpoint: Any, accounts: list[Any]) -> dict[str, str]:
     """What many logins at once, one user's storm and outages of the issuer come to, as the lab is now."""
-    frontend, auth = inward["client"].split(".")[0], inward["issuer"].split(".")[0]
-    found = prober.ask(frontend, "ticket-crowd", seconds=300, inward=inward, account=accounts[0], count=CROWD)
+    frontend, auth = inner_services["client"].split(".")[0], inner_services["issuer"].split(".")[0]
+    found = prober.ask(frontend, "ticket-crowd", seconds=300, inner_services=inner_services, account=accounts[0], count=CROWD)
     shown = {f"{CROWD} tickets at once, each for another place": f"{found['statuses']}, slowest {found['slowest']:.1f} s"}
     found = prober.ask("handset", "logins", seconds=550, endpoint=endpoint, accounts=accounts, count=CROWD, parallel=CROWD, stall=PATIENCE)
     failed = len(found["failed"]) + len(found["stalled"])
@@ -100,7 +100,7 @@ def main(lab: str) -> None:
     inventory = data_dir("inventories") / "lab"
     site = load_site(inventory)
     frontend, auth = (site.group(group)[0] for group in ("frontends", "auths"))
-    inward = inward_of(site)
+    inner_services = inner_services_of(site)
     endpoint, accounts = endpoint_of(site, ca_of_clients(site), "frontends", 4), accounts_of(site)
     sockets = Path(tempfile.mkdtemp(prefix="lemonstand-ssh-"))
     print("| what | measured |\n|---|---|")
@@ -117,7 +117,7 @@ def main(lab: str) -> None:
                 f"median {found['median'] * 1000:.0f} ms, {len(found['failed']) + len(found['stalled'])} failed |",
                 flush=True,
             )
-        straight = prober.ask(frontend.name, "ticket-logins", seconds=550, inward=inward, account=accounts[0], count=COUNT)
+        straight = prober.ask(frontend.name, "ticket-logins", seconds=550, inner_services=inner_services, account=accounts[0], count=COUNT)
         print(f"| a login at the store with a ticket, from the frontend's place | median {straight['login'] * 1000:.0f} ms |")
         print(f"| asking the issuer for the ticket | median {straight['ticket'] * 1000:.0f} ms |")
         print(f"| through the frontend : straight to the store | {through[1]['median'] / straight['login']:.2f} |", flush=True)
@@ -127,17 +127,19 @@ def main(lab: str) -> None:
             f'sed -i.bench \'s/"refusal_milliseconds": .*/"refusal_milliseconds": 0,/\' {SETTINGS} && systemctl restart ticket-issuer\n',
         )
         try:
-            refused = prober.ask(frontend.name, "refusal-times", seconds=550, inward=inward, account=accounts[0], count=REFUSALS)
+            refused = prober.ask(
+                frontend.name, "refusal-times", seconds=550, inner_services=inner_services, account=accounts[0], count=REFUSALS
+            )
         finally:
             labs.run_on(lab, auth.name, f"mv {SETTINGS}.bench {SETTINGS} && systemctl restart ticket-issuer\n")
         wrong, unknown = refused["wrong"] * 1000, refused["unknown"] * 1000
         print(f"| refusal, least time off: wrong password, unknown name | median {wrong:.0f} ms, {unknown:.0f} ms |")
         print(f"| unknown name : wrong password | {unknown / wrong:.2f} |", flush=True)
-        after = crowds(lab, prober, inward, endpoint, accounts)
+        after = crowds(lab, prober, inner_services, endpoint, accounts)
         try:
             labs.run_on(lab, auth.name, NO_QUEUE)
             labs.run_on(lab, frontend.name, KEPT_CLIENT)
-            before = crowds(lab, prober, inward, endpoint, accounts)
+            before = crowds(lab, prober, inner_services, endpoint, accounts)
         finally:
             labs.run_on(lab, frontend.name, NEW_CLIENT)
             labs.run_on(lab, auth.name, QUEUE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,7 @@ def _unreadable(path: Path) -> Iterator[InputError]:
             yield fault
 
 
+@lru_cache(64)  # a command may look at a site more than once
 def grown(text: str, where: str) -> InputError | None:
     """What is wrong with the shape of a YAML text: too deep, or too large with its aliases written out. Its grammar is Ansible's matter."""
     measure = _Measure(where)
@@ -173,27 +175,30 @@ class _Measure:
 
     def take(self, event: Any) -> InputError | None:
         """Counts one event."""
-        where = f"{self._where}:{event.start_mark.line + 1}"
-        if isinstance(event, yaml.CollectionStartEvent):
+        if isinstance(event, yaml.ScalarEvent):  # nearly all of them
+            size = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
             self._open.append((event.anchor, 1))
             if len(self._open) > MOST_LEVELS:
-                return InputError(f"this is nested more than {MOST_LEVELS} levels deep", where, "write it flatter")
+                return InputError(f"this is nested more than {MOST_LEVELS} levels deep", self._place(event), "write it flatter")
             return None
-        size = 1
-        if isinstance(event, yaml.CollectionEndEvent):
+        elif isinstance(event, yaml.CollectionEndEvent):
             anchor, size = self._open.pop()
             if anchor:
                 self._sizes[anchor] = size
         elif isinstance(event, yaml.AliasEvent):
             if any(event.anchor == anchor for anchor, _ in self._open):
-                return InputError(f"'*{event.anchor}' stands within what it repeats", where, "write the value out")
+                return InputError(f"'*{event.anchor}' stands within what it repeats", self._place(event), "write the value out")
             size = self._sizes.get(str(event.anchor), 1)
-        elif not isinstance(event, yaml.ScalarEvent):
+        else:
             return None
         if self._open:
             anchor, before = self._open[-1]
             self._open[-1] = (anchor, before + size)
             if before + size > MOST_VALUES:
                 kind = "aliases make this grow to" if self._sizes else "this has"
-                return InputError(f"{kind} more than {MOST_VALUES} values", where, "write out what you mean")
+                return InputError(f"{kind} more than {MOST_VALUES} values", self._place(event), "write out what you mean")
         return None
+
+    def _place(self, event: Any) -> str:
+        return f"{self._where}:{event.start_mark.line + 1}"

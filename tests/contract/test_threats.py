@@ -1,4 +1,4 @@
-"""Attempts, moves, breaks, controls and the lab's threat analysis fit each other."""
+"""Attempts, code, breaks, controls and the lab's threat analysis fit each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lemonstand.lab.topology import MACHINES
 from lemonstand.policy.controls import load_controls
 from lemonstand.redteam import POSITIONS, load_catalogue
 from lemonstand.redteam.analysis import analyse, digest, render, unreviewed
-from lemonstand.redteam.attempts import load_moves
+from lemonstand.redteam.attempts import load_code
 from lemonstand.site import Site, load_site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 def test_every_attempt_has_a_move_and_every_move_an_attempt() -> None:
-    assert set(load_moves()) == set(CATALOGUE.by_id())
+    assert set(load_code()) == set(CATALOGUE.by_id())
 
 
 def test_attempts_are_about_controls() -> None:

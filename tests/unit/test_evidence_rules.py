@@ -248,7 +248,7 @@ def facts(**changes: Any) -> Facts:
 def ask(check: str, site: Site, host: Facts) -> None:
     module, name = check.split(".")
     function = getattr(importlib.import_module(f"lemonstand.checks.{module}"), name)
-    known = {"site": site, "snapshots": lambda _: host, "measure": lambda *_: None}
+    known = {"site": site, "facts_of": lambda _: host, "measure": lambda *_: None}
     function(**{each: known.get(each, "edge") for each in inspect.signature(function).parameters})
 
 

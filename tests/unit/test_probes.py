@@ -331,8 +331,8 @@ def test_probes_that_are_asked_for_exist_and_all_are_asked_for() -> None:
     sources = [*(root / "src").rglob("*.py"), *(root / "benchmarks").glob("*.py"), *(root / "tests" / "lab").glob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path != Path(registry.__file__))
     # The name follows the host, or comes first where a vantage knows the host.
-    asked = re.findall(r'\bprober\.(?:ask|start)[(,]\s*[^,"]+,\s*"([a-z0-9-]+)"|\bvantage\.(?:ask|start|in_both)[(,]\s*"([a-z0-9-]+)"', text)
-    names = {one or other for one, other in asked}
+    names = set(re.findall(r'\bprober\.(?:ask|start)[(,]\s*[^,"]+,\s*"([a-z0-9-]+)"', text))
+    names |= set(re.findall(r'\bvantage\.(?:ask|start|in_both)[(,]\s*"([a-z0-9-]+)"', text))
     assert len(names) > 50
     assert names <= set(PROBES)
     assert [name for name in PROBES if f'"{name}"' not in text] == []

@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from lemonstand.errors import InputError, LemonstandError
-from lemonstand.probes.attacks import frames, loot
+from lemonstand.probes.attacks import frames, host_contents
 from lemonstand.redteam import load_catalogue
 from lemonstand.redteam.analysis import FORMATS, analyse, digest, render, unreviewed
 from lemonstand.redteam.attack import Report, _made, choose, ended, upstream
 from lemonstand.redteam.catalogue import Attempt, Catalogue
-from lemonstand.redteam.context import CouldNotTry, Ground, Seen
+from lemonstand.redteam.context import CouldNotTry, LabUnderAttack, Seen
 from lemonstand.site import Site, load_site
 from sample_site import Tree, sound_site, write_site
 
@@ -35,7 +35,7 @@ def _site(folder: Path, **changes: object) -> Site:
 
 
 def _outcome(attempt: Attempt, move: Callable[[Any], Seen], *, version: str = "1:2.4.1-6") -> tuple[str, str]:
-    class Fake(Ground):
+    class Fake(LabUnderAttack):
         def __init__(self) -> None:
             self._kept = {}
 
@@ -57,26 +57,26 @@ def _raise(fault: Exception) -> Seen:
 
 
 def test_what_is_refused_is_held() -> None:
-    assert _outcome(HELD, lambda ground: Seen(False, "refused", "works")) == ("held", "refused")
+    assert _outcome(HELD, lambda lab: Seen(False, "refused", "works")) == ("held", "refused")
 
 
 def test_a_success_is_a_breach() -> None:
-    assert _outcome(HELD, lambda ground: Seen(True, "in", "works")) == ("BREACH", "in")
+    assert _outcome(HELD, lambda lab: Seen(True, "in", "works")) == ("BREACH", "in")
 
 
 def test_a_success_that_is_known_is_a_deviation() -> None:
-    assert _outcome(REPLAY, lambda ground: Seen(True, "in", "works"))[0] == "known deviation"
+    assert _outcome(REPLAY, lambda lab: Seen(True, "in", "works"))[0] == "known deviation"
 
 
 @pytest.mark.parametrize("fault", [CouldNotTry("no lab"), LemonstandError("x", "y", "z"), KeyError("status")])
 def test_what_could_not_be_tried_is_never_held(fault: Exception) -> None:
-    assert _outcome(HELD, lambda ground: _raise(fault))[0] == "could not try"
+    assert _outcome(HELD, lambda lab: _raise(fault))[0] == "could not try"
 
 
 def test_a_deviation_ends_with_the_package_that_has_no_need_of_it() -> None:
     attempt = CATALOGUE.by_id()["user-url-refused"]
-    assert _outcome(attempt, lambda ground: Seen(True, "nothing", "works"))[0] == "known deviation"
-    outcome, got = _outcome(attempt, lambda ground: Seen(True, "nothing", "works"), version="1:2.4.3-1~deb13u1")
+    assert _outcome(attempt, lambda lab: Seen(True, "nothing", "works"))[0] == "known deviation"
+    outcome, got = _outcome(attempt, lambda lab: Seen(True, "nothing", "works"), version="1:2.4.3-1~deb13u1")
     assert outcome == "BREACH"
     assert "2.4.3" in got
 
@@ -195,13 +195,13 @@ def test_claims_are_what_the_texts_ask_for() -> None:
 @pytest.mark.parametrize(
     ("pattern", "text", "found"),
     [
-        (loot.HASH, b"alice:{ARGON2ID}$argon2id$v=19$m=65536,t=2,p=1$c2FsdHNhbHQ$aGFzaA", True),
-        (loot.HASH, b"userPassword: {SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", True),
-        (loot.HASH, b"password_hash: {SCHEME}", False),
-        (loot.TICKET, b"pass=eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZUBsZW1vbi50ZXN0In0." + b"A" * 43, True),
-        (loot.TICKET, b"eyJhbGciOiJSUzI1NiJ9", False),
-        (loot.KEY, b"-----BEGIN EC PRIVATE KEY-----", True),
-        (loot.KEY, b"-----BEGIN PUBLIC KEY-----", False),
+        (host_contents.HASH, b"alice:{ARGON2ID}$argon2id$v=19$m=65536,t=2,p=1$c2FsdHNhbHQ$aGFzaA", True),
+        (host_contents.HASH, b"userPassword: {SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", True),
+        (host_contents.HASH, b"password_hash: {SCHEME}", False),
+        (host_contents.TICKET, b"pass=eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZUBsZW1vbi50ZXN0In0." + b"A" * 43, True),
+        (host_contents.TICKET, b"eyJhbGciOiJSUzI1NiJ9", False),
+        (host_contents.KEY, b"-----BEGIN EC PRIVATE KEY-----", True),
+        (host_contents.KEY, b"-----BEGIN PUBLIC KEY-----", False),
     ],
 )
 def test_loot_is_known_when_it_is_seen(pattern: Any, text: bytes, found: bool) -> None:

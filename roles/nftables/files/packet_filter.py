@@ -179,8 +179,7 @@ def confirm() -> None:
     disarm()
     if not MEMORY.exists():
         sys.exit(
-            "the rules were taken back: nobody confirmed them in time. Can the controller come in by them? "
-            f"See `journalctl -u {UNIT}`"
+            f"the rules were taken back: nobody confirmed them in time. Can the controller come in by them? See `journalctl -u {UNIT}`"
         )
     # So that the unit shows what is true: the rules are in force.
     if command("systemctl", "is-active", "lemonstand-nftables.service", check=False).stdout.strip() != "active":

@@ -129,8 +129,8 @@ class Run:
         if self._all:
             return [*asked, *(check for check in shipped() if not check.disruptive)]
         topics = {check.topic for check in asked if check.answer == "configuration"}
-        company = (check for check in shipped() if check.answer == "configuration" and not check.disruptive)
-        return [*asked, *(check for check in company if check.topic in topics)]
+        same_topic = (check for check in shipped() if check.answer == "configuration" and not check.disruptive)
+        return [*asked, *(check for check in same_topic if check.topic in topics)]
 
     def _try(self, mutant: Mutant) -> None:
         began = time.monotonic()

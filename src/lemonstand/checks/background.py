@@ -24,7 +24,7 @@ from lemonstand.measure import Vantage
 from lemonstand.outcomes import Unanswered
 from lemonstand.remote.endpoints import FAMILIES
 
-WIDTH = 8
+WIDTH = 6
 """How many measurements are under way together. Each has processes on hosts of its own; more would load them until answers come late."""
 
 

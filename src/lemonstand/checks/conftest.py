@@ -1,4 +1,4 @@
-"""Fixtures of the checks: the site, its hosts over SSH, and one snapshot a host that all configuration checks share."""
+"""Fixtures of the checks: the site, its hosts over SSH, and the facts of each host that all configuration checks share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lemonstand.outcomes import Invalid
 from lemonstand.policy import load_flows, load_timers
 from lemonstand.remote.connections import Connection, read_connections, sockets_directory
 from lemonstand.remote.facts import Facts
-from lemonstand.remote.gather import described, noting, reach, take_snapshots
+from lemonstand.remote.gather import described, gather_facts, noting, reach
 from lemonstand.site import Site, build, read_inventory
 
 HostFactory = Callable[[str], Any]
-Snapshots = Callable[[str], Facts]
+FactsOf = Callable[[str], Facts]
 Measure = Callable[..., None]
 Table = Callable[[str, Iterable[str], Iterable[Iterable[Any]]], None]
 Members = dict[str, list[str]]
@@ -159,9 +159,9 @@ def client_keepalive(vantage: Vantage) -> dict[int, dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def snapshots(pytestconfig: pytest.Config, connections: dict[str, Connection], nodes: list[str]) -> Snapshots:
+def facts_of(pytestconfig: pytest.Config, connections: dict[str, Connection], nodes: list[str]) -> FactsOf:
     """The state of each host as it was when the checks began, read from all of them at once."""
-    taken = take_snapshots(connections, nodes)
+    taken = gather_facts(connections, nodes)
     recorder = pytestconfig.pluginmanager.get_plugin("lemonstand-recorder")
     if recorder is not None:
         for name, facts in taken.items():
@@ -185,4 +185,4 @@ def _site_in_evidence(pytestconfig: pytest.Config, site: Site, request: pytest.F
     if recorder is not None:
         recorder.saw_site(site)
         if recorder.wants_states:
-            request.getfixturevalue("snapshots")
+            request.getfixturevalue("facts_of")

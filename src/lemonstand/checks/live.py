@@ -20,7 +20,7 @@ from lemonstand.measure import Vantage
 from lemonstand.observations import Pool
 from lemonstand.outcomes import NotApplicable, NotMeasured, not_measurable
 from lemonstand.policy.flows import ZONES
-from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.remote.connections import Connection
 from lemonstand.remote.endpoints import (
@@ -31,7 +31,7 @@ from lemonstand.remote.endpoints import (
     ca_of_exchangers,
     endpoint_of,
     families_of,
-    inward_of,
+    inner_services_of,
     outsider_of,
 )
 from lemonstand.remote.prober import Prober
@@ -112,9 +112,9 @@ def mx(exchangers: Endpoints, family: int) -> Endpoint:
 
 
 @pytest.fixture(scope="session")
-def inward(site: Site) -> Inward:
+def inner_services(site: Site) -> InnerServices:
     """What a frontend talks to inside, by IPv4 where there is one."""
-    return inward_of(site)
+    return inner_services_of(site)
 
 
 EXPIRED_SECONDS = 10
@@ -126,9 +126,9 @@ def attempts(vantage: Vantage) -> dict[str, Any]:
     """Ways into the store, tried from a frontend."""
     frontend, auth = (vantage.site.group(group)[0].name for group in ("frontends", "auths"))
     one, two = vantage.accounts[:2]
-    inward = vantage.inward
-    spoilt = vantage.prober.ask(auth, "tickets-spoilt", user=one["user"], ago=EXPIRED_SECONDS, store=inward["store"])
-    return dict(vantage.prober.ask(frontend, "ticket-attempts", inward=inward, account=one, other=two, spoilt=spoilt))
+    inner_services = vantage.inner_services
+    spoilt = vantage.prober.ask(auth, "tickets-spoilt", user=one["user"], ago=EXPIRED_SECONDS, store=inner_services["store"])
+    return dict(vantage.prober.ask(frontend, "ticket-attempts", inner_services=inner_services, account=one, other=two, spoilt=spoilt))
 
 
 KNOCK_SECONDS = 1.5

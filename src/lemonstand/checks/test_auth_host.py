@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.outcomes import expect
 from lemonstand.site import Site
 
@@ -18,9 +18,9 @@ ABOUT_A_MINUTE = 90
 
 
 @pytest.mark.control("LEM-8-07", "LEM-8-08")
-def test_directory_serves_this_host_only(snapshots: Snapshots, auth: str, measure: Measure) -> None:
+def test_directory_serves_this_host_only(facts_of: FactsOf, auth: str, measure: Measure) -> None:
     """slapd listens on loopback and a local socket, and its unit lets it talk to nobody else."""
-    facts = snapshots(auth)
+    facts = facts_of(auth)
     outside = [f"{s.address} {s.port}" for s in facts.sockets if s.port in {389, 636} and not s.is_local]
     inside = [s for s in facts.sockets if s.port == 389 and s.is_local]
     measure("listening on loopback", len(inside))
@@ -40,9 +40,9 @@ def test_directory_serves_this_host_only(snapshots: Snapshots, auth: str, measur
 
 
 @pytest.mark.control("LEM-8-08")
-def test_directory_tells_no_secret(snapshots: Snapshots, auth: str, measure: Measure) -> None:
+def test_directory_tells_no_secret(facts_of: FactsOf, auth: str, measure: Measure) -> None:
     """Passwords may be tried, never read or compared; nobody lists users; no administrator's password exists; hashes are slow ones."""
-    text = snapshots(auth).text("/etc/ldap/lemonstand.conf")
+    text = facts_of(auth).text("/etc/ldap/lemonstand.conf")
     code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     rules = re.findall(r"^access to (\S+)\n((?:[ \t]+by .*\n?)+)", code, re.MULTILINE)
     measure("access rules", len(rules))
@@ -83,9 +83,9 @@ def test_directory_tells_no_secret(snapshots: Snapshots, auth: str, measure: Mea
 
 
 @pytest.mark.control("LEM-8-08")
-def test_directory_is_the_one_that_was_made(snapshots: Snapshots, auth: str, measure: Measure) -> None:
+def test_directory_is_the_one_that_was_made(facts_of: FactsOf, auth: str, measure: Measure) -> None:
     """slapd and the issuer use the suffix the directory was made with: under another, first passwords would count again, no lock would."""
-    facts = snapshots(auth)
+    facts = facts_of(auth)
     record = facts.data["directory"]
     expect(bool(record), "this host does not remember its directory", seen=record, expected="a record of suffix and names")
     measure("accounts there ever were", record["names"])
@@ -107,9 +107,9 @@ def test_directory_is_the_one_that_was_made(snapshots: Snapshots, auth: str, mea
 
 
 @pytest.mark.control("LEM-8-11")
-def test_tickets_are_short_and_narrow(site: Site, snapshots: Snapshots, auth: str, measure: Measure) -> None:
+def test_tickets_are_short_and_narrow(site: Site, facts_of: FactsOf, auth: str, measure: Measure) -> None:
     """What the issuer puts into tickets, and for whom it makes them."""
-    order = json.loads(snapshots(auth).text("/etc/lemonstand/ticket/issuer.json"))
+    order = json.loads(facts_of(auth).text("/etc/lemonstand/ticket/issuer.json"))
     life = int(order["lifetime_seconds"])
     measure("life of a ticket", life, "s")
     expect(0 < life <= ABOUT_A_MINUTE, "tickets live too long", seen=f"{life} s", expected=f"at most {ABOUT_A_MINUTE} s")
@@ -126,9 +126,9 @@ def test_tickets_are_short_and_narrow(site: Site, snapshots: Snapshots, auth: st
 
 @pytest.mark.control("LEM-8-11")
 @pytest.mark.supports("LEM-8-12")
-def test_signing_key_stays_here(snapshots: Snapshots, auth: str, stores: list[str], frontends: list[str], measure: Measure) -> None:
+def test_signing_key_stays_here(facts_of: FactsOf, auth: str, stores: list[str], frontends: list[str], measure: Measure) -> None:
     """Private ticket keys are on the credential host, for root and the issuer alone; stores have the public halves, frontends none."""
-    keys = snapshots(auth).data["ticket_keys"]
+    keys = facts_of(auth).data["ticket_keys"]
     private = {path: entry for path, entry in keys.items() if entry["kind"] == "private"}
     measure("private keys", len(private))
     expect(bool(private), "there is no signing key", seen=sorted(keys), expected="one at least")
@@ -141,18 +141,18 @@ def test_signing_key_stays_here(snapshots: Snapshots, auth: str, stores: list[st
     astray = [
         f"{name}: {path}"
         for name in (*stores, *frontends)
-        for path, entry in snapshots(name).data["ticket_keys"].items()
+        for path, entry in facts_of(name).data["ticket_keys"].items()
         if entry["kind"] == "private"
     ]
     expect(not astray, "a signing key lies elsewhere", seen=astray, expected="nowhere")
-    missing = [name for name in stores if not any(entry["kind"] == "public" for entry in snapshots(name).data["ticket_keys"].values())]
+    missing = [name for name in stores if not any(entry["kind"] == "public" for entry in facts_of(name).data["ticket_keys"].values())]
     expect(not missing, "a store has no key to check tickets with", seen=missing, expected="the public keys")
 
 
 @pytest.mark.control("LEM-8-08")
-def test_issuer_runs_without_rights(snapshots: Snapshots, auth: str, measure: Measure) -> None:
+def test_issuer_runs_without_rights(facts_of: FactsOf, auth: str, measure: Measure) -> None:
     """The one process clients' words reach on this host has no capability and a user of its own."""
-    facts = snapshots(auth)
+    facts = facts_of(auth)
     unit = facts.unit("ticket-issuer")
     measure("capabilities", unit["CapabilityBoundingSet"] or "none")
     expect(unit["ActiveState"] == "active", "the issuer does not run", seen=unit["ActiveState"], expected="active")

@@ -13,7 +13,7 @@ import pytest
 
 from lemonstand.admin import Hosts, Users, generate_password
 from lemonstand.checks.background import measurement
-from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, HostFactory, Measure
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.probes.protocols.wire import Account
@@ -33,10 +33,10 @@ SILENT = {"auth_debug": "no", "auth_debug_passwords": "no", "auth_verbose_passwo
 @pytest.mark.answer("configuration")
 @pytest.mark.supports("LEM-8-08")
 @pytest.mark.parametrize("group", ["frontends", "stores"])
-def test_dovecot_logs_no_secret(site: Site, snapshots: Snapshots, group: str, measure: Measure) -> None:
+def test_dovecot_logs_no_secret(site: Site, facts_of: FactsOf, group: str, measure: Measure) -> None:
     """No debug log, no passwords of failed logins in the log, no traffic written to files."""
     for each in site.group(group):
-        settings = snapshots(each.name).dovecot
+        settings = facts_of(each.name).dovecot
         known = {name: settings.values[name] for name in SILENT if name in settings.values}
         measure(f"{each.name}: settings read", len(known))
         loud = {name: value for name, value in known.items() if value != SILENT[name]}
@@ -47,11 +47,11 @@ def test_dovecot_logs_no_secret(site: Site, snapshots: Snapshots, group: str, me
 
 @pytest.mark.answer("configuration")
 @pytest.mark.supports("LEM-8-08", "LEM-8-12")
-def test_no_crash_writes_memory_to_disk(site: Site, snapshots: Snapshots, measure: Measure) -> None:
+def test_no_crash_writes_memory_to_disk(site: Site, facts_of: FactsOf, measure: Measure) -> None:
     """Services through which passwords and tickets pass may leave no core file."""
     units = {"frontends": ["dovecot"], "stores": ["dovecot"], "auths": ["slapd", "ticket-issuer"]}
     limits = {
-        f"{host.name}: {unit}": snapshots(host.name).unit(unit)["LimitCORE"]
+        f"{host.name}: {unit}": facts_of(host.name).unit(unit)["LimitCORE"]
         for group, names in units.items()
         for host in site.group(group)
         for unit in names

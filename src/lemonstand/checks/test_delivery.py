@@ -29,6 +29,8 @@ def foreign(vantage: Vantage, version: int) -> dict[str, Any]:
     account, endpoint = vantage.accounts[1], vantage.endpoints(version)
     order: dict[str, Any] = {"sender": PEER_SENDER, "recipient": account["user"], "elsewhere": ELSEWHERE}
     seen = vantage.prober.ask(vantage.outsider, "foreign-mx", endpoint=vantage.exchangers(version), **order)
+    if seen["accepted"]["code"] != 250:
+        return {**seen, "seconds": None}
     got = vantage.ask("wait-for", endpoint=endpoint, account=account, ident=seen["ident"], within=ARRIVAL_SECONDS)
     return {**seen, "seconds": got["seconds"]}
 

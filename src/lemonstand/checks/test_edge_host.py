@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.outcomes import expect
 from lemonstand.site import Site
 
@@ -17,9 +17,9 @@ FORGETS = re.compile(r"conntrack\s+(-F|--flush|-D|--delete)|nft\s+flush\s+rulese
 
 @pytest.mark.control("LEM-4.1-03")
 @pytest.mark.supports("LEM-4.1-11")
-def test_nothing_on_the_edge_counts_age(site: Site, snapshots: Snapshots, edge: str, measure: Measure) -> None:
+def test_nothing_on_the_edge_counts_age(site: Site, facts_of: FactsOf, edge: str, measure: Measure) -> None:
     """No timed job forgets connections, no process on the edge ends or carries them, the filter's unit has no end."""
-    facts = snapshots(edge)
+    facts = facts_of(edge)
     jobs = [name for name, commands in facts.data["scheduled"].items() if FORGETS.search(commands)]
     measure("timed jobs looked at", len(facts.data["scheduled"]))
     expect(not jobs, "a timed job forgets connections", seen=jobs, expected="none")
@@ -30,9 +30,9 @@ def test_nothing_on_the_edge_counts_age(site: Site, snapshots: Snapshots, edge: 
 
 
 @pytest.mark.supports("LEM-7-06", "LEM-3-06")
-def test_translation_is_plain(site: Site, snapshots: Snapshots, edge: str, measure: Measure) -> None:
+def test_translation_is_plain(site: Site, facts_of: FactsOf, edge: str, measure: Measure) -> None:
     """DNAT by address alone, no random ports, clients' addresses kept, IPv6 never translated."""
-    facts = snapshots(edge)
+    facts = facts_of(edge)
     wrong, count = [], 0
     for rule in facts.rules.every_rule():
         for expression in rule["expr"]:
@@ -55,9 +55,9 @@ def test_translation_is_plain(site: Site, snapshots: Snapshots, edge: str, measu
 
 
 @pytest.mark.supports("LEM-7-01", "LEM-7-09")
-def test_settings_survive_a_boot(snapshots: Snapshots, edge: str, measure: Measure) -> None:
+def test_settings_survive_a_boot(facts_of: FactsOf, edge: str, measure: Measure) -> None:
     """net.netfilter.* vanish at boot unless conntrack is loaded before; the filter's unit starts with the host."""
-    facts = snapshots(edge)
+    facts = facts_of(edge)
     modules = facts.text("/etc/modules-load.d/lemonstand.conf").split()
     expect("nf_conntrack" in modules, "conntrack is loaded too late", seen=modules, expected="nf_conntrack")
     state = facts.unit("lemonstand-nftables")

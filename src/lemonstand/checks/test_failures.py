@@ -14,7 +14,7 @@ from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.checks.inner_names import inner_names
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid, not_measurable
-from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.wire import Account
 from lemonstand.remote.endpoints import Endpoints, families_of
 from lemonstand.remote.prober import Prober
@@ -189,17 +189,17 @@ def test_a_storm_of_one_user_refuses_nobody(vantage: Vantage, endpoints: Endpoin
 
 @pytest.mark.control("LEM-8-24")
 def test_limits_outlive_a_restart(
-    prober: Prober, host: HostFactory, site: Site, inward: Inward, accounts: list[Account], measure: Measure
+    prober: Prober, host: HostFactory, site: Site, inner_services: InnerServices, accounts: list[Account], measure: Measure
 ) -> None:
     """A name that is not tried any more is not tried after a restart of the issuer either."""
     frontend = site.group("frontends")[0].name
     name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
-    before = prober.ask(frontend, "guess", inward=inward, name=name, account=accounts[0], wave=GUESSES)
+    before = prober.ask(frontend, "guess", inner_services=inner_services, name=name, account=accounts[0], wave=GUESSES)
     if before["next"] != 429:
         invalid(f"the limit was not reached: {before}")
     _do(host, _issuers(site), "systemctl restart ticket-issuer")
     # The first wait may be over by now; then one guess is let through and closes the name again, which takes the count of before.
-    after = prober.ask(frontend, "guess", inward=inward, name=name, account=accounts[0], wave=1, more=1)
+    after = prober.ask(frontend, "guess", inner_services=inner_services, name=name, account=accounts[0], wave=1, more=1)
     measure("after the restart", after["next"])
     expect(after["next"] == 429, "a restart forgives guessing", seen=after, expected=429)
     expect(after["account"] == 200, "somebody else is locked out too", seen=after["account"], expected=200)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lemonstand.checks.background import measurement
-from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.measure import Finding, Vantage, hibernation
 from lemonstand.outcomes import expect, invalid
 from lemonstand.site import Site
@@ -69,9 +69,9 @@ def _judge(kinds: dict[str, dict[str, Any]], measure: Measure, *, asleep: bool =
 
 @pytest.mark.answer("configuration")
 @pytest.mark.supports("LEM-5-05", "PRO-IMAP-09")
-def test_who_wakes_sleepers_is_at_work(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+def test_who_wakes_sleepers_is_at_work(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> None:
     """Dovecot tells of each hibernation, somebody hears it, and is started again whatever ends it."""
-    facts = snapshots(store)
+    facts = facts_of(store)
     if not site.timers_in_force["hibernate"]:
         return
     exporter, metric = facts.dovecot.section("event_exporter nudge"), facts.dovecot.section("metric hibernated")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.outcomes import expect
 from lemonstand.remote.facts import Facts
 from lemonstand.site import Site
@@ -27,9 +27,9 @@ def sessions_needed(site: Site) -> tuple[int, int]:
 
 
 @pytest.mark.control("LEM-8-10")
-def test_no_mailbox(site: Site, snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+def test_no_mailbox(site: Site, facts_of: FactsOf, frontend: str, measure: Measure) -> None:
     """No storage is configured, mounted or lies about; no delivery agent; nobody can be logged in here."""
-    facts = snapshots(frontend)
+    facts = facts_of(frontend)
     settings = facts.dovecot
     for name in ("mail_driver", "mail_path", "mail_inbox_path"):
         measure(name, settings.get(name))
@@ -57,9 +57,9 @@ def test_no_mailbox(site: Site, snapshots: Snapshots, frontend: str, measure: Me
 
 
 @pytest.mark.control("LEM-8-08")
-def test_forwards_and_gets_yes_or_no(snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+def test_forwards_and_gets_yes_or_no(facts_of: FactsOf, frontend: str, measure: Measure) -> None:
     """One passdb, the Lua one that asks the issuer; no cache; no database, no directory, no PAM."""
-    facts = snapshots(frontend)
+    facts = facts_of(frontend)
     settings = facts.dovecot
     passdbs = settings.sections("passdb")
     measure("passdbs", " ".join(passdbs))
@@ -79,9 +79,9 @@ def test_forwards_and_gets_yes_or_no(snapshots: Snapshots, frontend: str, measur
 
 
 @pytest.mark.supports("LEM-8-12", "LEM-8-13", "LEM-8-08")
-def test_holds_nothing_worth_stealing(site: Site, snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+def test_holds_nothing_worth_stealing(site: Site, facts_of: FactsOf, frontend: str, measure: Measure) -> None:
     """Of secrets only its own three identities: no signing key, no password, no hash, no key to another host, no doveadm over the net."""
-    facts = snapshots(frontend)
+    facts = facts_of(frontend)
     own = {f"/etc/lemonstand/pki/{name}.key" for name in ("public", "store-client", "issuer-client")}
     # The ACME client's account, good for names whose port 80 is this host, and what it was given for them.
     client = "/var/lib/lemonstand-acme/" if site.settings.public_certificate.source == "acme" else "/nowhere/"
@@ -98,9 +98,9 @@ def test_holds_nothing_worth_stealing(site: Site, snapshots: Snapshots, frontend
 
 
 @pytest.mark.control("LEM-8-03")
-def test_built_for_the_edge(snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+def test_built_for_the_edge(facts_of: FactsOf, frontend: str, measure: Measure) -> None:
     """Login processes: chroot, a user of their own, one session each or a limit; the unit: no new rights, no rights over the machine."""
-    facts = snapshots(frontend)
+    facts = facts_of(frontend)
     unit, settings = facts.unit("dovecot"), facts.dovecot
     wrong = [f"{key} = {unit[key]}" for key, value in SANDBOX.items() if unit[key] != value]
     capabilities = set(unit["CapabilityBoundingSet"].split())
@@ -131,9 +131,9 @@ def test_built_for_the_edge(snapshots: Snapshots, frontend: str, measure: Measur
 
 @pytest.mark.control("LEM-4.1-10")
 @pytest.mark.supports("LEM-8-03", "LEM-6-05")
-def test_limits_leave_room_for_every_device(site: Site, snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+def test_limits_leave_room_for_every_device(site: Site, facts_of: FactsOf, frontend: str, measure: Measure) -> None:
     """Each limit is about load and large enough for all devices at once; the unit's limits come after Dovecot's."""
-    facts = snapshots(frontend)
+    facts = facts_of(frontend)
     _check_room(site, facts, measure)
 
 
@@ -163,9 +163,9 @@ def _check_room(site: Site, facts: Facts, measure: Measure) -> None:
 
 
 @pytest.mark.supports("LEM-6-06", "PRO-SUB-01", "PRO-SUB-02", "PRO-SUB-04", "PRO-SUB-06", "PRO-SUB-08", "PRO-SUB-09", "PRO-SUB-10")
-def test_announces_what_the_store_can(snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+def test_announces_what_the_store_can(facts_of: FactsOf, frontend: str, measure: Measure) -> None:
     """EHLO before login carries the extensions of the profile and not the one nobody behind has; IMAP's list is left alone."""
-    settings = snapshots(frontend).dovecot
+    settings = facts_of(frontend).dovecot
     announced = set(settings.get("submission_backend_capabilities").split())
     measure("submission_backend_capabilities", " ".join(sorted(announced)))
     wanted = {"8BITMIME", "BURL", "CHUNKING", "DSN", "ENHANCEDSTATUSCODES", "PIPELINING", "SIZE"}

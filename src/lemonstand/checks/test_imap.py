@@ -10,7 +10,7 @@ from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect
-from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.site import Site
 
 pytestmark = pytest.mark.answer("live")
@@ -196,7 +196,7 @@ def test_in_front_of_the_edge_is_as_behind_it(outside: Session, behind: Session,
 
 @pytest.mark.supports("LEM-6-06")
 def test_the_frontend_passes_on_what_the_store_announces(
-    outside: Session, attempts: dict[str, Any], inward: Inward, family: int, measure: Measure
+    outside: Session, attempts: dict[str, Any], inner_services: InnerServices, family: int, measure: Measure
 ) -> None:
     """Capabilities after a login through the frontend are those of the store itself."""
     differ = sorted(set(attempts["capabilities"]) ^ set(outside["capabilities"]))

@@ -113,8 +113,8 @@ class User:
 
 @pytest.fixture(scope="session")
 def user(
-    lab_only: None, prober: Prober, host: HostFactory, site: Site, vantage: Vantage, outsider: str, *, endpoints: Endpoints, exchangers: Endpoints,
-    accounts: list[Account],
+    lab_only: None, prober: Prober, host: HostFactory, site: Site, vantage: Vantage, outsider: str, *, endpoints: Endpoints,
+    exchangers: Endpoints, accounts: list[Account],
 ) -> User:  # fmt: skip
     """Uses legs as users do."""
     return User(prober, vantage, outsider, endpoints, exchangers, accounts, host(site.group("relays")[0].name))

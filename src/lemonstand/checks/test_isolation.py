@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.derived import CONTROLLER, Cell, expected_matrix
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.policy.controls import load_controls
@@ -44,11 +44,11 @@ def _owner(site: Site, address: str) -> Host | None:
 class Path:
     """One connection attempt through the rules of all hosts on its way: the source's output, the edge, the target's input."""
 
-    def __init__(self, site: Site, snapshots: Snapshots, alone: str = "") -> None:
+    def __init__(self, site: Site, facts_of: FactsOf, alone: str = "") -> None:
         """With `alone`, only that host's rules count: the others let everything through, as if somebody had broken into them."""
         self._alone = alone
         self._site = site
-        self._snapshots = snapshots
+        self._facts_of = facts_of
         self._edges = list(site.group("edges"))
 
     def first_drop(self, cell: Cell) -> tuple[str | None, list[Verdict]]:  # noqa: PLR0911 - one for each place a packet may end
@@ -141,7 +141,7 @@ class Path:
         return network is not None and ip_address(address) in ip_network(network)
 
     def _facts(self, name: str) -> Facts:
-        return self._snapshots(name)
+        return self._facts_of(name)
 
     def _ask(self, host: str, hook: str, packet: Packet, seen: list[Verdict]) -> str | None:
         verdict = self._facts(host).rules.verdict(hook, packet)
@@ -168,8 +168,8 @@ def _asked(site: Site, cell: Cell) -> bool:
     return not (outside and cell.address.version == 4 and inner and cell.address != site.settings.public_ipv4)
 
 
-def _differences(site: Site, snapshots: Snapshots, cells: dict[Cell, str | None]) -> tuple[list[str], int]:
-    path = Path(site, snapshots)
+def _differences(site: Site, facts_of: FactsOf, cells: dict[Cell, str | None]) -> tuple[list[str], int]:
+    path = Path(site, facts_of)
     wrong = []
     asked = {cell: flow for cell, flow in cells.items() if _asked(site, cell)}
     for cell, flow in asked.items():
@@ -190,9 +190,9 @@ def _edge_is_ours(site: Site) -> None:
 
 @pytest.mark.control("LEM-8-06")
 @pytest.mark.supports("LEM-8-09", "LEM-8-07")
-def test_rules_equal_the_flows(site: Site, snapshots: Snapshots, measure: Measure) -> None:
+def test_rules_equal_the_flows(site: Site, facts_of: FactsOf, measure: Measure) -> None:
     """Every question of the reachability matrix, walked through the running rules of all hosts on the way."""
-    wrong, count = _differences(site, snapshots, expected_matrix(site))
+    wrong, count = _differences(site, facts_of, expected_matrix(site))
     measure("questions walked through the rules", count)
     expect(
         count > 0 and not wrong, f"{len(wrong)} of {count} answers differ from the flows", seen=wrong[:20], expected="what flows.yml says"
@@ -203,7 +203,7 @@ def test_rules_equal_the_flows(site: Site, snapshots: Snapshots, measure: Measur
 @pytest.mark.control("LEM-8-06")
 @pytest.mark.supports("LEM-8-07", "LEM-8-09", "LEM-6.1-02")
 @pytest.mark.parametrize("group", ["edges", "frontends", "auths", "stores", "relays"])
-def test_each_filter_holds_alone(site: Site, snapshots: Snapshots, group: str, measure: Measure) -> None:
+def test_each_filter_holds_alone(site: Site, facts_of: FactsOf, group: str, measure: Measure) -> None:
     """The edge keeps zones apart whatever hosts' own rules say; each host is closed whatever the edge and the others' rules say."""
     # What the Internet may reach, a neighbour's address is part of: a host's own filter can't tell the two apart, and need not.
     public = {port for flow in site.active_flows if flow.source == "internet" and flow.destination == group for port in flow.ports}
@@ -211,7 +211,7 @@ def test_each_filter_holds_alone(site: Site, snapshots: Snapshots, group: str, m
         _edge_is_ours(site)
     wrong, count = [], 0
     for filtering in site.group(group):
-        path = Path(site, snapshots, filtering.name)
+        path = Path(site, facts_of, filtering.name)
         for cell, flow in expected_matrix(site).items():
             source = site.hosts.get(cell.source)
             zone = _zone_of(site, site.hosts[cell.destination], str(cell.address))
@@ -230,9 +230,9 @@ def test_each_filter_holds_alone(site: Site, snapshots: Snapshots, group: str, m
 
 
 @pytest.mark.control("LEM-8-09")
-def test_a_host_opens_nothing_but_its_flows(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_a_host_opens_nothing_but_its_flows(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """As root on a host, a thief gets nowhere but where flows lead: shells, mail, web and file shares inside and outside are shut."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     ports = (22, 25, 53, 80, 389, 443, 445, 2049, 3306, 3389, 5432, 8080)
     allowed = {
         port
@@ -270,14 +270,14 @@ def test_a_host_opens_nothing_but_its_flows(site: Site, snapshots: Snapshots, no
 
 
 @pytest.mark.control("LEM-8-07")
-def test_credentials_are_out_of_reach(site: Site, snapshots: Snapshots, auth: str, measure: Measure) -> None:
+def test_credentials_are_out_of_reach(site: Site, facts_of: FactsOf, auth: str, measure: Measure) -> None:
     """No translation leads to the credential host, and nobody but a frontend gets through its rules, on any port that listens."""
-    facts = snapshots(auth)
+    facts = facts_of(auth)
     own = {str(address) for leg in site.hosts[auth].interfaces.values() for address in leg.addresses}
     doors = [
         f"{edge.name}: {rule.get('comment', rule['handle'])}"
         for edge in site.group("edges")
-        for rule in snapshots(edge.name).rules.every_rule()
+        for rule in facts_of(edge.name).rules.every_rule()
         if any(address in str(expression["dnat"]) for expression in rule["expr"] if "dnat" in expression for address in own)
     ]
     expect(not doors, "the edge translates to the credential host", seen=doors, expected="no rule does")
@@ -296,9 +296,9 @@ def test_credentials_are_out_of_reach(site: Site, snapshots: Snapshots, auth: st
 
 
 @pytest.mark.control("LEM-8-04")
-def test_a_frontend_can_not_send_spam_or_read_mail(site: Site, snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+def test_a_frontend_can_not_send_spam_or_read_mail(site: Site, facts_of: FactsOf, frontend: str, measure: Measure) -> None:
     """From the frontend no way leads to port 25 anywhere, nor to any port of a store but the two it proxies to."""
-    facts = snapshots(frontend)
+    facts = facts_of(frontend)
     zone = next(zone for zone in site.hosts[frontend].interfaces if zone != "management")
     leg = site.hosts[frontend].interfaces[zone]
     proxied = {port for flow in site.active_flows if flow.source == "frontends" and flow.destination == "stores" for port in flow.ports}
@@ -327,9 +327,9 @@ def _addresses(site: Site, group: str) -> list[str]:
 
 
 @pytest.mark.control("LEM-3-04", "LEM-6-02", "LEM-6-05")
-def test_clients_pass_every_hop(site: Site, snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+def test_clients_pass_every_hop(site: Site, facts_of: FactsOf, frontend: str, measure: Measure) -> None:
     """A client's packet to 143 and 587 passes the edge and the frontend in both families, with no rate or count in its way."""
-    path = Path(site, snapshots)
+    path = Path(site, facts_of)
     leg = next(leg for zone, leg in site.hosts[frontend].interfaces.items() if zone != "management")
     addresses = [address for address in (site.settings.public_ipv4 if site.group("edges") else leg.ipv4, leg.ipv6) if address is not None]
     stopped, limited = [], []
@@ -347,9 +347,9 @@ def test_clients_pass_every_hop(site: Site, snapshots: Snapshots, frontend: str,
 
 
 @pytest.mark.control("LEM-3-08", "LEM-4-02", "LEM-6-03")
-def test_submission_reaches_imap(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+def test_submission_reaches_imap(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> None:
     """From the submission host a packet to 143 of every store passes, and IMAP listens there."""
-    facts = snapshots(store)
+    facts = facts_of(store)
     own = site.hosts[store].interfaces["store"]
     stopped = []
     for other in site.group("stores"):
@@ -363,20 +363,18 @@ def test_submission_reaches_imap(site: Site, snapshots: Snapshots, store: str, m
             if not facts.rules.verdict("output", packet).accepted:
                 stopped.append(f"{target} at {store} output")
             arriving = replace(packet, device_in=device_in, device_out="")
-            if not snapshots(other.name).rules.verdict("input", arriving).accepted:
+            if not facts_of(other.name).rules.verdict("input", arriving).accepted:
                 stopped.append(f"{target} at {other.name} input")
-            if not any(
-                each.port == 143 and each.protocol == "tcp" and each.hears(target.version) for each in snapshots(other.name).sockets
-            ):
+            if not any(each.port == 143 and each.protocol == "tcp" and each.hears(target.version) for each in facts_of(other.name).sockets):
                 stopped.append(f"{target}: nothing listens on 143")
     measure("stores", len(site.group("stores")))
     expect(not stopped, "submission does not reach IMAP", seen=stopped, expected="accepted, and answered, on every store")
 
 
 @pytest.mark.control("LEM-6-01")
-def test_listeners_equal_the_flows(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_listeners_equal_the_flows(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """What listens for others is exactly what flows lead to: nothing more, nothing less, in both families."""
-    facts, host = snapshots(node), site.hosts[node]
+    facts, host = facts_of(node), site.hosts[node]
     expected: dict[tuple[str, int], set[int]] = {}
     for flow in site.active_flows:
         if (
@@ -405,9 +403,9 @@ def test_listeners_equal_the_flows(site: Site, snapshots: Snapshots, node: str, 
 
 
 @pytest.mark.control("LEM-3-09")
-def test_configuration_protocols_are_whole(site: Site, snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+def test_configuration_protocols_are_whole(site: Site, facts_of: FactsOf, frontend: str, measure: Measure) -> None:
     """ACAP and ManageSieve: they listen on a frontend if and only if a flow leads clients there. None at all is right, too."""
-    listening = {socket.port for socket in snapshots(frontend).sockets if socket.protocol == "tcp" and not socket.is_local}
+    listening = {socket.port for socket in facts_of(frontend).sockets if socket.protocol == "tcp" and not socket.is_local}
     offered = listening & set(CONFIGURATION_PROTOCOLS)
     led = {port for flow in site.active_flows if flow.destination == "frontends" for port in flow.ports} & set(CONFIGURATION_PROTOCOLS)
     measure("offered", " ".join(CONFIGURATION_PROTOCOLS[port] for port in sorted(offered)) or "none")
@@ -415,9 +413,9 @@ def test_configuration_protocols_are_whole(site: Site, snapshots: Snapshots, fro
 
 
 @pytest.mark.control("LEM-3-06", "LEM-6-04", "LEM-6-07")
-def test_nobody_interferes_with_mail(snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_nobody_interferes_with_mail(facts_of: FactsOf, node: str, measure: Measure) -> None:
     """No redirection to a local process, no TPROXY, no queue, no change of packets, no conntrack helper, on any host."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     suspicious = []
     for rule in facts.rules.every_rule():
         name = str(rule.get("comment") or f"rule {rule['handle']} of chain {rule['chain']}")
@@ -435,9 +433,9 @@ def test_nobody_interferes_with_mail(snapshots: Snapshots, node: str, measure: M
 
 
 @pytest.mark.control("LEM-7-05")
-def test_no_fast_path_takes_connections_over(snapshots: Snapshots, edge: str, measure: Measure) -> None:
+def test_no_fast_path_takes_connections_over(facts_of: FactsOf, edge: str, measure: Measure) -> None:
     """Flow tables forget by their own clock (30 s by default), and proxies on the edge would too."""
-    facts = snapshots(edge)
+    facts = facts_of(edge)
     tables = [str(table["name"]) for table in facts.rules.flowtables]
     proxies = sorted(name for name in facts.data["packages"] if name.startswith(TUNNELS))
     measure("flow tables", len(tables))
@@ -446,9 +444,9 @@ def test_no_fast_path_takes_connections_over(snapshots: Snapshots, edge: str, me
 
 
 @pytest.mark.control("LEM-6.1-01", "LEM-8-02")
-def test_mail_does_not_hide_in_http(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_mail_does_not_hide_in_http(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """Nothing listens on HTTP's ports, no translation starts or ends there, no tunnel software is installed."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     listening = sorted({s.port for s in facts.sockets if s.protocol == "tcp" and s.port in HTTP_PORTS and not s.is_local})
     expect(not listening, f"{node} listens on ports of HTTP", seen=listening, expected="none")
     translated = [
@@ -493,12 +491,12 @@ def _accepting(facts: Facts) -> list[tuple[str, set[int]]]:
 
 
 @pytest.mark.control("LEM-6.1-02", "LEM-8-18")
-def test_every_opening_has_a_name_and_a_reason(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_every_opening_has_a_name_and_a_reason(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """Each accept rule carries the name of an active flow, which opens those ports, says why, and names controls that exist."""
     known = load_controls().by_id()
     flows = {flow.name: flow for flow in site.active_flows}
     wrong = []
-    rules = _accepting(snapshots(node))
+    rules = _accepting(facts_of(node))
     for comment, ports in rules:
         flow = flows.get(comment)
         if flow is None:
@@ -512,32 +510,32 @@ def test_every_opening_has_a_name_and_a_reason(site: Site, snapshots: Snapshots,
 
 
 @pytest.mark.control("LEM-6.1-03")
-def test_mail_can_be_closed_alone(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_mail_can_be_closed_alone(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """No rule opens ports of mail clients together with others, so closing either leaves the other as it is."""
     clients = {port for flow in site.active_flows if flow.destination == "frontends" and flow.source == "internet" for port in flow.ports}
-    rules = _accepting(snapshots(node))
+    rules = _accepting(facts_of(node))
     mixed = [f"{comment}: {sorted(ports)}" for comment, ports in rules if ports & clients and ports - clients]
     measure("accept rules", len(rules))
     expect(bool(rules) and not mixed, "one rule opens mail and something else", seen=mixed, expected="rules of their own")
 
 
 @pytest.mark.control("LEM-3-01")
-def test_imap_listens_where_it_should(snapshots: Snapshots, frontends: list[str], stores: list[str], measure: Measure) -> None:
+def test_imap_listens_where_it_should(facts_of: FactsOf, frontends: list[str], stores: list[str], measure: Measure) -> None:
     """143, both families, on frontends and stores, held by Dovecot's login service."""
-    _check_port(snapshots, [*frontends, *stores], 143, "service imap-login/inet_listener imap/port", measure)
+    _check_port(facts_of, [*frontends, *stores], 143, "service imap-login/inet_listener imap/port", measure)
 
 
 @pytest.mark.control("LEM-3-02")
 @pytest.mark.supports("LEM-3-07")
-def test_submission_listens_where_it_should(snapshots: Snapshots, frontends: list[str], stores: list[str], measure: Measure) -> None:
+def test_submission_listens_where_it_should(facts_of: FactsOf, frontends: list[str], stores: list[str], measure: Measure) -> None:
     """587, both families, on frontends and stores, held by Dovecot's login service."""
-    _check_port(snapshots, [*frontends, *stores], 587, "service submission-login/inet_listener submission/port", measure)
+    _check_port(facts_of, [*frontends, *stores], 587, "service submission-login/inet_listener submission/port", measure)
 
 
-def _check_port(snapshots: Snapshots, names: list[str], port: int, setting: str, measure: Measure) -> None:
+def _check_port(facts_of: FactsOf, names: list[str], port: int, setting: str, measure: Measure) -> None:
     missing = []
     for name in names:
-        facts = snapshots(name)
+        facts = facts_of(name)
         configured = facts.dovecot.get(setting)
         if configured != str(port):
             missing.append(f"{name}: {setting} is {configured}")

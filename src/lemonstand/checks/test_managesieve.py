@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lemonstand.checks.background import measurement
-from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.checks.live import KNOCK_SECONDS
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect
@@ -77,14 +77,14 @@ def test_scripts_are_managed_with_the_password_of_mail(scripts: Session | None, 
 @pytest.mark.answer("configuration")
 @pytest.mark.supports("LEM-3-09")
 def test_managesieve_listens_where_it_is_offered(
-    site: Site, snapshots: Snapshots, frontends: list[str], stores: list[str], measure: Measure
+    site: Site, facts_of: FactsOf, frontends: list[str], stores: list[str], measure: Measure
 ) -> None:
     """On frontends and stores: both IP versions if it is offered, no socket if it is not."""
     offered = site.settings.managesieve
     measure("lemonstand_managesieve", offered)
     wrong = []
     for name in (*frontends, *stores):
-        versions = {version for version in (4, 6) for each in snapshots(name).sockets if each.port == PORT and each.hears(version)}
+        versions = {version for version in (4, 6) for each in facts_of(name).sockets if each.port == PORT and each.hears(version)}
         if versions != ({4, 6} if offered else set()):
             wrong.append(f"{name}: IPv{' and IPv'.join(map(str, sorted(versions))) or ' of no version'}")
     expect(not wrong, "4190 is not as the site says", seen=wrong, expected="both IP versions" if offered else "no socket")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lemonstand.checks.background import measurement
-from lemonstand.checks.conftest import Measure, Members, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure, Members
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import NotApplicable, expect, invalid
 from lemonstand.policy.names import load_names
@@ -21,22 +21,22 @@ MARKS = set(load_names().local_part.marks) - set("-_")
 
 @pytest.mark.control("LEM-8-08", "PRO-SUB-07")
 @pytest.mark.answer("configuration")
-def test_all_hosts_have_one_grammar(snapshots: Snapshots, members: Members, measure: Measure) -> None:
+def test_all_hosts_have_one_grammar(facts_of: FactsOf, members: Members, measure: Measure) -> None:
     """Dovecot takes the same characters on both sides and lowers names; the delimiter is one; the issuer takes no other names."""
     names = load_names()
     frontends, stores, relays, auths = (members[group] for group in ("frontends", "stores", "relays", "auths"))
     wrong = []
     for name in (*frontends, *stores):
-        settings = snapshots(name).dovecot
+        settings = facts_of(name).dovecot
         if set(settings.get("auth_username_chars").strip('"')) != set(names.characters):
             wrong.append(f"{name}: auth_username_chars = {settings.get('auth_username_chars')}")
         if settings.get("auth_username_format").replace(" ", "") != "%{user|lower}":
             wrong.append(f"{name}: auth_username_format = {settings.get('auth_username_format')}")
-    delimiters = {name: snapshots(name).dovecot.get("recipient_delimiter") for name in stores}
-    delimiters |= {name: snapshots(name).postfix["recipient_delimiter"] for name in relays}
+    delimiters = {name: facts_of(name).dovecot.get("recipient_delimiter") for name in stores}
+    delimiters |= {name: facts_of(name).postfix["recipient_delimiter"] for name in relays}
     wrong += [f"{name}: recipient_delimiter = {value}" for name, value in delimiters.items() if value != names.recipient_delimiter]
     for name in auths:
-        pattern = json.loads(snapshots(name).text("/etc/lemonstand/ticket/issuer.json")).get("login_pattern", "")
+        pattern = json.loads(facts_of(name).text("/etc/lemonstand/ticket/issuer.json")).get("login_pattern", "")
         if pattern != names.login_pattern:
             wrong.append(f"{name}: login_pattern = {pattern}")
     measure("hosts", len((*frontends, *stores, *relays, *auths)))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.outcomes import expect, not_measurable
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.netfilter import Packet
@@ -44,29 +44,29 @@ def _check_relations(site: Site, facts: Facts, control: str, names: tuple[str, .
 
 @pytest.mark.control("LEM-4-04a")
 @pytest.mark.supports("LEM-4.2-01")
-def test_data_is_sent_again_long_enough(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_data_is_sent_again_long_enough(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """RFC 1122 4.2.3.5: R1 and R2 for data."""
-    _check_relations(site, snapshots(node), "LEM-4-04a", ("tcp_retries1", "tcp_retries2"), measure)
+    _check_relations(site, facts_of(node), "LEM-4-04a", ("tcp_retries1", "tcp_retries2"), measure)
 
 
 @pytest.mark.control("LEM-4-04b")
-def test_opening_goes_on_long_enough(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_opening_goes_on_long_enough(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """RFC 1122 4.2.3.5: R2 for a SYN."""
-    _check_relations(site, snapshots(node), "LEM-4-04b", ("tcp_syn_retries",), measure)
+    _check_relations(site, facts_of(node), "LEM-4-04b", ("tcp_syn_retries",), measure)
 
 
 @pytest.mark.control("LEM-4-04c")
-def test_keep_alive_survives_a_lost_probe(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_keep_alive_survives_a_lost_probe(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """RFC 1122 4.2.3.6: two hours by default, and no end after one probe."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     _check_relations(site, facts, "LEM-4-04c", ("tcp_keepalive_probes",), measure)
     _check_relations(site, facts, "LEM-4.2-03", ("tcp_keepalive_time",), measure)
 
 
 @pytest.mark.control("LEM-4.2-03")
-def test_keep_alive_probes_are_rare(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_keep_alive_probes_are_rare(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """The kernel's interval, and no socket unit with one of its own."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     _check_relations(site, facts, "LEM-4.2-03", ("tcp_keepalive_time",), measure)
     floor = facts.sysctl("net.ipv4.tcp_keepalive_time")
     own = [
@@ -78,9 +78,9 @@ def test_keep_alive_probes_are_rare(site: Site, snapshots: Snapshots, node: str,
 
 
 @pytest.mark.control("LEM-4-04g")
-def test_handshakes_and_closes_are_patient(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_handshakes_and_closes_are_patient(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """SYN/ACKs and the last data of closed sockets are sent again often enough for a fading radio link."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     tries, orphans = facts.sysctl("net.ipv4.tcp_synack_retries"), facts.sysctl("net.ipv4.tcp_orphan_retries")
     measure("tcp_synack_retries", tries)
     measure("tcp_orphan_retries", orphans)
@@ -114,34 +114,34 @@ def _check_timeouts(site: Site, facts: Facts, controls: tuple[str, ...], states:
 
 
 @pytest.mark.control("LEM-7-01")
-def test_idle_connections_are_remembered(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_idle_connections_are_remembered(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """RFC 5382 REQ-5: 2 h 4 min, in the kernel's table and in every timeout object in use."""
-    _check_timeouts(site, snapshots(node), ("LEM-7-01",), ("established",), measure)
+    _check_timeouts(site, facts_of(node), ("LEM-7-01",), ("established",), measure)
 
 
 @pytest.mark.control("LEM-7-02", "LEM-7-10")
-def test_opening_and_closing_connections_are_remembered(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_opening_and_closing_connections_are_remembered(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """RFC 5382 REQ-5, RFC 7857 2.1 and 2.2: four minutes."""
     states = ("syn_sent", "syn_recv", "last_ack", "time_wait", "close")
-    _check_timeouts(site, snapshots(node), ("LEM-7-02", "LEM-7-10"), states, measure)
+    _check_timeouts(site, facts_of(node), ("LEM-7-02", "LEM-7-10"), states, measure)
 
 
 @pytest.mark.control("LEM-7-03")
-def test_half_closed_connections_are_remembered(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_half_closed_connections_are_remembered(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """RFC 5382 section 5: half-closed is still established."""
-    _check_timeouts(site, snapshots(node), ("LEM-7-03",), ("fin_wait", "close_wait"), measure)
+    _check_timeouts(site, facts_of(node), ("LEM-7-03",), ("fin_wait", "close_wait"), measure)
 
 
 @pytest.mark.control("LEM-7-04", "LEM-4.2-02")
-def test_unacknowledged_connections_are_remembered(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_unacknowledged_connections_are_remembered(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """Data on its way to a handset without network shortens nothing."""
-    _check_timeouts(site, snapshots(node), ("LEM-7-04",), ("unack", "retrans"), measure)
+    _check_timeouts(site, facts_of(node), ("LEM-7-04",), ("unack", "retrans"), measure)
 
 
 @pytest.mark.control("LEM-7-09")
-def test_ipv6_has_the_same_timeouts(snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_ipv6_has_the_same_timeouts(facts_of: FactsOf, node: str, measure: Measure) -> None:
     """RFC 6092 REC-35: whatever a rule gives IPv4, a rule gives IPv6 at the same hooks."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     by_family: dict[str, set[tuple[str, tuple[tuple[str, int], ...]]]] = {"ip": set(), "ip6": set()}
     for family, _, values, rule in facts.rules.tcp_timeouts():
         by_family[family].add((str(rule["chain"]), tuple(sorted(values.items()))))
@@ -156,9 +156,9 @@ def test_ipv6_has_the_same_timeouts(snapshots: Snapshots, node: str, measure: Me
 
 
 @pytest.mark.control("LEM-4.1-09")
-def test_no_port_has_timeouts_of_its_own(snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_no_port_has_timeouts_of_its_own(facts_of: FactsOf, node: str, measure: Measure) -> None:
     """A rule that sets timeouts looks at the family and at TCP, never at ports or addresses."""
-    rules = [rule for _, _, _, rule in snapshots(node).rules.tcp_timeouts()]
+    rules = [rule for _, _, _, rule in facts_of(node).rules.tcp_timeouts()]
     measure("rules that set TCP timeouts", len(rules))
     special = [
         f"rule {rule['handle']} of chain {rule['chain']}"
@@ -169,9 +169,9 @@ def test_no_port_has_timeouts_of_its_own(snapshots: Snapshots, node: str, measur
 
 
 @pytest.mark.control("LEM-7-11")
-def test_forgotten_connections_are_learnt_again(snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_forgotten_connections_are_learnt_again(facts_of: FactsOf, node: str, measure: Measure) -> None:
     """conntrack picks up connections in the middle, and no accept rule for a service wants a SYN."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     loose = facts.sysctl("net.netfilter.nf_conntrack_tcp_loose")
     measure("nf_conntrack_tcp_loose", loose)
     expect(loose == 1, "a connection met in the middle is invalid", seen=loose, expected=1)
@@ -225,17 +225,17 @@ def _blocked_errors(facts: Facts, kinds: tuple[IcmpError, ...], *, router: bool)
 
 @pytest.mark.control("LEM-4.2-06")
 @pytest.mark.supports("LEM-4-04d", "LEM-4.2-05")
-def test_icmp_errors_pass(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_icmp_errors_pass(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """Walks every soft error through the rules, as an error about a known connection and about an unknown one."""
-    blocked = _blocked_errors(snapshots(node), ERRORS, router="edges" in site.hosts[node].groups)
+    blocked = _blocked_errors(facts_of(node), ERRORS, router="edges" in site.hosts[node].groups)
     measure("kinds of errors walked through the rules", len(ERRORS))
     expect(not blocked, "errors about live connections are dropped", seen=blocked, expected="all accepted, unlimited")
 
 
 @pytest.mark.control("LEM-4-04e", "LEM-6-09")
-def test_path_mtu_feedback_passes(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_path_mtu_feedback_passes(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """Packet-too-big passes every hook, the kernel obeys it, and probes on if it never comes."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     kinds = tuple(error for error in ERRORS if error[3] in {"fragmentation needed", "packet too big"})
     blocked = _blocked_errors(facts, kinds, router="edges" in site.hosts[node].groups)
     expect(not blocked, "packet-too-big messages are dropped", seen=blocked, expected="all accepted, unlimited")
@@ -247,9 +247,9 @@ def test_path_mtu_feedback_passes(site: Site, snapshots: Snapshots, node: str, m
 
 
 @pytest.mark.control("LEM-4.2-08")
-def test_no_rule_makes_resets(snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_no_rule_makes_resets(facts_of: FactsOf, node: str, measure: Measure) -> None:
     """A reject that meets anything but a SYN ends connections this host merely forgot."""
-    rules = snapshots(node).rules.every_rule()
+    rules = facts_of(node).rules.every_rule()
     rejects = [rule for rule in rules if any("reject" in expression for expression in rule["expr"])]
     loud = [str(rule.get("comment") or f"rule {rule['handle']} of chain {rule['chain']}") for rule in rejects if not _wants_syn(rule)]
     measure("rules", len(rules))
@@ -258,9 +258,9 @@ def test_no_rule_makes_resets(snapshots: Snapshots, node: str, measure: Measure)
 
 
 @pytest.mark.control("LEM-7-12")
-def test_table_of_connections_is_large_enough(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_table_of_connections_is_large_enough(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """Two sessions a device, IMAP and submission, on both sides of the frontend, and as much again for the rest; short chains."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     devices = len(site.settings.users) * site.settings.devices_per_user
     needed = 2 * (2 * 2 * devices) + 1024
     if "net.netfilter.nf_conntrack_max" in facts.data["sysctl_skipped"] or facts.in_container:

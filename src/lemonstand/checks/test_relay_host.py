@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Members, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure, Members
 from lemonstand.outcomes import expect
 from lemonstand.remote.settings import seconds
 from lemonstand.site import Site
@@ -18,27 +18,27 @@ MOST_RECIPIENTS = 1000
 
 
 @pytest.mark.control("LEM-3-05")
-def test_port_25_is_no_way_to_submit(site: Site, snapshots: Snapshots, members: Members, measure: Measure) -> None:
+def test_port_25_is_no_way_to_submit(site: Site, facts_of: FactsOf, members: Members, measure: Measure) -> None:
     """No login on the relay's port 25, and nobody else listens there."""
     relays, frontends, stores = members["relays"], members["frontends"], members["stores"]
     wrong = []
     for name in relays:
-        service = snapshots(name).postfix_service("smtp/inet")
+        service = facts_of(name).postfix_service("smtp/inet")
         measure(f"{name} smtpd_sasl_auth_enable on 25", service["smtpd_sasl_auth_enable"])
         if service["smtpd_sasl_auth_enable"] != "no":
             wrong.append(f"{name}: AUTH is on for port 25")
         if "permit_sasl_authenticated" in service["smtpd_relay_restrictions"] + service["smtpd_recipient_restrictions"]:
             wrong.append(f"{name}: port 25 relays for who is logged in")
     for name in (*frontends, *stores):
-        if any(s.port == 25 and not s.is_local for s in snapshots(name).sockets):
+        if any(s.port == 25 and not s.is_local for s in facts_of(name).sockets):
             wrong.append(f"{name}: listens on 25")
     expect(bool(relays) and not wrong, "port 25 takes submissions", seen=wrong, expected="no AUTH, no listener but the relay's")
 
 
 @pytest.mark.control("LEM-8-24")
-def test_no_open_relay(snapshots: Snapshots, relay: str, measure: Measure) -> None:
+def test_no_open_relay(facts_of: FactsOf, relay: str, measure: Measure) -> None:
     """Trusted networks are this host; port 25 refuses foreign recipients; 587 wants a certificate, a login and the login's own sender."""
-    facts = snapshots(relay)
+    facts = facts_of(relay)
     networks = [word for word in re.split(r"[,\s]+", facts.postfix["mynetworks"]) if word]
     measure("mynetworks", " ".join(networks))
     foreign = [word for word in networks if not word.startswith(("127.", "[::1]"))]
@@ -77,9 +77,9 @@ def test_no_open_relay(snapshots: Snapshots, relay: str, measure: Measure) -> No
 
 
 @pytest.mark.control("LEM-8-24", "LEM-4.1-10")
-def test_abuse_is_limited(snapshots: Snapshots, relay: str, measure: Measure) -> None:
+def test_abuse_is_limited(facts_of: FactsOf, relay: str, measure: Measure) -> None:
     """RFC 5068, RFC 6409 4.3: recipients a message, connections and messages an address, each with a number; none counts age."""
-    facts = snapshots(relay)
+    facts = facts_of(relay)
     outside, inside = facts.postfix_service("smtp/inet"), facts.postfix_service("submission/inet")
     recipients = int(outside["smtpd_recipient_limit"])
     measure("recipients of a message", recipients)
@@ -103,10 +103,10 @@ def test_abuse_is_limited(snapshots: Snapshots, relay: str, measure: Measure) ->
 
 
 @pytest.mark.supports("LEM-4.1-05b")
-def test_relay_waits_for_commands(site: Site, snapshots: Snapshots, relay: str, measure: Measure) -> None:
+def test_relay_waits_for_commands(site: Site, facts_of: FactsOf, relay: str, measure: Measure) -> None:
     """RFC 5321 4.5.3.2.7 on the relay, and longer for a store, which ends with its relay. Dovecot's own timer no setting shows: this alone
     answers nothing."""
-    facts = snapshots(relay)
+    facts = facts_of(relay)
     timers, relations, broken = site.timers_in_force, [], []
     for service, timer in (("smtp/inet", "smtp_server_timeout"), ("submission/inet", "submission_relay_timeout")):
         text = facts.postfix_service(service)["smtpd_timeout"]
@@ -125,9 +125,9 @@ def test_relay_waits_for_commands(site: Site, snapshots: Snapshots, relay: str, 
 
 
 @pytest.mark.supports("LEM-8-10", "LEM-8-04")
-def test_keeps_no_mail(snapshots: Snapshots, relay: str, measure: Measure) -> None:
+def test_keeps_no_mail(facts_of: FactsOf, relay: str, measure: Measure) -> None:
     """The other host in the DMZ has no mailboxes either: nothing is delivered here."""
-    facts = snapshots(relay)
+    facts = facts_of(relay)
     measure("mydestination", facts.postfix["mydestination"])
     expect(facts.postfix["mydestination"] == "", "mail is delivered on the relay", seen=facts.postfix["mydestination"], expected="nothing")
     expect(
@@ -140,9 +140,9 @@ def test_keeps_no_mail(snapshots: Snapshots, relay: str, measure: Measure) -> No
 
 
 @pytest.mark.supports("PRO-SUB-01", "PRO-SUB-02", "PRO-SUB-04", "PRO-SUB-08", "PRO-SUB-10", "LEM-6-06", "LEM-6-10")
-def test_hides_no_extension(snapshots: Snapshots, relay: str, measure: Measure) -> None:
+def test_hides_no_extension(facts_of: FactsOf, relay: str, measure: Measure) -> None:
     """Stores meet every keyword the profile needs, and 8-bit mail is converted for those who lack it."""
-    facts = snapshots(relay)
+    facts = facts_of(relay)
     for service in ("smtp/inet", "submission/inet"):
         settings = facts.postfix_service(service)
         hidden = {word.lower() for word in re.split(r"[,\s]+", settings["smtpd_discard_ehlo_keywords"]) if word}

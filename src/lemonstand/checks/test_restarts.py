@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Snapshots, Table
+from lemonstand.checks.conftest import FactsOf, Measure, Table
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
 from lemonstand.probes.protocols.wire import Account
@@ -29,9 +29,9 @@ def _seconds(text: str) -> float:
 
 
 @pytest.mark.answer("configuration")
-def test_every_service_gets_up_again(snapshots: Snapshots, node: str, measure: Measure, table: Table) -> None:
+def test_every_service_gets_up_again(facts_of: FactsOf, node: str, measure: Measure, table: Table) -> None:
     """systemd starts each again, whatever ended it, never gives up, and waits longer the more often it happens."""
-    services = snapshots(node).data["services"]
+    services = facts_of(node).data["services"]
     measure("services", len(services))
     table(
         "what follows a crash",
@@ -68,12 +68,11 @@ def test_every_service_gets_up_again(snapshots: Snapshots, node: str, measure: M
 
 @pytest.mark.answer("live")
 @pytest.mark.disruptive
-@pytest.mark.usefixtures("sessions_held")
 def test_a_killed_service_is_back(
-    prober: Prober, snapshots: Snapshots, node: str, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
+    prober: Prober, facts_of: FactsOf, node: str, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
     """SIGKILL to the main process of every service of the host: all are back, listen where they did, and a user logs in."""
-    names = [name for name, each in snapshots(node).data["services"].items() if each["ActiveState"] == "active" and each["MainPID"] != "0"]
+    names = [name for name, each in facts_of(node).data["services"].items() if each["ActiveState"] == "active" and each["MainPID"] != "0"]
     if not names:
         invalid(f"{node}: no service runs")
     found = prober.ask(node, "killed", seconds=BACK_SECONDS + 30, units=names, within=BACK_SECONDS)

@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.outcomes import NotMeasured, expect
 from lemonstand.policy import load_flows
 from lemonstand.redteam import load_catalogue
@@ -30,13 +30,13 @@ def test_the_threat_analysis_was_reviewed(site: Site, measure: Measure) -> None:
 
 
 @pytest.mark.control("LEM-8-18")
-def test_nothing_goes_round_the_firewall_unnamed(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_nothing_goes_round_the_firewall_unnamed(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """Each rule in force that opens a port is a flow that ships, or one the threat analysis names as this site's own."""
     shipped = set(load_flows().names())
     text = render(analyse(site))
     names = {
         str(rule.get("comment", "without a name"))
-        for rule in snapshots(node).rules.every_rule()
+        for rule in facts_of(node).rules.every_rule()
         if any("accept" in each for each in rule["expr"]) and "dport" in str(rule["expr"])
     }
     own = names - shipped
@@ -48,11 +48,11 @@ def test_nothing_goes_round_the_firewall_unnamed(site: Site, snapshots: Snapshot
 
 
 @pytest.mark.supports("PRO-IMAP-05", "LEM-8-11")
-def test_known_deviations_are_still_due(site: Site, snapshots: Snapshots, measure: Measure) -> None:
+def test_known_deviations_are_still_due(site: Site, facts_of: FactsOf, measure: Measure) -> None:
     """A deviation ends on its day, or with a package that has no need of it: then whatever it costs is to be paid no longer."""
 
     def version_of(group: str, package: str) -> str:
-        return max((str(snapshots(host.name).data["packages"].get(package, "")) for host in site.group(group)), default="")
+        return max((str(facts_of(host.name).data["packages"].get(package, "")) for host in site.group(group)), default="")
 
     over = []
     for deviation in load_catalogue().deviations:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lemonstand.checks.conftest import HostFactory, Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, HostFactory, Measure
 from lemonstand.checks.live import KNOCK_SECONDS, THROUGH
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
@@ -26,11 +26,11 @@ EVERY = 1.0
 
 @pytest.mark.answer("configuration")
 @pytest.mark.supports("LEM-6.1-03", "LEM-3-03")
-def test_the_service_is_open(site: Site, snapshots: Snapshots, frontends: list[str], edges: list[str], measure: Measure) -> None:
+def test_the_service_is_open(site: Site, facts_of: FactsOf, frontends: list[str], edges: list[str], measure: Measure) -> None:
     """No edge and no frontend keeps clients out by the switch."""
     closed = {}
     for name in (*edges, *frontends):
-        text = snapshots(name).data["texts"].get("/etc/lemonstand/closed.nft", "")
+        text = facts_of(name).data["texts"].get("/etc/lemonstand/closed.nft", "")
         if text:
             closed[name] = text.partition("\n")[0].lstrip("# ")
     measure("hosts looked at", len(edges) + len(frontends))
@@ -72,11 +72,11 @@ class Switch:
 
 
 @pytest.fixture
-def switch(site: Site, host: HostFactory, snapshots: Snapshots) -> Iterator[Switch]:
+def switch(site: Site, host: HostFactory, facts_of: FactsOf) -> Iterator[Switch]:
     """Open before, open after."""
     made = Switch(site, host)
     for member in (*site.group("edges"), *site.group("frontends")):
-        if "/etc/lemonstand/closed.nft" in snapshots(member.name).data["texts"]:
+        if "/etc/lemonstand/closed.nft" in facts_of(member.name).data["texts"]:
             invalid(f"the service is closed on {member.name}; `lemonstand service open` opens it")
     try:
         yield made

@@ -9,11 +9,11 @@ import pytest
 
 from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.checks.tls_endpoints import TlsWay, client_ports, inner_ways, outer_ways, seen_by_clients
+from lemonstand.checks.tls_endpoints import TlsPath, client_ports, inner_ways, outer_ways, seen_by_clients
 from lemonstand.measure import Vantage
 from lemonstand.observations import Pool
 from lemonstand.outcomes import expect, invalid, not_measurable
-from lemonstand.probes.clients.tls import ANONYMOUS, UNABLE, WEAK, leg_of
+from lemonstand.probes.clients.tls import ANONYMOUS, UNABLE, WEAK, hop_of
 from lemonstand.remote.certificates import Certificate
 
 pytestmark = pytest.mark.answer("live")
@@ -24,7 +24,7 @@ AEAD = re.compile(r"GCM|CHACHA20")
 LEAST_DAYS = 7
 """Days a served certificate must still be good for; every way of renewal begins long before."""
 
-Seen = list[tuple[TlsWay, dict[str, Any]]]
+Seen = list[tuple[TlsPath, dict[str, Any]]]
 
 
 @measurement()
@@ -48,7 +48,7 @@ def on_disk(vantage: Vantage) -> dict[str, dict[str, str]]:
 def versions(vantage: Vantage, version: int) -> dict[int, dict[str, str]]:
     """What the public ports agree on when a client offers one version or suite alone."""
     endpoint = vantage.endpoints(version)
-    return {port: vantage.ask("tls-versions", leg=leg_of(endpoint, port)) for port in client_ports(vantage.site)}
+    return {port: vantage.ask("tls-versions", hop=hop_of(endpoint, port)) for port in client_ports(vantage.site)}
 
 
 @measurement()
@@ -61,7 +61,7 @@ def versions_inside(vantage: Vantage) -> Seen:
 @measurement()
 def tickets_given(vantage: Vantage) -> Seen:
     """Whether session tickets are handed out, on the ports of clients."""
-    ways = [each for each in (*outer_ways(vantage.site), *inner_ways(vantage.site)) if each.leg["port"] in client_ports(vantage.site)]
+    ways = [each for each in (*outer_ways(vantage.site), *inner_ways(vantage.site)) if each.hop["port"] in client_ports(vantage.site)]
     return _asked(vantage, "session-tickets", [each for each in ways if each.certificate in {"public", "mail-store"}])
 
 
@@ -69,19 +69,19 @@ def tickets_given(vantage: Vantage) -> Seen:
 def injected(vantage: Vantage, version: int) -> dict[int, dict[str, Any]]:
     """A command sent in the clear together with STARTTLS, at the public ports."""
     endpoint = vantage.endpoints(version)
-    return {port: vantage.ask("injection", leg=leg_of(endpoint, port)) for port in PORTS}
+    return {port: vantage.ask("injection", hop=hop_of(endpoint, port)) for port in PORTS}
 
 
 @measurement()
 def injected_inside(vantage: Vantage) -> Seen:
     """The same at the MX, at the store and at the relay's port for stores."""
-    ways = [each for each in (*inner_ways(vantage.site), *outer_ways(vantage.site)) if each.leg["port"] in {24, 25, 143, 587}]
+    ways = [each for each in (*inner_ways(vantage.site), *outer_ways(vantage.site)) if each.hop["port"] in {24, 25, 143, 587}]
     return _asked(vantage, "injection", [each for each in ways if each.inner or each.opportunistic])
 
 
-def _asked(vantage: Vantage, probe: str, ways: list[TlsWay]) -> Seen:
+def _asked(vantage: Vantage, probe: str, ways: list[TlsPath]) -> Seen:
     with Pool(max_workers=4) as pool:
-        return list(zip(ways, pool.map(lambda way: vantage.prober.ask(way.client, probe, leg=way.leg), ways), strict=True))
+        return list(zip(ways, pool.map(lambda way: vantage.prober.ask(way.client, probe, hop=way.hop), ways), strict=True))
 
 
 @pytest.mark.control("LEM-8-05", "LEM-8-14")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Members, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure, Members
 from lemonstand.checks.test_frontend_host import NETWORK_FILE_SYSTEMS, sessions_needed
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.policy import Relation
@@ -18,9 +18,9 @@ UNTIL_DOVECOT_ADDS_A_LINE = 1024
 """Bytes Dovecot keeps of the relay's limit for the line it adds (src/submission/submission-backend-relay.c)."""
 
 
-def _pace(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> dict[str, int]:
+def _pace(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> dict[str, int]:
     """The site's timers with what this store says: its interval is asked by name, since doveconf -a hides it."""
-    dovecot = snapshots(store).dovecot
+    dovecot = facts_of(store).dovecot
     interval = seconds(dovecot.get("imap_idle_notify_interval", "imap"))
     measure("imap_idle_notify_interval", interval, "s")
     expect(interval > 0, "IDLE lines never come", seen=interval, expected="more than 0 s")
@@ -37,9 +37,9 @@ DORMANT = "LEM-5-02"
 
 @pytest.mark.control("LEM-4.1-07", "LEM-4.2-04")
 @pytest.mark.supports("LEM-7-07", "LEM-5-01", "LEM-5-04")
-def test_idle_lines_come_in_time(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+def test_idle_lines_come_in_time(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> None:
     """Within the relations of timers.yml: before the autologout, or hibernated; before two hours; before a device on the path forgets."""
-    timers = _pace(site, snapshots, store, measure)
+    timers = _pace(site, facts_of, store, measure)
     profile = site.settings.timer_profile
     measure("profile", profile)
     measure("imap_hibernate_timeout", timers["hibernate"], "s")
@@ -53,9 +53,9 @@ def test_idle_lines_come_in_time(site: Site, snapshots: Snapshots, store: str, m
 
 
 @pytest.mark.control("LEM-4.1-06", "LEM-5-02", "LEM-5-03")
-def test_idle_lines_do_not_wake_without_need(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+def test_idle_lines_do_not_wake_without_need(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> None:
     """As seldom as timers.yml asks; a profile that wakes more often on purpose is a deviation, never a pass."""
-    timers = _pace(site, snapshots, store, measure)
+    timers = _pace(site, facts_of, store, measure)
     profile = site.settings.timer_profile
     relations = [relation for relation in site.timers.relations_of(profile) if relation.control == DORMANT]
     broken = [relation for relation in relations if not relation.holds(timers)]
@@ -69,9 +69,9 @@ def test_idle_lines_do_not_wake_without_need(site: Site, snapshots: Snapshots, s
 
 @pytest.mark.control("LEM-8-11")
 @pytest.mark.supports("LEM-8-12")
-def test_takes_tickets_and_nothing_else(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+def test_takes_tickets_and_nothing_else(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> None:
     """Token mechanisms only, checked with public keys here, for this audience, scope and issuer; no master, no other passdb."""
-    settings = snapshots(store).dovecot
+    settings = facts_of(store).dovecot
     mechanisms = set(settings.get("auth_mechanisms").split())
     measure("mechanisms", " ".join(sorted(mechanisms)))
     expect(
@@ -104,11 +104,11 @@ def test_takes_tickets_and_nothing_else(site: Site, snapshots: Snapshots, store:
 
 @pytest.mark.control("LEM-4.1-02", "LEM-4.1-11")
 @pytest.mark.supports("LEM-5-01", "LEM-7-08")
-def test_nothing_ends_sessions_by_the_clock(snapshots: Snapshots, frontends: list[str], stores: list[str], measure: Measure) -> None:
+def test_nothing_ends_sessions_by_the_clock(facts_of: FactsOf, frontends: list[str], stores: list[str], measure: Measure) -> None:
     """A reload leaves clients alone, units have no end, and no timer or cron job restarts or kicks."""
     wrong = []
     for name in (*frontends, *stores):
-        facts = snapshots(name)
+        facts = facts_of(name)
         shutdown, longest = facts.dovecot.get("shutdown_clients"), facts.unit("dovecot")["RuntimeMaxUSec"]
         measure(f"{name} shutdown_clients", shutdown)
         measure(f"{name} RuntimeMaxUSec", longest)
@@ -128,9 +128,9 @@ def _ends_sessions(commands: str) -> bool:
 
 @pytest.mark.control("LEM-4.1-10")
 @pytest.mark.supports("LEM-6-05")
-def test_limits_leave_room_for_every_device(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+def test_limits_leave_room_for_every_device(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> None:
     """Sessions in all, and of one user from one address: a carrier's NAT puts all handsets of a user behind one."""
-    facts = snapshots(store)
+    facts = facts_of(store)
     imap, submission = sessions_needed(site)
     for service, needed in (("imap-login", imap), ("submission-login", submission), ("imap", imap), ("submission", submission)):
         section = facts.dovecot.section(f"service {service}")
@@ -149,7 +149,7 @@ def test_limits_leave_room_for_every_device(site: Site, snapshots: Snapshots, st
 
 
 @pytest.mark.control("LEM-4-03")
-def test_services_may_use_tcp(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_services_may_use_tcp(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """The units that serve the mail path may open IPv4 and IPv6, and no address of the site is denied to them."""
     units = {
         "frontends": ["dovecot"],
@@ -157,7 +157,7 @@ def test_services_may_use_tcp(site: Site, snapshots: Snapshots, node: str, measu
         "relays": ["postfix"],
         "auths": ["ticket-issuer"],
     }
-    facts = snapshots(node)
+    facts = facts_of(node)
     wrong = []
     for group in site.hosts[node].role_groups:
         for name in units.get(group, []):
@@ -175,9 +175,9 @@ def test_services_may_use_tcp(site: Site, snapshots: Snapshots, node: str, measu
 
 
 @pytest.mark.control("PRO-SUB-12")
-def test_burl_reads_local_mailboxes(snapshots: Snapshots, store: str, measure: Measure) -> None:
+def test_burl_reads_local_mailboxes(facts_of: FactsOf, store: str, measure: Measure) -> None:
     """What BURL names is read from this host's own disk, by a local socket: it travels nowhere before the relay, which gets it by TLS."""
-    facts = snapshots(store)
+    facts = facts_of(store)
     remote = [f"{m['target']} ({m['type']})" for m in facts.data["mounts"] if m["type"] in NETWORK_FILE_SYSTEMS]
     measure("mail_driver", facts.dovecot.get("mail_driver"))
     expect(not remote, "mailboxes travel the network in clear", seen=remote, expected="a local file system")
@@ -194,27 +194,27 @@ def test_burl_reads_local_mailboxes(snapshots: Snapshots, store: str, measure: M
 
 
 @pytest.mark.control("PRO-SUB-13")
-def test_no_super_user(snapshots: Snapshots, frontends: list[str], stores: list[str], measure: Measure) -> None:
+def test_no_super_user(facts_of: FactsOf, frontends: list[str], stores: list[str], measure: Measure) -> None:
     """No master user, no submit user, no stream user, no relay master: only the user's own ticket opens a mailbox."""
     names = ("auth_master_user_separator", "imap_urlauth_submit_user", "imap_urlauth_stream_user", "submission_relay_master_user")
-    found = [f"{host}: {name}" for host in (*frontends, *stores) for name in names if snapshots(host).dovecot.get(name)]
+    found = [f"{host}: {name}" for host in (*frontends, *stores) for name in names if facts_of(host).dovecot.get(name)]
     masters = [
         f"{host}: {kind}"
         for host in (*frontends, *stores)
-        for kind in snapshots(host).dovecot.values
-        if kind.endswith("/master") and snapshots(host).dovecot.values[kind] == "yes"
+        for kind in facts_of(host).dovecot.values
+        if kind.endswith("/master") and facts_of(host).dovecot.values[kind] == "yes"
     ]
     measure("settings looked at", len(names) * len((*frontends, *stores)))
     expect(not found and not masters, "somebody may act for every user", seen=[*found, *masters], expected="nobody")
 
 
 @pytest.mark.supports("PRO-SUB-03", "PRO-E2E-03")
-def test_size_is_one_number(site: Site, snapshots: Snapshots, members: Members, measure: Measure) -> None:
+def test_size_is_one_number(site: Site, facts_of: FactsOf, members: Members, measure: Measure) -> None:
     """Frontends and stores announce what the relay takes, less the line Dovecot adds."""
     frontends, stores, relays = members["frontends"], members["stores"], members["relays"]
     limit = site.settings.message_size_limit
-    seen = {name: size(snapshots(name).dovecot.get("submission_max_mail_size", "submission")) for name in (*frontends, *stores)}
-    relay = {name: int(snapshots(name).postfix["message_size_limit"]) for name in relays}
+    seen = {name: size(facts_of(name).dovecot.get("submission_max_mail_size", "submission")) for name in (*frontends, *stores)}
+    relay = {name: int(facts_of(name).postfix["message_size_limit"]) for name in relays}
     for name, value in {**seen, **relay}.items():
         measure(f"{name} limit", value, "B")
     wrong = [f"{name}: {value}" for name, value in seen.items() if value != limit - UNTIL_DOVECOT_ADDS_A_LINE]
@@ -228,9 +228,9 @@ def test_size_is_one_number(site: Site, snapshots: Snapshots, members: Members, 
 
 
 @pytest.mark.control("PRO-MDA-01")
-def test_sieve_knows_the_profile(snapshots: Snapshots, store: str, measure: Measure) -> None:
+def test_sieve_knows_the_profile(facts_of: FactsOf, store: str, measure: Measure) -> None:
     """A script that needs every extension compiles on the host, and LMTP runs Sieve."""
-    facts = snapshots(store)
+    facts = facts_of(store)
     found = facts.data["sieve"]
     if found is None:
         invalid(f"{store}: there is no sievec")
@@ -244,9 +244,9 @@ def test_sieve_knows_the_profile(snapshots: Snapshots, store: str, measure: Meas
 
 
 @pytest.mark.supports("PRO-IMAP-09", "LEM-5-05")
-def test_inotify_has_room(site: Site, snapshots: Snapshots, store: str, measure: Measure) -> None:
+def test_inotify_has_room(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> None:
     """Without inotify instances left IDLE falls back to asking every half minute. The value in force counts, whoever set it."""
-    facts = snapshots(store)
+    facts = facts_of(store)
     imap, _ = sessions_needed(site)
     instances, watches = facts.sysctl("fs.inotify.max_user_instances"), facts.sysctl("fs.inotify.max_user_watches")
     measure("fs.inotify.max_user_instances", instances)

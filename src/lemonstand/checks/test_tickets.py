@@ -98,7 +98,7 @@ def test_the_issuer_answers_frontends_only(attempts: Attempts) -> None:
 def guessed(vantage: Vantage) -> dict[str, Any]:
     """A made-up name that is guessed again and again."""
     name = f"nobody-{secrets.token_hex(6)}@{vantage.site.settings.mail_domains[0]}"
-    order: dict[str, Any] = {"inward": vantage.inward, "name": name, "account": vantage.accounts[0], "wave": GUESSES}
+    order: dict[str, Any] = {"inner_services": vantage.inner_services, "name": name, "account": vantage.accounts[0], "wave": GUESSES}
     return dict(vantage.prober.ask(vantage.site.group("frontends")[0].name, "guess", **order))
 
 

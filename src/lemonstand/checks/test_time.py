@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.outcomes import expect, invalid
 
 pytestmark = [pytest.mark.answer("configuration"), pytest.mark.supports("LEM-8-11", "PRO-E2E-02")]
@@ -15,9 +15,9 @@ FIELDS = 14
 """Columns of `chronyc -c tracking`; the last is the leap status."""
 
 
-def test_clock_follows_its_source(snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_clock_follows_its_source(facts_of: FactsOf, node: str, measure: Measure) -> None:
     """chrony has a source, and the clock is close to it."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     text = facts.data["tracking"]
     if not text:
         invalid(f"{node}: chronyc gets no answer from chronyd; its command socket may be off (journalctl -u chrony)")
@@ -32,9 +32,9 @@ def test_clock_follows_its_source(snapshots: Snapshots, node: str, measure: Meas
     expect(abs(offset) <= MOST_OFFSET, f"the clock of {node} is off", seen=f"{offset} s", expected=f"within {MOST_OFFSET} s of its source")
 
 
-def test_time_service_runs(snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_time_service_runs(facts_of: FactsOf, node: str, measure: Measure) -> None:
     """chronyd is up and starts with the host."""
-    unit = snapshots(node).unit("chrony")
+    unit = facts_of(node).unit("chrony")
     measure("state", unit["ActiveState"])
     expect(unit["ActiveState"] == "active", "chronyd does not run", seen=unit["ActiveState"], expected="active")
     expect(unit["UnitFileState"] == "enabled", "chronyd does not start with the host", seen=unit["UnitFileState"], expected="enabled")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Members, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure, Members
 from lemonstand.outcomes import expect, invalid
 from lemonstand.remote.facts import Facts
 from lemonstand.site import Site
@@ -35,9 +35,9 @@ def _expected(site: Site, node: str) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.control("LEM-8-20")
-def test_certificates_name_their_host(site: Site, snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_certificates_name_their_host(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """RFC 7817, RFC 6125: the DNS name in the subject alternative name, one use each, in date, for the key beside it."""
-    facts = snapshots(node)
+    facts = facts_of(node)
     wanted = _expected(site, node)
     if not wanted and "edges" in site.hosts[node].groups:
         expect(not facts.certificates(), "the edge holds certificates it has no use for", seen=list(facts.certificates()), expected="none")
@@ -69,9 +69,9 @@ def test_certificates_name_their_host(site: Site, snapshots: Snapshots, node: st
 
 
 @pytest.mark.control("LEM-8-05")
-def test_keys_are_private(snapshots: Snapshots, node: str, measure: Measure) -> None:
+def test_keys_are_private(facts_of: FactsOf, node: str, measure: Measure) -> None:
     """Private keys are root's, read by nobody else but at most one group; no key opens two doors."""
-    pki = snapshots(node).data["pki"]
+    pki = facts_of(node).data["pki"]
     keys = {name: entry for name, entry in pki.items() if name.endswith(".key")}
     measure("keys", len(keys))
     loose = [f"{name} {entry['mode']:o} owner {entry['uid']}" for name, entry in keys.items() if entry["uid"] != 0 or entry["mode"] & 0o137]
@@ -82,7 +82,7 @@ def test_keys_are_private(snapshots: Snapshots, node: str, measure: Measure) -> 
 
 
 @pytest.mark.control("LEM-8-05", "LEM-8-20")
-def test_certificates_fit_the_cas_that_trust_them(site: Site, snapshots: Snapshots, measure: Measure) -> None:
+def test_certificates_fit_the_cas_that_trust_them(site: Site, facts_of: FactsOf, measure: Measure) -> None:
     """Across hosts: each client certificate is signed by the CA its server asks for, each inner server by the one its clients trust."""
     pairs = {
         ("frontends", "store-client", "stores", "store-clients"), ("frontends", "issuer-client", "auths", "issuer-clients"),
@@ -92,9 +92,9 @@ def test_certificates_fit_the_cas_that_trust_them(site: Site, snapshots: Snapsho
     wrong, count = [], 0
     for owners, name, trusters, authority in sorted(pairs):
         for owner in site.group(owners):
-            certificate = snapshots(owner.name).certificates().get(name)
+            certificate = facts_of(owner.name).certificates().get(name)
             for truster in site.group(trusters):
-                ca = snapshots(truster.name).authority(authority)
+                ca = facts_of(truster.name).authority(authority)
                 count += 1
                 if certificate is None or ca is None or not certificate.signed_by(ca):
                     wrong.append(f"{owner.name}'s {name} for {truster.name}'s CA {authority}")
@@ -121,12 +121,12 @@ def _dovecot_versions(facts: Facts) -> list[str]:
 
 
 @pytest.mark.control("LEM-8-19")
-def test_old_tls_is_off(site: Site, snapshots: Snapshots, members: Members, measure: Measure) -> None:
+def test_old_tls_is_off(site: Site, facts_of: FactsOf, members: Members, measure: Measure) -> None:
     """RFC 8996, RFC 9325: 1.2 and 1.3, AEAD with forward secrecy, no compression, on servers and clients of every leg."""
     frontends, stores, relays, auths = members["frontends"], members["stores"], members["relays"], members["auths"]
-    wrong = [fault for name in (*frontends, *stores) for fault in _dovecot_versions(snapshots(name))]
+    wrong = [fault for name in (*frontends, *stores) for fault in _dovecot_versions(facts_of(name))]
     for name in relays:
-        settings = snapshots(name).postfix
+        settings = facts_of(name).postfix
         for side in ("smtpd", "smtp", "lmtp"):
             for kind in ("tls_protocols", "tls_mandatory_protocols"):
                 if settings[f"{side}_{kind}"] not in {">=TLSv1.2", ">=TLSv1.3"}:
@@ -135,7 +135,7 @@ def test_old_tls_is_off(site: Site, snapshots: Snapshots, members: Members, meas
             wrong.append(f"{name}: tls_ssl_options = {settings['tls_ssl_options']}")
     for name in auths:
         if not re.search(
-            r"minimum_version\s*=\s*ssl\.TLSVersion\.TLSv1_[23]\b", snapshots(name).text("/etc/lemonstand/ticket/gunicorn.conf.py")
+            r"minimum_version\s*=\s*ssl\.TLSVersion\.TLSv1_[23]\b", facts_of(name).text("/etc/lemonstand/ticket/gunicorn.conf.py")
         ):
             wrong.append(f"{name}: the issuer sets no lowest version")
     measure("hosts", len({*frontends, *stores, *relays, *auths}))
@@ -143,7 +143,7 @@ def test_old_tls_is_off(site: Site, snapshots: Snapshots, members: Members, meas
 
 
 @pytest.mark.control("LEM-8-14")
-def test_every_leg_has_tls(snapshots: Snapshots, members: Members, measure: Measure) -> None:
+def test_every_leg_has_tls(facts_of: FactsOf, members: Members, measure: Measure) -> None:
     """The list of all legs: clients, frontend to issuer, frontend to store, store to relay, relay to store, Internet to relay."""
     frontends, stores, relays, auths = members["frontends"], members["stores"], members["relays"], members["auths"]
     legs: dict[str, str] = {}
@@ -155,22 +155,22 @@ def test_every_leg_has_tls(snapshots: Snapshots, members: Members, measure: Meas
             bad.append(f"{name}: {seen}")
 
     for name in (*frontends, *stores):
-        leg(f"{name} for clients", snapshots(name).dovecot.get("ssl"), "required")
+        leg(f"{name} for clients", facts_of(name).dovecot.get("ssl"), "required")
     for name in frontends:
-        lua = snapshots(name).text("/etc/dovecot/ticket.lua")
+        lua = facts_of(name).text("/etc/dovecot/ticket.lua")
         leg(f"{name} to stores", "starttls" if re.search(r'starttls\s*=\s*"yes"', lua) else "plain", "starttls")
         issuer = re.search(r'ISSUER\s*=\s*"([a-z]+)://', lua)
         leg(f"{name} to issuer", issuer.group(1) if issuer else "unknown", "https")
     for name in stores:
-        leg(f"{name} to relay", snapshots(name).dovecot.get("submission_relay_ssl"), "starttls", "smtps")
-        leg(f"{name} to relay, sieve", snapshots(name).dovecot.get("submission_ssl"), "starttls", "smtps")
+        leg(f"{name} to relay", facts_of(name).dovecot.get("submission_relay_ssl"), "starttls", "smtps")
+        leg(f"{name} to relay, sieve", facts_of(name).dovecot.get("submission_ssl"), "starttls", "smtps")
     for name in relays:
-        leg(f"{name} from the Internet", snapshots(name).postfix_service("smtp/inet")["smtpd_tls_security_level"], "may")
-        leg(f"{name} to the Internet", snapshots(name).postfix["smtp_tls_security_level"], "may", "dane")
-        leg(f"{name} from stores", snapshots(name).postfix_service("submission/inet")["smtpd_tls_security_level"], "encrypt")
-        leg(f"{name} to stores", snapshots(name).postfix["lmtp_tls_security_level"], "secure")
+        leg(f"{name} from the Internet", facts_of(name).postfix_service("smtp/inet")["smtpd_tls_security_level"], "may")
+        leg(f"{name} to the Internet", facts_of(name).postfix["smtp_tls_security_level"], "may", "dane")
+        leg(f"{name} from stores", facts_of(name).postfix_service("submission/inet")["smtpd_tls_security_level"], "encrypt")
+        leg(f"{name} to stores", facts_of(name).postfix["lmtp_tls_security_level"], "secure")
     for name in auths:
-        found = re.search(r"^certfile\s*=\s*\S+", snapshots(name).text("/etc/lemonstand/ticket/gunicorn.conf.py"), re.MULTILINE)
+        found = re.search(r"^certfile\s*=\s*\S+", facts_of(name).text("/etc/lemonstand/ticket/gunicorn.conf.py"), re.MULTILINE)
         leg(f"{name} for frontends", "https" if found else "plain", "https")
     for name, seen in legs.items():
         measure(name, seen)
@@ -178,7 +178,7 @@ def test_every_leg_has_tls(snapshots: Snapshots, members: Members, measure: Meas
 
 
 @pytest.mark.control("LEM-8-05")
-def test_every_inner_leg_is_verified(site: Site, snapshots: Snapshots, members: Members, measure: Measure) -> None:
+def test_every_inner_leg_is_verified(site: Site, facts_of: FactsOf, members: Members, measure: Measure) -> None:
     """Who connects checks the certificate, who listens demands one, names are matched, and nothing writes sessions to disk."""
     frontends, stores, relays, auths = members["frontends"], members["stores"], members["relays"], members["auths"]
     wrong, count = [], 0
@@ -190,13 +190,13 @@ def test_every_inner_leg_is_verified(site: Site, snapshots: Snapshots, members: 
             wrong.append(f"{where} = {seen or 'nothing'}, not {expected}")
 
     for name in (*frontends, *stores):
-        settings = snapshots(name).dovecot
+        settings = facts_of(name).dovecot
         want(f"{name}: ssl_client_require_valid_cert", settings.get("ssl_client_require_valid_cert"), "yes")
         want(f"{name}: ssl_client_ca_file", settings.get("ssl_client_ca_file"), "/etc/lemonstand/pki/ca-hosts.crt")
         for raw in ("rawlog_dir", "login_proxy_rawlog_dir", "submission_relay_rawlog_dir"):
             want(f"{name}: {raw}", settings.get(raw), "")
     for name in frontends:
-        lua = snapshots(name).text("/etc/dovecot/ticket.lua")
+        lua = facts_of(name).text("/etc/dovecot/ticket.lua")
         if "any-cert" in lua:
             wrong.append(f"{name}: ticket.lua takes any certificate")
         # The name is what the certificate is compared with; with an address there it would be worth nothing.
@@ -206,27 +206,27 @@ def test_every_inner_leg_is_verified(site: Site, snapshots: Snapshots, members: 
             " ".join(sorted(stores_known)),
             " ".join(sorted(f"{s}.{site.settings.internal_domain}" for s in stores)),
         )
-        inner = snapshots(name).dovecot.section("passdb lua")
+        inner = facts_of(name).dovecot.section("passdb lua")
         want(f"{name}: the passdb's ssl_client/ca_file", inner.get("ssl_client/ca_file", ""), "/etc/lemonstand/pki/ca-hosts.crt")
     for name in stores:
-        settings = snapshots(name).dovecot
+        settings = facts_of(name).dovecot
         want(f"{name}: ssl_server_request_client_cert", settings.get("ssl_server_request_client_cert"), "yes")
         want(f"{name}: auth_ssl_require_client_cert", settings.get("auth_ssl_require_client_cert"), "yes")
         want(f"{name}: ssl_server_ca_file", settings.get("ssl_server_ca_file"), "/etc/lemonstand/pki/ca-store-clients.crt")
         want(f"{name}: submission_relay_ssl_verify", settings.get("submission_relay_ssl_verify"), "yes")
     for name in relays:
-        service = snapshots(name).postfix_service("submission/inet")
+        service = facts_of(name).postfix_service("submission/inet")
         want(f"{name}: smtpd_tls_req_ccert on 587", service["smtpd_tls_req_ccert"], "yes")
         want(f"{name}: smtpd_tls_CAfile on 587", service["smtpd_tls_CAfile"], "/etc/lemonstand/pki/ca-relay-clients.crt")
         want(f"{name}: smtpd_tls_CApath on 587", service["smtpd_tls_CApath"], "")
         want(f"{name}: tls_append_default_CA", service["tls_append_default_CA"], "no")
         rows = [
-            line.split() for line in snapshots(name).text("/etc/postfix/lmtp_tls").splitlines() if line.strip() and not line.startswith("#")
+            line.split() for line in facts_of(name).text("/etc/postfix/lmtp_tls").splitlines() if line.strip() and not line.startswith("#")
         ]
         loose = [row[0] for row in rows if row[1] != "secure" or not any(word.startswith("match=") for word in row)]
         want(f"{name}: stores in lmtp_tls without a name", " ".join(loose), "")
     for name in auths:
-        text = snapshots(name).text("/etc/lemonstand/ticket/gunicorn.conf.py")
+        text = facts_of(name).text("/etc/lemonstand/ticket/gunicorn.conf.py")
         found = re.search(r"^cert_reqs\s*=\s*ssl\.(\w+)", text, re.MULTILINE)
         want(f"{name}: cert_reqs", found.group(1) if found else "", "CERT_REQUIRED")
     measure("settings compared", count)
@@ -235,26 +235,26 @@ def test_every_inner_leg_is_verified(site: Site, snapshots: Snapshots, members: 
 
 @pytest.mark.control("LEM-8-15")
 @pytest.mark.supports("LEM-8-22", "PRO-SUB-05", "PRO-IMAP-03")
-def test_tls_is_demanded_before_passwords(snapshots: Snapshots, frontends: list[str], stores: list[str], measure: Measure) -> None:
+def test_tls_is_demanded_before_passwords(facts_of: FactsOf, frontends: list[str], stores: list[str], measure: Measure) -> None:
     """ssl=required and no cleartext authentication; no network is exempt on frontends, only frontends on stores."""
     wrong = []
     for name in (*frontends, *stores):
-        settings = snapshots(name).dovecot
+        settings = facts_of(name).dovecot
         for key, value in (("ssl", "required"), ("auth_allow_cleartext", "no")):
             measure(f"{name} {key}", settings.get(key))
             if settings.get(key) != value:
                 wrong.append(f"{name}: {key} = {settings.get(key)}")
     for name in frontends:
-        trusted = snapshots(name).dovecot.get("login_trusted_networks")
+        trusted = facts_of(name).dovecot.get("login_trusted_networks")
         if trusted:
             wrong.append(f"{name}: login_trusted_networks = {trusted}")
     expect(not wrong, "a password may be sent before TLS", seen=wrong, expected="ssl = required, auth_allow_cleartext = no")
 
 
 @pytest.mark.control("LEM-8-16")
-def test_ports_fit_the_tls_profile(site: Site, snapshots: Snapshots, frontend: str, measure: Measure) -> None:
+def test_ports_fit_the_tls_profile(site: Site, facts_of: FactsOf, frontend: str, measure: Measure) -> None:
     """143 and 587 in every profile; 993 and 465 beside them where the profile has implicit TLS, and only there."""
-    listening = {s.port for s in snapshots(frontend).sockets if s.protocol == "tcp" and not s.is_local}
+    listening = {s.port for s in facts_of(frontend).sockets if s.protocol == "tcp" and not s.is_local}
     profile = site.settings.tls_profile
     implicit = set() if profile == "seed-strict" else {993, 465}
     measure("profile", profile)
@@ -269,11 +269,11 @@ def test_ports_fit_the_tls_profile(site: Site, snapshots: Snapshots, frontend: s
 
 
 @pytest.mark.supports("LEM-8-21", "PRO-IMAP-05")
-def test_versions_without_known_holes(snapshots: Snapshots, frontends: list[str], stores: list[str], measure: Measure) -> None:
+def test_versions_without_known_holes(facts_of: FactsOf, frontends: list[str], stores: list[str], measure: Measure) -> None:
     """Dovecot from 2.3.15 on drops what came before STARTTLS (CVE-2021-33515); before 2.4.3 URLs across users must be off."""
     floor, wrong = (2, 3, 15), []
     for name in (*frontends, *stores):
-        facts = snapshots(name)
+        facts = facts_of(name)
         found = re.match(r"(\d+)\.(\d+)\.(\d+)", facts.data["dovecot"]["version"] if facts.data["dovecot"] else "")
         if not found:
             invalid(f"{name}: dovecot does not tell its version")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lemonstand.checks.conftest import Measure, Snapshots
+from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, not_measurable
 from lemonstand.policy.upstream import Fault, load_faults
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.answer("configuration")
 
 
 @pytest.mark.parametrize("fault", [pytest.param(each, marks=pytest.mark.supports(*each.controls), id=each.id) for each in load_faults()])
-def test_a_listed_fault_is_one_still(fault: Fault, snapshots: Snapshots, nodes: list[str], measure: Measure) -> None:
+def test_a_listed_fault_is_one_still(fault: Fault, facts_of: FactsOf, nodes: list[str], measure: Measure) -> None:
     """A fixed package makes an entry of docs/upstream.md obsolete, and what stands here because of it; a version nobody tried is named."""
-    found = {name: snapshots(name).data["packages"].get(fault.package, "") for name in nodes}
+    found = {name: facts_of(name).data["packages"].get(fault.package, "") for name in nodes}
     installed = {name: version for name, version in found.items() if version}
     for name, version in installed.items():
         measure(f"{name} {fault.package}", version)
@@ -32,7 +32,7 @@ def test_a_listed_fault_is_one_still(fault: Fault, snapshots: Snapshots, nodes: 
 @pytest.mark.disruptive
 @pytest.mark.supports("PRO-SUB-01")
 def test_what_follows_the_end_of_a_message_loses_no_answer(
-    snapshots: Snapshots, stores: list[str], vantage: Vantage, *, endpoints: Endpoints, accounts: list[Account], measure: Measure
+    facts_of: FactsOf, stores: list[str], vantage: Vantage, *, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
     """RFC 2920 lets a client send MAIL and RCPT behind the end of a message: the message's own answer comes first. It arrives once."""
     fault = next(each for each in load_faults() if each.id == "pipelined-past-the-end")
@@ -46,7 +46,7 @@ def test_what_follows_the_end_of_a_message_loses_no_answer(
         if got["seconds"] is None or got["copies"] != 1:
             copies.append(f"{name}: {got.get('copies', 0)} copies")
     expect(not copies, "a message with commands behind it does not arrive once", seen=copies, expected="one copy of each")
-    installed = {snapshots(name).data["packages"].get(fault.package, "") for name in stores}
+    installed = {facts_of(name).data["packages"].get(fault.package, "") for name in stores}
     if lost and not any(fault.obsolete(version) for version in installed):
         not_measurable(f"{fault.id} (docs/upstream.md), fixed in {fault.package} {fault.fixed}: {'; '.join(lost)[:300]}")
     expect(not lost, "commands behind the end of a message cost it its answer", seen=lost, expected=250)

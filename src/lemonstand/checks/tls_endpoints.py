@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lemonstand.observations import Pool
-from lemonstand.probes.clients.tls import Leg, leg_of
+from lemonstand.probes.clients.tls import TlsHop, hop_of
 from lemonstand.remote.endpoints import ca_of_clients, endpoint_of, families_of
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
@@ -17,18 +17,18 @@ CLIENT_PORTS = (143, 587)
 
 
 @dataclass(frozen=True)
-class TlsWay:
+class TlsPath:
     """A leg, and who is at its ends.
 
     Args:
-        leg: what is dialled and how.
+        hop: what is dialled and how.
         client: the host that is asked to dial.
         server: the host whose service answers.
         certificate: name of the file on the server that must be shown.
         inner: whether both ends are ours.
     """
 
-    leg: Leg
+    hop: TlsHop
     client: str
     server: str
     certificate: str
@@ -37,13 +37,13 @@ class TlsWay:
     @property
     def name(self) -> str:
         """For people: `frontend to store:143`."""
-        version = "" if self.inner else f" by IPv{6 if ':' in self.leg['address'] else 4}"
-        return f"{self.client} to {self.server}:{self.leg['port']}{version}"
+        version = "" if self.inner else f" by IPv{6 if ':' in self.hop['address'] else 4}"
+        return f"{self.client} to {self.server}:{self.hop['port']}{version}"
 
     @property
     def opportunistic(self) -> bool:
         """Whether the other side may also come without TLS: mail between mail hosts of the Internet."""
-        return self.leg["port"] == 25
+        return self.hop["port"] == 25
 
 
 def client_ports(site: Site) -> tuple[int, ...]:
@@ -51,22 +51,24 @@ def client_ports(site: Site) -> tuple[int, ...]:
     return CLIENT_PORTS + (() if site.settings.tls_profile == "seed-strict" else IMPLICIT_PORTS)
 
 
-def outer_ways(site: Site) -> list[TlsWay]:
+def outer_ways(site: Site) -> list[TlsPath]:
     """What handsets and foreign mail hosts see, by both IP versions; empty without a host that stands there."""
     ca, found = ca_of_clients(site), []
     for family in families_of(site):
         for vantage in site.group("handsets")[:1]:
             for frontend in site.group("frontends")[:1]:
                 endpoint = endpoint_of(site, ca, "frontends", family)
-                found += [TlsWay(leg_of(endpoint, port), vantage.name, frontend.name, "public", inner=False) for port in client_ports(site)]
+                found += [
+                    TlsPath(hop_of(endpoint, port), vantage.name, frontend.name, "public", inner=False) for port in client_ports(site)
+                ]
         for outsider in site.group("peers")[:1]:
             for relay in site.group("relays")[:1]:
                 endpoint = endpoint_of(site, _private_ca(site, "public"), "relays", family)
-                found.append(TlsWay(leg_of(endpoint, 25), outsider.name, relay.name, "public", inner=False))
+                found.append(TlsPath(hop_of(endpoint, 25), outsider.name, relay.name, "public", inner=False))
     return found
 
 
-def inner_ways(site: Site) -> list[TlsWay]:
+def inner_ways(site: Site) -> list[TlsPath]:
     """Every inner leg, from each client to each server."""
     ca = _private_ca(site, "hosts")
     ways = (
@@ -76,8 +78,8 @@ def inner_ways(site: Site) -> list[TlsWay]:
         ("relays", "stores", "store", (24,), "mail-store", ""),
     )
     return [
-        TlsWay(
-            Leg(
+        TlsPath(
+            TlsHop(
                 name=f"{server.name}.{site.settings.internal_domain}",
                 address=str(server.interfaces[zone].addresses[0]),
                 port=port,
@@ -101,8 +103,8 @@ def _private_ca(site: Site, name: str) -> str:
     return path.read_text(encoding="ascii") if path.is_file() else ""
 
 
-def seen_by_clients(prober: Prober, ways: list[TlsWay]) -> list[dict[str, Any]]:
-    """What the probe `tls-legs` finds on each leg, asked of all clients at once."""
+def seen_by_clients(prober: Prober, ways: list[TlsPath]) -> list[dict[str, Any]]:
+    """What the probe `tls-hops` finds on each leg, asked of all clients at once."""
     by_client: dict[str, list[int]] = {}
     for number, position in enumerate(ways):
         by_client.setdefault(position.client, []).append(number)
@@ -110,7 +112,7 @@ def seen_by_clients(prober: Prober, ways: list[TlsWay]) -> list[dict[str, Any]]:
 
     def ask(client: str) -> None:
         numbers = by_client[client]
-        for number, seen in zip(numbers, prober.ask(client, "tls-legs", legs=[ways[n].leg for n in numbers]), strict=True):
+        for number, seen in zip(numbers, prober.ask(client, "tls-hops", hops=[ways[n].hop for n in numbers]), strict=True):
             found[number] = seen
 
     with Pool(max_workers=len(by_client) or 1) as pool:

@@ -10,7 +10,7 @@ from lemonstand.evidence.compare import Change, code_told, hosts
 from lemonstand.evidence.identity import code, inventory_hash
 from lemonstand.remote.connections import read_connections, sockets_directory
 from lemonstand.remote.facts import Facts
-from lemonstand.remote.gather import described, take_snapshots
+from lemonstand.remote.gather import described, gather_facts
 from lemonstand.site import Site
 
 
@@ -27,7 +27,7 @@ def drift(site: Site, evidence: Mapping[str, Any]) -> list[Change]:
     sockets = sockets_directory()
     names = [host.name for host in site.hosts.values() if host.role_groups]
     try:
-        taken = take_snapshots(read_connections(site.inventory, sockets), names)
+        taken = gather_facts(read_connections(site.inventory, sockets), names)
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
     changes = []

@@ -20,7 +20,7 @@ def parity(vantage: Vantage, _seconds: int) -> Finding:
     with Pool(max_workers=4) as pool:
         outside = {f: pool.submit(vantage.ask, "stages", endpoint=vantage.endpoints(f), account=one) for f in vantage.families}
         behind = {f: pool.submit(vantage.prober.ask, frontend, "stages", endpoint=vantage.near(f), account=one) for f in vantage.families}
-        store = pool.submit(vantage.prober.ask, frontend, "store-stages", inward=vantage.inward, account=one)
+        store = pool.submit(vantage.prober.ask, frontend, "store-stages", inner_services=vantage.inner_services, account=one)
         truth = {f: pool.submit(vantage.ask, "truth", endpoint=vantage.endpoints(f), account=one) for f in vantage.families}
         seen = {
             "outside": {f: job.result() for f, job in outside.items()},

@@ -20,7 +20,7 @@ def transparency(vantage: Vantage, _seconds: int) -> Finding:
         try:
             stored = vantage.ask("script-store", endpoint=endpoint, account=one, box=box)
             outside = vantage.ask("script-outside", endpoint=endpoint, account=one, box=box)
-            inside = vantage.prober.ask(frontend, "script-inside", inward=vantage.inward, account=one, box=box)
+            inside = vantage.prober.ask(frontend, "script-inside", inner_services=vantage.inner_services, account=one, box=box)
         finally:
             vantage.ask("script-remove", endpoint=endpoint, account=one, box=box)
         chunks = vantage.ask("script-chunks", endpoint=endpoint, account=one)

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from lemonstand.outcomes import Invalid, NotMeasurable, NotMeasured
-from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.remote.connections import read_connections, sockets_directory
 from lemonstand.remote.endpoints import (
@@ -20,11 +20,11 @@ from lemonstand.remote.endpoints import (
     ca_of_exchangers,
     endpoint_of,
     families_of,
-    inward_of,
+    inner_services_of,
     outsider_of,
     vantage_of,
 )
-from lemonstand.remote.prober import Prober, Running
+from lemonstand.remote.prober import PROBE_SECONDS, Prober, Running
 from lemonstand.site import Site
 
 SPARE_SECONDS = 30
@@ -131,15 +131,15 @@ class Vantage:
         return self.site.hosts[self.border].interfaces["internet"].device
 
     @property
-    def inward(self) -> Inward:
+    def inner_services(self) -> InnerServices:
         """What a frontend talks to inside."""
-        return inward_of(self.site)
+        return inner_services_of(self.site)
 
-    def ask(self, probe: str, *, seconds: int = 60, **args: Any) -> Any:
+    def ask(self, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Any:
         """Asks from outside."""
         return self.prober.ask(self.host, probe, seconds=seconds, **args)
 
-    def start(self, probe: str, *, seconds: int = 60, **args: Any) -> Running:
+    def start(self, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Running:
         """Starts a probe outside."""
         return self.prober.start(self.host, probe, seconds=seconds, **args)
 

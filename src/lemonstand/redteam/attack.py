@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.outcomes import Unanswered
-from lemonstand.redteam.attempts import Move, load_moves
+from lemonstand.redteam.attempts import AttemptCode, load_code
 from lemonstand.redteam.catalogue import Attempt, Catalogue, Deviation, load_catalogue
-from lemonstand.redteam.context import CouldNotTry, Ground
+from lemonstand.redteam.context import CouldNotTry, LabUnderAttack
 from lemonstand.remote.connections import read_connections, sockets_directory
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
@@ -124,17 +124,17 @@ def attack(
     """
     if not site.is_lab:
         raise InputError(f"'{site.settings.site_name}' is no lab: the red team attacks labs only", "--site", "name a lab's inventory")
-    catalogue, moves = load_catalogue(), load_moves()
+    catalogue, code = load_catalogue(), load_code()
     chosen = choose(catalogue, names, position)
     sockets = sockets_directory()
     started, began = dt.datetime.now(dt.UTC), time.monotonic()
     try:
         with Prober(read_connections(site.inventory, sockets)) as prober:
-            ground = Ground(site, prober, _machine())
+            lab = LabUnderAttack(site, prober, _machine())
             results: dict[str, Result] = {}
 
             def one(attempt: Attempt) -> None:
-                results[attempt.id] = _made(attempt, moves[attempt.id], ground, catalogue)
+                results[attempt.id] = _made(attempt, code[attempt.id], lab, catalogue)
                 heard(results[attempt.id])
 
             with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
@@ -148,7 +148,7 @@ def attack(
     return Report(site.settings.site_name, started, tuple(results[attempt.id] for attempt in chosen), time.monotonic() - began)
 
 
-def _made(attempt: Attempt, move: Move, ground: Ground, catalogue: Catalogue) -> Result:
+def _made(attempt: Attempt, code: AttemptCode, lab: LabUnderAttack, catalogue: Catalogue) -> Result:
     began = time.monotonic()
     deviation = catalogue.deviation(attempt.deviation)
 
@@ -156,12 +156,12 @@ def _made(attempt: Attempt, move: Move, ground: Ground, catalogue: Catalogue) ->
         return Result(attempt, outcome, got, control, name, round(time.monotonic() - began, 1))
 
     try:
-        seen = move(ground)
+        seen = code(lab)
         if not seen.succeeded:
             return result("held", seen.got, seen.control)
         if deviation is None:
             return result("BREACH", seen.got, seen.control)
-        over = ended(deviation, dt.date.today(), lambda fixed_group, package: _version(ground, fixed_group, package))
+        over = ended(deviation, dt.date.today(), lambda fixed_group, package: _version(lab, fixed_group, package))
         if over:
             return result("BREACH", f"{seen.got}; {deviation.name} covers it no longer: {over}", seen.control, deviation.name)
         return result("known deviation", seen.got, seen.control, deviation.name)
@@ -171,9 +171,9 @@ def _made(attempt: Attempt, move: Move, ground: Ground, catalogue: Catalogue) ->
         return result("could not try", f"{type(fault).__name__}: {fault}"[:300])
 
 
-def _version(ground: Ground, group: str, package: str) -> str:
-    host = ground.name(group)
-    return str(ground.once(f"{package} on {host}", lambda: ground.ask(host, "package-version", name=package)))
+def _version(lab: LabUnderAttack, group: str, package: str) -> str:
+    host = lab.name(group)
+    return str(lab.once(f"{package} on {host}", lambda: lab.ask(host, "package-version", name=package)))
 
 
 def ended(deviation: Deviation, today: dt.date, version_of: Callable[[str, str], str]) -> str:

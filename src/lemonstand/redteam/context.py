@@ -13,9 +13,9 @@ from typing import Any
 from lemonstand.derived import expected_matrix
 from lemonstand.outcomes import Unanswered
 from lemonstand.probes.attacks.frames import Way
-from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.wire import Account, Endpoint
-from lemonstand.remote.endpoints import accounts_of, ca_of_clients, ca_of_exchangers, endpoint_of, inward_of
+from lemonstand.remote.endpoints import accounts_of, ca_of_clients, ca_of_exchangers, endpoint_of, inner_services_of
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -68,7 +68,7 @@ def _short(case: Any) -> str:
     return str(case)[:100]
 
 
-class Ground:
+class LabUnderAttack:
     """A lab to attack.
 
     Args:
@@ -132,16 +132,16 @@ class Ground:
         return endpoint_of(self.site, ca, group, family)
 
     @cached_property
-    def inward(self) -> Inward:
+    def inner_services(self) -> InnerServices:
         """What a frontend talks to."""
-        return inward_of(self.site)
+        return inner_services_of(self.site)
 
     @property
     def ticket(self) -> dict[str, Any]:
         """A fresh ticket of the attacker's own account."""
         with self._lock:
             if time.monotonic() > self._ticket_until:
-                answer = self.ask(self.name("frontends"), "obtain", inward=self.inward, account=self.one)
+                answer = self.ask(self.name("frontends"), "obtain", inner_services=self.inner_services, account=self.one)
                 need(answer["ticket"], f"the issuer gave no ticket: {answer}")
                 self._ticket, self._ticket_until = dict(answer), time.monotonic() + TICKET_SECONDS
             return self._ticket

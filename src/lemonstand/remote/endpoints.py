@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lemonstand.outcomes import Invalid, NotApplicable, NotMeasured
-from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.site import Site
 
@@ -110,11 +110,11 @@ def endpoint_of(site: Site, ca: str, group: str, version: int | None = None) -> 
     return Endpoint(name=settings.public_name if group == "frontends" else settings.mx_name, address=str(address), ca=ca)
 
 
-def inward_of(site: Site) -> Inward:
+def inner_services_of(site: Site) -> InnerServices:
     """What a frontend talks to inside, by IPv4 where there is one."""
     frontend, auth, store = (site.group(group)[0] for group in ("frontends", "auths", "stores"))
     domain = site.settings.internal_domain
-    return Inward(
+    return InnerServices(
         issuer=f"{auth.name}.{domain}",
         issuer_address=str(auth.interfaces["auth"].addresses[0]),
         store=f"{store.name}.{domain}",

@@ -26,7 +26,7 @@ ASKED = {
     "mailboxes": "find mailboxes below /srv /home /root /var /opt", "accounts": "getent passwd", "dovecot": "doveconf -a",
     "postfix": "postconf; postconf -M; postconf -P", "issuer_processes": "pgrep -f ticket_issuer:create_app",
 }  # fmt: skip
-"""Which commands the parts of a snapshot stand for, as evidence names them."""
+"""Which commands the parts of it stand for, as evidence names them."""
 SETTING_SOURCES = {"postfix": "postconf", "unit": "systemctl show"}
 
 
@@ -76,11 +76,11 @@ class Noting(dict[str, Any]):
 
 
 class Facts:
-    """One host's snapshot.
+    """What was read from one host.
 
     Args:
         name: the host's inventory name.
-        data: what `snapshot.py` printed.
+        data: what `facts_program.py` printed.
     """
 
     def __init__(self, name: str, data: dict[str, Any]) -> None:

@@ -257,7 +257,7 @@ def owners(programs: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def state() -> str:
-    """A hash of the host's configuration and package versions: two snapshots with the same one are of the same host in the same state."""
+    """A hash of the host's configuration and package versions: two readings with the same one are of the same host in the same state."""
     digest = hashlib.sha256()
     for place in STATE_PLACES:
         paths = [place] if os.path.isfile(place) else [os.path.join(at, name) for at, _, names in os.walk(place) for name in names]

@@ -19,7 +19,7 @@ from lemonstand.remote.connections import BECOME_REMEDY, Connection
 from lemonstand.remote.facts import Facts
 from lemonstand.surroundings import environment
 
-SNAPSHOT_SECONDS = 60
+GATHER_SECONDS = 60
 _PROGRAM = Path(__file__).with_name("facts_program.py")
 
 
@@ -59,7 +59,7 @@ def noting(name: str, host: Any) -> Any:
     return host
 
 
-def take_snapshots(connections: Mapping[str, Connection], names: Sequence[str]) -> dict[str, Facts | Exception]:
+def gather_facts(connections: Mapping[str, Connection], names: Sequence[str]) -> dict[str, Facts | Exception]:
     """Reads the state of hosts, all at once.
 
     Returns:
@@ -71,7 +71,7 @@ def take_snapshots(connections: Mapping[str, Connection], names: Sequence[str]) 
         try:
             if name not in connections:
                 return Invalid(f"the inventory has no host '{name}'")
-            done = reach(connections[name]).run(f"echo {program} | base64 -d | timeout {SNAPSHOT_SECONDS} python3 -")
+            done = reach(connections[name]).run(f"echo {program} | base64 -d | timeout {GATHER_SECONDS} python3 -")
             if done.rc != 0:
                 said = (done.stderr.strip().splitlines() or ["no message"])[-1]
                 return Invalid(f"{name} can't be read (exit {done.rc}): {said}")

@@ -20,7 +20,8 @@ from lemonstand.remote.connections import BECOME_REMEDY, REFUSAL, Connection
 from lemonstand.remote.shipment import BOOT, agent_shipment, shipment
 from lemonstand.surroundings import environment
 
-PROBE_SECONDS = 60
+PROBE_SECONDS = 120
+"""After which a probe ends itself if nobody says otherwise: enough for the longest on a busy machine."""
 GRACE_SECONDS = 10
 STOP_SECONDS = 2
 

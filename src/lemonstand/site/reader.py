@@ -158,7 +158,7 @@ class _Values:
         known = self._shapes.get((name, id(raw)))
         if known is None:
             origins: dict[str, str] = {}
-            _collect_origins(raw, (), origins, fallback=_origin(key))
+            _collect_origins(raw, "", origins, fallback=_origin(key))
             known = self._shapes[name, id(raw)] = _Shape(raw, origins)
             sealed = _sealed_faults(name, raw, _origin(key) or str(self.folder))
             self.problems += [each for each in sealed if each not in self.problems]
@@ -364,16 +364,20 @@ def _strays(folder: Path, groups: set[str], hosts: set[str]) -> list[tuple[str, 
     return found
 
 
-def _collect_origins(value: object, place: tuple[str, ...], into: dict[str, str], fallback: str) -> None:
+def _collect_origins(value: object, way: str, into: dict[str, str], fallback: str) -> None:
+    """Notes the place of a value and of all in it; what Ansible doesn't mark (true, nothing) stands where its key does."""
     found = _origin(value) or fallback
     if found:
-        into[".".join(place)] = found
+        into[way] = found
+    if isinstance(value, str | bytes):
+        return
+    stem = f"{way}." if way else ""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            _collect_origins(item, (*place, str(key)), into, _origin(key) or found)
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            _collect_origins(item, f"{stem}{key}", into, "" if isinstance(item, str) else _origin(key) or found)
+    elif isinstance(value, Sequence):
         for position, item in enumerate(value):
-            _collect_origins(item, (*place, str(position)), into, found)
+            _collect_origins(item, f"{stem}{position}", into, found)
 
 
 def _origin(value: object) -> str:

@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 
 from lemonstand.probes.clients import tickets
 from lemonstand.probes.clients.tickets import (
-    Inward,
+    InnerServices,
     _ask,
     _bearer,
     _inner,
@@ -70,14 +70,14 @@ def marked(user: str, store: str, cases: dict[str, dict[str, Any]]) -> dict[str,
     return {"tickets": made, "public": {path.stem: path.read_text(encoding="ascii") for path in sorted(PUBLIC.glob("*.pem"))}}
 
 
-def obtain(inward: Inward, account: Account) -> dict[str, Any]:
+def obtain(inner_services: InnerServices, account: Account) -> dict[str, Any]:
     """Gets a ticket as a frontend does, with the account's password: `ticket`, and `lifetime` in seconds by its own word."""
-    answer = _ask(inward, account["user"], account["password"])
+    answer = _ask(inner_services, account["user"], account["password"])
     ticket = str(answer.pop("ticket", ""))
     return {**answer, "ticket": ticket, "lifetime": round(decode(ticket.split(".")[1])["exp"] - time.time()) if ticket else 0}
 
 
-def present(inward: Inward, tried: dict[str, dict[str, str]], wait: float = 0) -> dict[str, Any]:
+def present(inner_services: InnerServices, tried: dict[str, dict[str, str]], wait: float = 0) -> dict[str, Any]:
     """Shows tickets to the store, each on a connection of its own.
 
     Args:
@@ -91,7 +91,7 @@ def present(inward: Inward, tried: dict[str, dict[str, str]], wait: float = 0) -
 
     def one(case: dict[str, str]) -> dict[str, Any]:
         show = _submission if case.get("service") == "submission" else _bearer
-        answer = show(inward, case["user"], case["ticket"], case.get("certificate", "store-client"))
+        answer = show(inner_services, case["user"], case["ticket"], case.get("certificate", "store-client"))
         answer.pop("capabilities", None)
         return answer
 
@@ -157,15 +157,15 @@ def _hs256(header: dict[str, Any], claims: dict[str, Any], secret: bytes) -> str
     return f"{signed}.{encode(hmac.new(secret, signed.encode(), hashlib.sha256).digest())}"
 
 
-def ask_oddly(inward: Inward, account: Account, other: str) -> dict[str, Any]:
+def ask_oddly(inner_services: InnerServices, account: Account, other: str) -> dict[str, Any]:
     """Asks the issuer for what it must not give, from a frontend with its right certificate unless the case says otherwise.
 
     Returns:
         By case `{status, body}`; `own password` is the one that must work.
     """
-    form = {"grant_type": "password", "scope": "mail", "client_id": inward["client"], "username": other, "password": ""}
+    form = {"grant_type": "password", "scope": "mail", "client_id": inner_services["client"], "username": other, "password": ""}
     right = {**form, "username": account["user"], "password": account["password"]}
-    base, domain = "ou=people", inward["client"].partition(".")[2]
+    base, domain = "ou=people", inner_services["client"].partition(".")[2]
     cases: dict[str, tuple[str, str, dict[str, str] | None, str]] = {
         "own password": ("POST", "/token", right, "issuer-client"),
         "no password": ("POST", "/token", form, "issuer-client"),
@@ -190,17 +190,17 @@ def ask_oddly(inward: Inward, account: Account, other: str) -> dict[str, Any]:
         )},
     }  # fmt: skip
     with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-        return dict(zip(cases, pool.map(lambda case: _http(inward, *case), cases.values()), strict=True))
+        return dict(zip(cases, pool.map(lambda case: _http(inner_services, *case), cases.values()), strict=True))
 
 
-def _http(inward: Inward, verb: str, path: str, form: dict[str, str] | None, certificate: str) -> dict[str, Any]:
+def _http(inner_services: InnerServices, verb: str, path: str, form: dict[str, str] | None, certificate: str) -> dict[str, Any]:
     try:
-        wire = Wire(inward["issuer_address"], 8443)
+        wire = Wire(inner_services["issuer_address"], 8443)
     except OSError as fault:
         return {"status": 0, "body": f"{type(fault).__name__}: {fault}", "ticket": False}
     try:
-        wire.starttls(_inner(certificate), inward["issuer"])
-        connection = http.client.HTTPConnection(inward["issuer"], 8443)
+        wire.starttls(_inner(certificate), inner_services["issuer"])
+        connection = http.client.HTTPConnection(inner_services["issuer"], 8443)
         connection.sock = wire.socket
         connection.request(
             verb, path, urlencode(form) if form else None, {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
@@ -215,7 +215,7 @@ def _http(inward: Inward, verb: str, path: str, form: dict[str, str] | None, cer
     return {"status": answer.status, "body": "a ticket" if given else body[:120], "ticket": given}
 
 
-def without_ticket(inward: Inward, account: Account, other: Account, certificate: str = "store-client") -> dict[str, Any]:
+def without_ticket(inner_services: InnerServices, account: Account, other: Account, certificate: str = "store-client") -> dict[str, Any]:
     """Tries each way into the store that needs no ticket, by both services.
 
     Returns:
@@ -239,7 +239,7 @@ def without_ticket(inward: Inward, account: Account, other: Account, certificate
     seen: dict[str, Any] = {"mechanisms": []}
     for case, line in cases.items():
         try:
-            session = _store(inward, certificate)
+            session = _store(inner_services, certificate)
             if not seen["mechanisms"]:
                 seen["mechanisms"] = [word for word in session.capabilities() if word.startswith("AUTH=")]
             answer = _ended(session, line)
@@ -248,7 +248,7 @@ def without_ticket(inward: Inward, account: Account, other: Account, certificate
             session.quit()
         except OSError as fault:
             seen[case] = {"status": "CLOSED", "text": f"{type(fault).__name__}: {fault}"[:200]}
-    seen |= _submission_without(inward, account, other, certificate)
+    seen |= _submission_without(inner_services, account, other, certificate)
     return seen
 
 
@@ -263,7 +263,7 @@ def _ended(session: Imap, line: str) -> str:
             return said[len(tag) + 1 :].decode("utf-8", "replace")[:120]
 
 
-def _submission_without(inward: Inward, account: Account, other: Account, certificate: str) -> dict[str, Any]:
+def _submission_without(inner_services: InnerServices, account: Account, other: Account, certificate: str) -> dict[str, Any]:
     name = other["user"]
     cases = {
         "submission: no login at all": [],
@@ -275,7 +275,7 @@ def _submission_without(inward: Inward, account: Account, other: Account, certif
     seen: dict[str, Any] = {}
     for case, lines in cases.items():
         try:
-            session = _submission_session(inward, certificate)
+            session = _submission_session(inner_services, certificate)
             said = [session.command(line, shown=line.split(" ", 1)[0]) for line in lines]
             if said and said[-1].code == 334:
                 session.command("*")
@@ -288,13 +288,13 @@ def _submission_without(inward: Inward, account: Account, other: Account, certif
     return seen
 
 
-def senders(inward: Inward, account: Account, other: str, ticket: str) -> dict[str, Any]:
+def senders(inner_services: InnerServices, account: Account, other: str, ticket: str) -> dict[str, Any]:
     """With a ticket of one's own at the store's submission server: whose name may mail be sent in? `own` must work."""
-    session = _submission_session(inward, "store-client")
+    session = _submission_session(inner_services, "store-client")
     reply = session.command("AUTH OAUTHBEARER")
     if reply.code == 334:
         name = account["user"].replace("=", "=3D").replace(",", "=2C")
-        said = f"n,a={name},\x01host={inward['store']}\x01port=587\x01auth=Bearer {ticket}\x01\x01"
+        said = f"n,a={name},\x01host={inner_services['store']}\x01port=587\x01auth=Bearer {ticket}\x01\x01"
         reply = session.command(base64.b64encode(said.encode()).decode(), shown="<ticket>")
     if reply.code != 235:
         return {"own": {"code": reply.code, "text": reply.text[:200]}}
@@ -333,12 +333,12 @@ def named_senders(session: Smtp, own: str, other: str) -> dict[str, Any]:
     return seen
 
 
-def lmtp_tricks(inward: Inward, own: str) -> dict[str, Any]:
+def lmtp_tricks(inner_services: InnerServices, own: str) -> dict[str, Any]:
     """From a relay: what LMTP gives besides taking mail. `RCPT own` must work; no message is sent."""
-    session = Smtp(Wire(inward["store_address"], 24))
+    session = Smtp(Wire(inner_services["store_address"], 24))
     session.command("LHLO relay.invalid")
     session.command("STARTTLS")
-    session.wire.starttls(_inner(""), inward["store"])
+    session.wire.starttls(_inner(""), inner_services["store"])
     offered = session.command("LHLO relay.invalid")
     seen: dict[str, Any] = {"offered": list(offered.lines)}
     domain = own.partition("@")[2]
@@ -363,15 +363,21 @@ def lmtp_tricks(inward: Inward, own: str) -> dict[str, Any]:
     return seen
 
 
-def guess_with_addresses(inward: Inward, name: str, guesses: int) -> dict[str, int]:
+def guess_with_addresses(inner_services: InnerServices, name: str, guesses: int) -> dict[str, int]:
     """Guesses at the issuer as a broken-into frontend can: another client's address with every guess. How often each status came."""
 
     def one(number: int) -> int:
-        form = {"grant_type": "password", "scope": "mail", "client_id": inward["client"], "username": name, "password": f"guess {number}"}
-        wire = Wire(inward["issuer_address"], 8443)
+        form = {
+            "grant_type": "password",
+            "scope": "mail",
+            "client_id": inner_services["client"],
+            "username": name,
+            "password": f"guess {number}",
+        }
+        wire = Wire(inner_services["issuer_address"], 8443)
         try:
-            wire.starttls(_inner("issuer-client"), inward["issuer"])
-            connection = http.client.HTTPConnection(inward["issuer"], 8443)
+            wire.starttls(_inner("issuer-client"), inner_services["issuer"])
+            connection = http.client.HTTPConnection(inner_services["issuer"], 8443)
             connection.sock = wire.socket
             told = {"Content-Type": "application/x-www-form-urlencoded", "X-Client-IP": f"198.51.100.{number % 250 + 1}"}
             connection.request("POST", "/token", urlencode(form), told)

@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 
 from lemonstand.probes.clients import delivery, tickets
-from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.imap import Imap, announced
 from lemonstand.probes.protocols.messages import message
 from lemonstand.probes.protocols.smtp import Smtp
@@ -88,18 +88,18 @@ def stages(endpoint: Endpoint, account: Account) -> dict[str, Any]:
     return {"imap": seen, "submission": said}
 
 
-def store_stages(inward: Inward, account: Account) -> dict[str, Any]:
+def store_stages(inner_services: InnerServices, account: Account) -> dict[str, Any]:
     """The same of a store, asked by a frontend with the account's own ticket."""
-    imap = Imap(Wire(inward["store_address"], 143))
+    imap = Imap(Wire(inner_services["store_address"], 143))
     seen: dict[str, Any] = {"greeting": imap.greeting, "before TLS": imap.capabilities()}
     imap.quit()
-    session = tickets.imap_by_ticket(inward, account)
+    session = tickets.imap_by_ticket(inner_services, account)
     seen["after login"] = session.capabilities()
     session.quit()
-    smtp = Smtp(Wire(inward["store_address"], 587))
+    smtp = Smtp(Wire(inner_services["store_address"], 587))
     said: dict[str, Any] = {"greeting": smtp.greeting.text, "before TLS": _words(smtp)}
     smtp.quit()
-    submitting = tickets.submission_by_ticket(inward, account)
+    submitting = tickets.submission_by_ticket(inner_services, account)
     said["after login"] = _words(submitting)
     submitting.quit()
     return {"imap": seen, "submission": said}

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from lemonstand.probes.clients import delivery, tickets
-from lemonstand.probes.clients.tickets import Inward
+from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.imap import Answer, Imap
 from lemonstand.probes.protocols.messages import Message, message
 from lemonstand.probes.protocols.smtp import Smtp
@@ -79,13 +79,13 @@ def outside(endpoint: Endpoint, account: Account, box: str) -> dict[str, Any]:
     return _play(Imap.open(endpoint, account), box)
 
 
-def inside(inward: Inward, account: Account, box: str) -> dict[str, Any]:
+def inside(inner_services: InnerServices, account: Account, box: str) -> dict[str, Any]:
     """Reads them from the store itself, asked by a frontend.
 
     Returns:
         `answers`: SHA-256 of the answer to each command, without how long it took; `got`: that of each message; `octets`: of all answers.
     """
-    return _play(tickets.imap_by_ticket(inward, account), box)
+    return _play(tickets.imap_by_ticket(inner_services, account), box)
 
 
 def chunks(endpoint: Endpoint, account: Account) -> dict[str, Any]:

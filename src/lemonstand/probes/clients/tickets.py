@@ -40,7 +40,7 @@ TURN_SECONDS = 60
 """A question waits for its turn at the issuer (record 0023)."""
 
 
-class Inward(TypedDict):
+class InnerServices(TypedDict):
     """The two hosts a frontend talks to: names in their certificates and addresses; `client` is what it calls itself to the issuer."""
 
     issuer: str
@@ -98,7 +98,7 @@ def spoilt(user: str, ago: int, store: str) -> dict[str, str]:
     return {name: compact({"alg": "RS256", "typ": "JWT", "kid": key.stem}, {**claims, **claim}, key) for name, claim in wrong.items()}
 
 
-def attempts(inward: Inward, account: Account, other: Account, spoilt: dict[str, str]) -> dict[str, Any]:
+def attempts(inner_services: InnerServices, account: Account, other: Account, spoilt: dict[str, str]) -> dict[str, Any]:
     """Gets a ticket, then tries each way into the store, every one on a connection of its own.
 
     Args:
@@ -111,14 +111,14 @@ def attempts(inward: Inward, account: Account, other: Account, spoilt: dict[str,
         `submission`: the same on 587; `capabilities`: of the store after a login that worked.
     """
     answers = {
-        "right": _ask(inward, account["user"], account["password"]),
-        "wrong": _ask(inward, account["user"], "no" + account["password"]),
-        "unknown": _ask(inward, "nobody-at-all@" + account["user"].partition("@")[2], account["password"]),
-        "without a certificate": _ask(inward, account["user"], account["password"], certificate=""),
-        "with the certificate for stores": _ask(inward, account["user"], account["password"], certificate="store-client"),
+        "right": _ask(inner_services, account["user"], account["password"]),
+        "wrong": _ask(inner_services, account["user"], "no" + account["password"]),
+        "unknown": _ask(inner_services, "nobody-at-all@" + account["user"].partition("@")[2], account["password"]),
+        "without a certificate": _ask(inner_services, account["user"], account["password"], certificate=""),
+        "with the certificate for stores": _ask(inner_services, account["user"], account["password"], certificate="store-client"),
     }
     # What a frontend is by itself, without anybody's password: a certificate, and what it may dare to ask with it.
-    answers |= {f"by itself: {grant}": _ask(inward, account["user"], "", grant=grant) for grant in GRANTS}
+    answers |= {f"by itself: {grant}": _ask(inner_services, account["user"], "", grant=grant) for grant in GRANTS}
     ticket = str(answers["right"].pop("ticket", ""))
     if not ticket:
         raise Refused(f"the issuer gave no ticket: {answers['right']}")
@@ -138,28 +138,28 @@ def attempts(inward: Inward, account: Account, other: Account, spoilt: dict[str,
             "garbage": (account["user"], "not.a.ticket"),
             "empty": (account["user"], ""),
         }
-    jobs: dict[str, Any] = {case: (_bearer, inward, name, token) for case, (name, token) in names.items()}
+    jobs: dict[str, Any] = {case: (_bearer, inner_services, name, token) for case, (name, token) in names.items()}
     name, password = account["user"], account["password"]
     by_login = f'LOGIN "{name}" "{password}"'
     by_certificate = f"AUTHENTICATE EXTERNAL {base64.b64encode(name.encode()).decode()}"
-    jobs["password by LOGIN"] = (_without_ticket, inward, lambda session: session.command(by_login, shown="LOGIN <account>"))
-    jobs["password by PLAIN"] = (_without_ticket, inward, lambda session: session.plain(account))
-    jobs["certificate alone"] = (_without_ticket, inward, lambda session: session.command(by_certificate))
+    jobs["password by LOGIN"] = (_without_ticket, inner_services, lambda session: session.command(by_login, shown="LOGIN <account>"))
+    jobs["password by PLAIN"] = (_without_ticket, inner_services, lambda session: session.plain(account))
+    jobs["certificate alone"] = (_without_ticket, inner_services, lambda session: session.command(by_certificate))
     jobs["user of a master by PLAIN"] = (
         _without_ticket,
-        inward,
+        inner_services,
         lambda session: session.command(f"AUTHENTICATE PLAIN {_in_place_of(name)}"),
     )
-    jobs["anonymous"] = (_without_ticket, inward, lambda session: session.command("AUTHENTICATE ANONYMOUS dGVzdA=="))
-    jobs["own ticket without a certificate"] = (_bearer, inward, account["user"], ticket, "")
-    jobs["own ticket with the certificate for the issuer"] = (_bearer, inward, account["user"], ticket, "issuer-client")
-    jobs["own ticket before TLS"] = (_before_tls, inward, account["user"], ticket)
+    jobs["anonymous"] = (_without_ticket, inner_services, lambda session: session.command("AUTHENTICATE ANONYMOUS dGVzdA=="))
+    jobs["own ticket without a certificate"] = (_bearer, inner_services, account["user"], ticket, "")
+    jobs["own ticket with the certificate for the issuer"] = (_bearer, inner_services, account["user"], ticket, "issuer-client")
+    jobs["own ticket before TLS"] = (_before_tls, inner_services, account["user"], ticket)
     submission: dict[str, Any] = {
-        "own ticket": (_submission, inward, account["user"], ticket),
-        "ticket of another user": (_submission, inward, other["user"], ticket),
-        **{case: (_submission, inward, account["user"], token) for case, token in spoilt.items()},
-        "password by PLAIN": (_submission_plain, inward, account),
-        "own ticket without a certificate": (_submission, inward, account["user"], ticket, ""),
+        "own ticket": (_submission, inner_services, account["user"], ticket),
+        "ticket of another user": (_submission, inner_services, other["user"], ticket),
+        **{case: (_submission, inner_services, account["user"], token) for case, token in spoilt.items()},
+        "password by PLAIN": (_submission_plain, inner_services, account),
+        "own ticket without a certificate": (_submission, inner_services, account["user"], ticket, ""),
     }
     with ThreadPoolExecutor(max_workers=8) as pool:
         imap = {case: pool.submit(*job) for case, job in jobs.items()}
@@ -179,7 +179,7 @@ def _in_place_of(user: str) -> str:
     return base64.b64encode(f"{user}\0frontend\0frontend".encode()).decode()
 
 
-def guess(inward: Inward, name: str, account: Account, wave: int, more: int = 20) -> dict[str, Any]:
+def guess(inner_services: InnerServices, name: str, account: Account, wave: int, more: int = 20) -> dict[str, Any]:
     """Guesses a name's password, then goes on one by one until it is not tried any more, and asks for the account. Runs on a frontend.
 
     Args:
@@ -192,16 +192,16 @@ def guess(inward: Inward, name: str, account: Account, wave: int, more: int = 20
         `wave`: the statuses; `next`: the status of the last one more; `account`: that of the account with its right password.
     """
     with ThreadPoolExecutor(max_workers=wave) as pool:
-        first = list(pool.map(lambda number: _ask(inward, name, f"guess {number}")["status"], range(wave)))
+        first = list(pool.map(lambda number: _ask(inner_services, name, f"guess {number}")["status"], range(wave)))
     after = 0
     for _ in range(more):
-        after = _ask(inward, name, "one more guess")["status"]
+        after = _ask(inner_services, name, "one more guess")["status"]
         if after == 429:
             break
-    return {"wave": first, "next": after, "account": _ask(inward, account["user"], account["password"])["status"]}
+    return {"wave": first, "next": after, "account": _ask(inner_services, account["user"], account["password"])["status"]}
 
 
-def crowd(inward: Inward, account: Account, count: int) -> dict[str, Any]:
+def crowd(inner_services: InnerServices, account: Account, count: int) -> dict[str, Any]:
     """Asks for that many tickets at once, each for a client in another place, so that no two questions are the same. Runs on a frontend.
 
     Returns:
@@ -210,7 +210,7 @@ def crowd(inward: Inward, account: Account, count: int) -> dict[str, Any]:
 
     def one(number: int) -> tuple[int, float]:
         started = time.monotonic()
-        answer = _ask(inward, account["user"], account["password"], client=f"198.51.100.{number % 250 + 1}")
+        answer = _ask(inner_services, account["user"], account["password"], client=f"198.51.100.{number % 250 + 1}")
         return answer["status"], time.monotonic() - started
 
     began = time.monotonic()
@@ -226,7 +226,7 @@ def crowd(inward: Inward, account: Account, count: int) -> dict[str, Any]:
     }
 
 
-def ticket_logins(inward: Inward, account: Account, count: int) -> dict[str, float]:
+def ticket_logins(inner_services: InnerServices, account: Account, count: int) -> dict[str, float]:
     """Gets a ticket and logs in at the store with it, again and again; median seconds of each. Runs on a frontend.
 
     Returns:
@@ -235,13 +235,13 @@ def ticket_logins(inward: Inward, account: Account, count: int) -> dict[str, flo
     tickets, logins = [], []
     for _ in range(count):
         started = time.monotonic()
-        answer = _ask(inward, account["user"], account["password"])
+        answer = _ask(inner_services, account["user"], account["password"])
         tickets.append(time.monotonic() - started)
         if "ticket" not in answer:
             raise Refused(f"the issuer gave no ticket: {answer}")
         started = time.monotonic()
-        session = _store(inward, "store-client")
-        said = _oauthbearer(session, inward["store"], account["user"], str(answer["ticket"]))
+        session = _store(inner_services, "store-client")
+        said = _oauthbearer(session, inner_services["store"], account["user"], str(answer["ticket"]))
         if not said.ok or not session.command("STATUS INBOX (MESSAGES)").ok:
             raise Refused(f"the store refused a ticket: {said.status} {said.text}")
         logins.append(time.monotonic() - started)
@@ -249,7 +249,7 @@ def ticket_logins(inward: Inward, account: Account, count: int) -> dict[str, flo
     return {"ticket": statistics.median(tickets), "login": statistics.median(logins)}
 
 
-def refusal_times(inward: Inward, account: Account, count: int) -> dict[str, float]:
+def refusal_times(inner_services: InnerServices, account: Account, count: int) -> dict[str, float]:
     """Median seconds until a wrong password and a name nobody has are refused, asked in turn. Runs on a frontend.
 
     The right password in between keeps the account's name open; a new name each time keeps unknown ones open.
@@ -262,12 +262,12 @@ def refusal_times(inward: Inward, account: Account, count: int) -> dict[str, flo
             "unknown": (f"nobody-{secrets.token_hex(6)}@{domain}", account["password"]),
         }
         for case, (name, password) in cases.items():
-            answer = _ask(inward, name, password)
+            answer = _ask(inner_services, name, password)
             if answer["status"] != 400:
                 raise Refused(f"no refusal: {answer['status']} {answer['error']}")
             seen[case].append(float(answer["seconds"]))
         if number % 4 == 3:
-            _ask(inward, account["user"], account["password"])
+            _ask(inner_services, account["user"], account["password"])
     return {case: statistics.median(each) for case, each in seen.items()}
 
 
@@ -314,51 +314,57 @@ def refusal_hashes(known: str) -> dict[str, list[str]]:
     return found
 
 
-def imap_by_ticket(inward: Inward, account: Account) -> Imap:
+def imap_by_ticket(inner_services: InnerServices, account: Account) -> Imap:
     """A session on the store itself, opened as a frontend does.
 
     Raises:
         Refused: the issuer or the store refused.
     """
-    session = _store(inward, "store-client")
-    answer = _oauthbearer(session, inward["store"], account["user"], _ticket(inward, account))
+    session = _store(inner_services, "store-client")
+    answer = _oauthbearer(session, inner_services["store"], account["user"], _ticket(inner_services, account))
     if not answer.ok:
         raise Refused(f"the store refuses a ticket: {answer.status} {answer.text}")
     return session
 
 
-def submission_by_ticket(inward: Inward, account: Account) -> Smtp:
+def submission_by_ticket(inner_services: InnerServices, account: Account) -> Smtp:
     """The same on 587; after EHLO.
 
     Raises:
         Refused: the issuer or the store refused.
     """
-    session = _submission_session(inward, "store-client")
+    session = _submission_session(inner_services, "store-client")
     session.command("AUTH OAUTHBEARER")
-    reply = session.command(_response(inward["store"], 587, account["user"], _ticket(inward, account)), shown="<ticket>")
+    reply = session.command(_response(inner_services["store"], 587, account["user"], _ticket(inner_services, account)), shown="<ticket>")
     if reply.code != 235:
         raise Refused(f"the store refuses a ticket: {reply.code} {reply.text}")
     session.ehlo()
     return session
 
 
-def _ticket(inward: Inward, account: Account) -> str:
-    answer = _ask(inward, account["user"], account["password"])
+def _ticket(inner_services: InnerServices, account: Account) -> str:
+    answer = _ask(inner_services, account["user"], account["password"])
     if "ticket" not in answer:
         raise Refused(f"the issuer gave no ticket: {answer}")
     return str(answer["ticket"])
 
 
 def _ask(
-    inward: Inward, user: str, password: str, *, certificate: str = "issuer-client", grant: str = "password", client: str = ""
+    inner_services: InnerServices,
+    user: str,
+    password: str,
+    *,
+    certificate: str = "issuer-client",
+    grant: str = "password",
+    client: str = "",
 ) -> dict[str, Any]:
-    wire = Wire(inward["issuer_address"], 8443)
+    wire = Wire(inner_services["issuer_address"], 8443)
     try:
-        wire.starttls(_inner(certificate), inward["issuer"])
+        wire.starttls(_inner(certificate), inner_services["issuer"])
         wire.socket.settimeout(TURN_SECONDS)
-        connection = http.client.HTTPConnection(inward["issuer"], 8443)
+        connection = http.client.HTTPConnection(inner_services["issuer"], 8443)
         connection.sock = wire.socket
-        form = {"grant_type": grant, "scope": "mail", "client_id": inward["client"], "username": user, "password": password}
+        form = {"grant_type": grant, "scope": "mail", "client_id": inner_services["client"], "username": user, "password": password}
         form |= {"assertion": "e30.e30.", "subject_token": "e30.e30.", "refresh_token": "x"} if grant != "password" else {}
         started = time.monotonic()
         headers = {"Content-Type": "application/x-www-form-urlencoded"} | ({"X-Client-IP": client} if client else {})
@@ -385,17 +391,17 @@ def _inner(certificate: str) -> ssl.SSLContext:
     return context((PKI / "ca-hosts.crt").read_text(encoding="ascii"), *files)
 
 
-def _store(inward: Inward, certificate: str) -> Imap:
-    session = Imap(Wire(inward["store_address"], 143))
+def _store(inner_services: InnerServices, certificate: str) -> Imap:
+    session = Imap(Wire(inner_services["store_address"], 143))
     session.command("STARTTLS")
-    session.wire.starttls(_inner(certificate), inward["store"])
+    session.wire.starttls(_inner(certificate), inner_services["store"])
     return session
 
 
-def _bearer(inward: Inward, user: str, ticket: str, certificate: str = "store-client") -> dict[str, Any]:
+def _bearer(inner_services: InnerServices, user: str, ticket: str, certificate: str = "store-client") -> dict[str, Any]:
     try:
-        session = _store(inward, certificate)
-        answer = _oauthbearer(session, inward["store"], user, ticket)
+        session = _store(inner_services, certificate)
+        answer = _oauthbearer(session, inner_services["store"], user, ticket)
         shown: dict[str, Any] = answer.plain()
         if answer.ok:
             shown["capabilities"] = session.capabilities()
@@ -423,35 +429,35 @@ def _oauthbearer(session: Imap, host: str, user: str, ticket: str) -> Answer:
     return Answer(status.upper(), text[0] if text else "")
 
 
-def _before_tls(inward: Inward, user: str, ticket: str) -> dict[str, Any]:
-    session = Imap(Wire(inward["store_address"], 143))
-    answer = _oauthbearer(session, inward["store"], user, ticket)
+def _before_tls(inner_services: InnerServices, user: str, ticket: str) -> dict[str, Any]:
+    session = Imap(Wire(inner_services["store_address"], 143))
+    answer = _oauthbearer(session, inner_services["store"], user, ticket)
     session.quit()
     return dict(answer.plain())
 
 
-def _without_ticket(inward: Inward, login: Callable[[Imap], Answer]) -> dict[str, Any]:
-    session = _store(inward, "store-client")
+def _without_ticket(inner_services: InnerServices, login: Callable[[Imap], Answer]) -> dict[str, Any]:
+    session = _store(inner_services, "store-client")
     answer = login(session)
     session.quit()
     return dict(answer.plain())
 
 
-def _submission_session(inward: Inward, certificate: str) -> Smtp:
-    session = Smtp(Wire(inward["store_address"], 587))
+def _submission_session(inner_services: InnerServices, certificate: str) -> Smtp:
+    session = Smtp(Wire(inner_services["store_address"], 587))
     session.ehlo()
     session.command("STARTTLS")
-    session.wire.starttls(_inner(certificate), inward["store"])
+    session.wire.starttls(_inner(certificate), inner_services["store"])
     session.ehlo()
     return session
 
 
-def _submission(inward: Inward, user: str, ticket: str, certificate: str = "store-client") -> dict[str, Any]:
+def _submission(inner_services: InnerServices, user: str, ticket: str, certificate: str = "store-client") -> dict[str, Any]:
     try:
-        session = _submission_session(inward, certificate)
+        session = _submission_session(inner_services, certificate)
         reply = session.command("AUTH OAUTHBEARER")  # the ticket is longer than a line of SMTP may be
         if reply.code == 334:
-            reply = session.command(_response(inward["store"], 587, user, ticket), shown="<ticket>")
+            reply = session.command(_response(inner_services["store"], 587, user, ticket), shown="<ticket>")
         if reply.code == 334:
             reply = session.command("AQ==")
         session.quit()
@@ -460,8 +466,8 @@ def _submission(inward: Inward, user: str, ticket: str, certificate: str = "stor
     return {"status": "OK" if reply.code == 235 else "NO", "text": f"{reply.code} {reply.text}"[:300]}
 
 
-def _submission_plain(inward: Inward, account: Account) -> dict[str, Any]:
-    session = _submission_session(inward, "store-client")
+def _submission_plain(inner_services: InnerServices, account: Account) -> dict[str, Any]:
+    session = _submission_session(inner_services, "store-client")
     reply = session.plain(account)
     session.quit()
     return {"status": "OK" if reply.code == 235 else "NO", "text": f"{reply.code} {reply.text}"[:300]}

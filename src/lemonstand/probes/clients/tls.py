@@ -1,4 +1,4 @@
-"""TLS on one leg: which versions and suites are taken, what is agreed, whose certificate is shown, what comes of text sent too early."""
+"""TLS on one hop: which versions and suites are taken, what is agreed, whose certificate is shown, what comes of text sent too early."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMPLICIT = {465, 993, 8443}
 """Ports where TLS comes first of all (RFC 8314); 8443 is the issuer's."""
 
 
-class Leg(TypedDict):
+class TlsHop(TypedDict):
     """One way from a client to a server.
 
     Args:
@@ -47,9 +47,9 @@ class Leg(TypedDict):
     certificate: str
 
 
-def leg_of(endpoint: Endpoint, port: int) -> Leg:
-    """A leg from a mail client or a foreign mail host, who have no certificate of their own."""
-    return Leg(name=endpoint["name"], address=endpoint["address"] or endpoint["name"], port=port, ca=endpoint["ca"], certificate="")
+def hop_of(endpoint: Endpoint, port: int) -> TlsHop:
+    """A hop from a mail client or a foreign mail host, who have no certificate of their own."""
+    return TlsHop(name=endpoint["name"], address=endpoint["address"] or endpoint["name"], port=port, ca=endpoint["ca"], certificate="")
 
 
 def begin(wire: Wire, port: int) -> None:
@@ -70,7 +70,7 @@ def _own(offered: ssl.SSLContext, certificate: str) -> ssl.SSLContext:
     return offered
 
 
-def seen(leg: Leg) -> dict[str, Any]:
+def seen(hop: TlsHop) -> dict[str, Any]:
     """What a careful client agrees on, and what the server shows to anybody.
 
     Returns:
@@ -78,10 +78,10 @@ def seen(leg: Leg) -> dict[str, Any]:
         shows, whether or not it is a good one.
     """
     found: dict[str, Any] = {"version": "", "cipher": "", "names": [], "refused": "", "sha256": ""}
-    wire = Wire(leg["address"], leg["port"])
+    wire = Wire(hop["address"], hop["port"])
     try:
-        begin(wire, leg["port"])
-        wire.starttls(_own(context(leg["ca"]), leg["certificate"]), leg["name"])
+        begin(wire, hop["port"])
+        wire.starttls(_own(context(hop["ca"]), hop["certificate"]), hop["name"])
         found |= wire.tls()
     except (ssl.SSLError, ConnectionError) as fault:
         found["refused"] = f"{type(fault).__name__}: {fault}"
@@ -90,10 +90,10 @@ def seen(leg: Leg) -> dict[str, Any]:
     anything = ssl.create_default_context()
     anything.check_hostname = False
     anything.verify_mode = ssl.CERT_NONE
-    wire = Wire(leg["address"], leg["port"])
+    wire = Wire(hop["address"], hop["port"])
     try:
-        begin(wire, leg["port"])
-        wire.starttls(_own(anything, leg["certificate"]), leg["name"])
+        begin(wire, hop["port"])
+        wire.starttls(_own(anything, hop["certificate"]), hop["name"])
         if isinstance(wire.socket, ssl.SSLSocket):
             found["sha256"] = hashlib.sha256(wire.socket.getpeercert(binary_form=True) or b"").hexdigest()
     finally:
@@ -101,34 +101,34 @@ def seen(leg: Leg) -> dict[str, Any]:
     return found
 
 
-def seen_all(legs: list[Leg]) -> list[dict[str, Any]]:
-    """`seen` of several legs from this host; a leg where nobody answers says so in `refused`."""
-    return [_kindly(leg) for leg in legs]
+def seen_all(hops: list[TlsHop]) -> list[dict[str, Any]]:
+    """`seen` of several hops from this host; a hop where nobody answers says so in `refused`."""
+    return [_kindly(hop) for hop in hops]
 
 
-def _kindly(leg: Leg) -> dict[str, Any]:
+def _kindly(hop: TlsHop) -> dict[str, Any]:
     try:
-        return seen(leg)
+        return seen(hop)
     except OSError as fault:
         return {"version": "", "cipher": "", "names": [], "refused": f"{type(fault).__name__}: {fault}", "sha256": ""}
 
 
-def versions(leg: Leg) -> dict[str, str]:
+def versions(hop: TlsHop) -> dict[str, str]:
     """What comes of each version, and of TLS 1.2 with weak suites alone.
 
     Returns:
         `agreed …`, `refused: …`, or `can't offer: …` if this host's OpenSSL has no such version.
     """
-    found = {name: _try(leg, version, "ALL:@SECLEVEL=0") for name, version in VERSIONS.items()}
-    found |= {name: _try(leg, ssl.TLSVersion.TLSv1_2, f"{suites}:@SECLEVEL=0") for name, suites in {**WEAK, **ANONYMOUS}.items()}
+    found = {name: _try(hop, version, "ALL:@SECLEVEL=0") for name, version in VERSIONS.items()}
+    found |= {name: _try(hop, ssl.TLSVersion.TLSv1_2, f"{suites}:@SECLEVEL=0") for name, suites in {**WEAK, **ANONYMOUS}.items()}
     return found
 
 
-def _try(leg: Leg, version: ssl.TLSVersion, ciphers: str) -> str:
+def _try(hop: TlsHop, version: ssl.TLSVersion, ciphers: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            offered = _own(ssl.create_default_context(cadata=leg["ca"] or None), leg["certificate"])
+            offered = _own(ssl.create_default_context(cadata=hop["ca"] or None), hop["certificate"])
             if "aNULL" in ciphers:
                 # there is no certificate to look at
                 offered.check_hostname, offered.verify_mode = False, ssl.CERT_NONE
@@ -136,10 +136,10 @@ def _try(leg: Leg, version: ssl.TLSVersion, ciphers: str) -> str:
             offered.minimum_version = offered.maximum_version = version
     except (ssl.SSLError, ValueError) as fault:
         return f"{UNABLE}: {fault}"
-    wire = Wire(leg["address"], leg["port"])
+    wire = Wire(hop["address"], hop["port"])
     try:
-        begin(wire, leg["port"])
-        wire.starttls(offered, leg["name"])
+        begin(wire, hop["port"])
+        wire.starttls(offered, hop["name"])
         agreed = wire.tls()
     except (ssl.SSLError, ConnectionError) as fault:
         own = isinstance(fault, ssl.SSLError) and fault.reason in {"NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE"}
@@ -149,20 +149,20 @@ def _try(leg: Leg, version: ssl.TLSVersion, ciphers: str) -> str:
     return f"agreed {agreed['version']} {agreed['cipher']}"
 
 
-def session_tickets(leg: Leg) -> dict[str, bool]:
+def session_tickets(hop: TlsHop) -> dict[str, bool]:
     """Whether a server gives a ticket to take the session up again with, by version (RFC 5077, RFC 8446 4.6.1)."""
-    return {name: _ticket(leg, VERSIONS[name]) for name in ("TLSv1.2", "TLSv1.3")}
+    return {name: _ticket(hop, VERSIONS[name]) for name in ("TLSv1.2", "TLSv1.3")}
 
 
-def _ticket(leg: Leg, version: ssl.TLSVersion) -> bool:
-    offered = _own(context(leg["ca"]), leg["certificate"])
+def _ticket(hop: TlsHop, version: ssl.TLSVersion) -> bool:
+    offered = _own(context(hop["ca"]), hop["certificate"])
     offered.minimum_version = offered.maximum_version = version
-    wire = Wire(leg["address"], leg["port"])
+    wire = Wire(hop["address"], hop["port"])
     try:
-        begin(wire, leg["port"])
-        wire.starttls(offered, leg["name"])
+        begin(wire, hop["port"])
+        wire.starttls(offered, hop["name"])
         # 1.3 sends tickets behind the handshake, before the first thing it says.
-        wire.send(b"t NOOP\r\n" if leg["port"] in {143, 993} else b"NOOP\r\n")
+        wire.send(b"t NOOP\r\n" if hop["port"] in {143, 993} else b"NOOP\r\n")
         wire.line()
         session = wire.socket.session if isinstance(wire.socket, ssl.SSLSocket) else None
         return session is not None and session.has_ticket
@@ -170,15 +170,15 @@ def _ticket(leg: Leg, version: ssl.TLSVersion) -> bool:
         wire.close()
 
 
-def injection(leg: Leg) -> dict[str, object]:
+def injection(hop: TlsHop) -> dict[str, object]:
     """Sends a command in the same segment as STARTTLS and sees whether it is answered behind TLS (RFC 9051 section 11.1, CVE-2011-0411).
 
     Returns:
         `answers`: the lines that came after the handshake, up to the answer of a command sent there; `early`: whether one answers what
         was sent in the clear; `ended`: how the server ended the session instead, if it did.
     """
-    port, hello = leg["port"], "LHLO" if leg["port"] == 24 else "EHLO"
-    wire = Wire(leg["address"], port)
+    port, hello = hop["port"], "LHLO" if hop["port"] == 24 else "EHLO"
+    wire = Wire(hop["address"], port)
     try:
         if port == 143:
             session = Imap(wire)
@@ -192,7 +192,7 @@ def injection(leg: Leg) -> dict[str, object]:
             wire.send(b"STARTTLS\r\nNOOP early\r\n")
             smtp.reply()
             last = b"250 "
-        wire.starttls(_own(context(leg["ca"]), leg["certificate"]), leg["name"])
+        wire.starttls(_own(context(hop["ca"]), hop["certificate"]), hop["name"])
         wire.send(b"late NOOP\r\n" if port == 143 else f"{hello} {CLIENT}\r\nRSET\r\n".encode())
         answers = []
         ends = 0

@@ -7,9 +7,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lemonstand.redteam.attempts import move
+from lemonstand.redteam.attempts import code_of
 from lemonstand.redteam.attempts.mail import holdings
-from lemonstand.redteam.context import ISSUER_PORT, Ground, Seen, need, told
+from lemonstand.redteam.context import ISSUER_PORT, LabUnderAttack, Seen, need, told
 
 DIRECTORY_PORTS = (389, 636, 3268, 3269)
 NO_CERTIFICATE = ("without a certificate", "with the certificate for stores", "with the public certificate")
@@ -18,18 +18,18 @@ ROUNDS = 4
 GUESSES = 120
 
 
-@move("frontend-directory", "relay-directory")
-def directory(ground: Ground) -> Seen:
+@code_of("frontend-directory", "relay-directory")
+def directory(lab: LabUnderAttack) -> Seen:
     """The directory's ports from outside it; and one filter must not be all that keeps them shut."""
-    auth = ground.name("auths")
-    addresses = [address for zone in ground.site.hosts[auth].interfaces for address in ground.addresses(auth, zone)]
-    frontend = ground.name("frontends")
+    auth = lab.name("auths")
+    addresses = [address for zone in lab.site.hosts[auth].interfaces for address in lab.addresses(auth, zone)]
+    frontend = lab.name("frontends")
     targets = [(address, port) for address in addresses for port in DIRECTORY_PORTS]
-    control = (ground.inward["issuer_address"], ISSUER_PORT)
-    answers = {(a, p): what for a, p, what in ground.ask(frontend, "reach", targets=[*targets, control], timeout=1.5)}
+    control = (lab.inner_services["issuer_address"], ISSUER_PORT)
+    answers = {(a, p): what for a, p, what in lab.ask(frontend, "reach", targets=[*targets, control], timeout=1.5)}
     need(answers[control] == "open", f"the issuer's port is {answers[control]}")
     reached = [f"{a}:{p}" for (a, p), what in answers.items() if what in {"open", "refused"} and (a, p) != control]
-    heard = [each for each in ground.ask(auth, "listeners") if int(each.split()[0].rpartition(":")[2]) in DIRECTORY_PORTS]
+    heard = [each for each in lab.ask(auth, "listeners") if int(each.split()[0].rpartition(":")[2]) in DIRECTORY_PORTS]
     need(heard, "the directory listens nowhere")
     wide = [each for each in heard if not each.startswith(LOOPBACK)]
     got = (
@@ -42,97 +42,97 @@ def directory(ground: Ground) -> Seen:
     return Seen(bool(reached or wide), got, "the issuer's port is open, the directory listens on loopback")
 
 
-def _odd(ground: Ground) -> dict[str, Any]:
+def _odd(lab: LabUnderAttack) -> dict[str, Any]:
     def make() -> Any:
-        return ground.ask(ground.name("frontends"), "ask-oddly", inward=ground.inward, account=ground.one, other=ground.two["user"])
+        return lab.ask(lab.name("frontends"), "ask-oddly", inner_services=lab.inner_services, account=lab.one, other=lab.two["user"])
 
-    seen = dict(ground.once("odd questions", make))
+    seen = dict(lab.once("odd questions", make))
     own = seen.pop("own password")
     need(own["ticket"], f"the issuer refuses the right password: {own}")
     return seen
 
 
-@move("frontend-issuer-answers")
-def issuer_answers(ground: Ground) -> Seen:
+@code_of("frontend-issuer-answers")
+def issuer_answers(lab: LabUnderAttack) -> Seen:
     """Anything but a ticket for one's own name and password."""
-    seen = {case: answer for case, answer in _odd(ground).items() if case not in NO_CERTIFICATE}
+    seen = {case: answer for case, answer in _odd(lab).items() if case not in NO_CERTIFICATE}
     taken = [case for case, answer in seen.items() if answer["ticket"] or answer["status"] in range(200, 300)]
     return Seen(bool(taken), told(seen, taken), "the own password brings a ticket")
 
 
-@move("frontend-issuer-certificate")
-def issuer_certificate(ground: Ground) -> Seen:
+@code_of("frontend-issuer-certificate")
+def issuer_certificate(lab: LabUnderAttack) -> Seen:
     """A question without the certificate for questions."""
-    seen = {case: answer for case, answer in _odd(ground).items() if case in NO_CERTIFICATE}
+    seen = {case: answer for case, answer in _odd(lab).items() if case in NO_CERTIFICATE}
     taken = [case for case, answer in seen.items() if answer["status"]]
     return Seen(bool(taken), told(seen, taken), "the same question with the right certificate brings a ticket")
 
 
-@move("frontend-user-list")
-def user_list(ground: Ground) -> Seen:
+@code_of("frontend-user-list")
+def user_list(lab: LabUnderAttack) -> Seen:
     """Names, hashes and tickets in files of the frontend."""
-    held = holdings(ground, ground.name("frontends"))
+    held = holdings(lab, lab.name("frontends"))
     found = [*(f"names in {path}" for path in held["lists"]), *(f"hashes in {path}" for path in held["hashes"])]
     found += [f"a ticket in {path}" for path in held["tickets"]]
     return Seen(bool(found), "; ".join(found[:4]) or f"nothing in {held['files']} files", "a planted file with two names is found")
 
 
-@move("relay-hashes")
-def relay_hashes(ground: Ground) -> Seen:
+@code_of("relay-hashes")
+def relay_hashes(lab: LabUnderAttack) -> Seen:
     """Hashes, tickets and ticket keys in files of the relay."""
-    held = holdings(ground, ground.name("relays"))
+    held = holdings(lab, lab.name("relays"))
     found = [
         *(f"hashes in {path}" for path in held["hashes"]),
         *(f"a ticket in {path}" for path in held["tickets"]),
-        *_ticket_keys(ground, held),
+        *_ticket_keys(lab, held),
     ]
     return Seen(bool(found), "; ".join(found[:4]) or f"nothing in {held['files']} files", "a planted file with two names is found")
 
 
-def _ticket_keys(ground: Ground, held: dict[str, Any]) -> list[str]:
-    auth = ground.name("auths")
-    public = ground.once("ticket keys", lambda: ground.ask(auth, "public-halves", folder="/etc/lemonstand/ticket/public"))
+def _ticket_keys(lab: LabUnderAttack, held: dict[str, Any]) -> list[str]:
+    auth = lab.name("auths")
+    public = lab.once("ticket keys", lambda: lab.ask(auth, "public-halves", folder="/etc/lemonstand/ticket/public"))
     need(public, "the issuer has no public keys")
     return [f"a key that signs tickets in {path}" for path, half in held["keys"].items() if half in public]
 
 
-@move("frontend-ticket-key")
-def ticket_key(ground: Ground) -> Seen:
+@code_of("frontend-ticket-key")
+def ticket_key(lab: LabUnderAttack) -> Seen:
     """The key that signs tickets, or any key that is not the frontend's own."""
-    held = holdings(ground, ground.name("frontends"))
+    held = holdings(lab, lab.name("frontends"))
     need(any(half for half in held["keys"].values()), "the frontend's own keys were not found")
-    found = _ticket_keys(ground, held)
+    found = _ticket_keys(lab, held)
     return Seen(bool(found), "; ".join(found) or f"{len(held['keys'])} keys, none signs tickets", "its own keys are found")
 
 
-def _searched(ground: Ground) -> dict[str, Any]:
+def _searched(lab: LabUnderAttack) -> dict[str, Any]:
     """Types a canary in good and bad logins, shows a ticket, then searches every host of the site for both."""
     began = time.time() - 1
-    vantage = ground.name("handsets")
-    made_up = {"user": ground.one["user"], "password": f"canary-{secrets.token_hex(12)}"}
-    typed = ground.ask(
+    vantage = lab.name("handsets")
+    made_up = {"user": lab.one["user"], "password": f"canary-{secrets.token_hex(12)}"}
+    typed = lab.ask(
         vantage,
         "canary-type",
         seconds=120,
-        endpoint=ground.endpoint(4),
-        accounts=[ground.one, ground.one, ground.one, made_up],
+        endpoint=lab.endpoint(4),
+        accounts=[lab.one, lab.one, lab.one, made_up],
         rounds=ROUNDS,
     )
     need("OK" in " ".join(typed["imap"]) and "235" in typed["submission"], f"no login worked: {typed}")
-    ticket = ground.ticket["ticket"]
-    ground.ask(ground.name("frontends"), "present", inward=ground.inward, tried={"own": {"user": ground.one["user"], "ticket": ticket}})
-    hosts = [host.name for host in ground.site.hosts.values() if host.role_groups]
-    secret = {"password": ground.one["password"], "wrong password": made_up["password"], "ticket": ticket.rpartition(".")[2][:64]}
+    ticket = lab.ticket["ticket"]
+    lab.ask(lab.name("frontends"), "present", inner_services=lab.inner_services, tried={"own": {"user": lab.one["user"], "ticket": ticket}})
+    hosts = [host.name for host in lab.site.hosts.values() if host.role_groups]
+    secret = {"password": lab.one["password"], "wrong password": made_up["password"], "ticket": ticket.rpartition(".")[2][:64]}
 
     def search(host: str) -> Any:
-        return ground.ask(host, "canary-search", seconds=240, needles=list(secret.values()), since=began)
+        return lab.ask(host, "canary-search", seconds=240, needles=list(secret.values()), since=began)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         return {"names": list(secret), "hosts": dict(zip(hosts, pool.map(search, hosts), strict=True)), "typed": typed}
 
 
-def _canary(ground: Ground, wanted: tuple[str, ...]) -> Seen:
-    searched = ground.once("canary", lambda: _searched(ground))
+def _canary(lab: LabUnderAttack, wanted: tuple[str, ...]) -> Seen:
+    searched = lab.once("canary", lambda: _searched(lab))
     numbers = {str(searched["names"].index(name)): name for name in wanted}
     found, remembered, files = [], [], 0
     for host, seen in searched["hosts"].items():
@@ -159,23 +159,23 @@ def _canary(ground: Ground, wanted: tuple[str, ...]) -> Seen:
     return Seen(bool(found), got + rest, "planted words are found on each host, in each kind of place")
 
 
-@move("frontend-canary-password")
-def canary_password(ground: Ground) -> Seen:
+@code_of("frontend-canary-password")
+def canary_password(lab: LabUnderAttack) -> Seen:
     """A password typed in good and bad logins, on any disk of the site."""
-    return _canary(ground, ("password", "wrong password"))
+    return _canary(lab, ("password", "wrong password"))
 
 
-@move("frontend-canary-ticket")
-def canary_ticket(ground: Ground) -> Seen:
+@code_of("frontend-canary-ticket")
+def canary_ticket(lab: LabUnderAttack) -> Seen:
     """A ticket that was shown to the store, on any disk of the site."""
-    return _canary(ground, ("ticket",))
+    return _canary(lab, ("ticket",))
 
 
-@move("frontend-core")
-def core(ground: Ground) -> Seen:
+@code_of("frontend-core")
+def core(lab: LabUnderAttack) -> Seen:
     """A login process that dies: does it leave its memory?"""
-    frontend = ground.name("frontends")
-    seen = ground.ask(frontend, "core", address="127.0.0.1")
+    frontend = lab.name("frontends")
+    seen = lab.ask(frontend, "core", address="127.0.0.1")
     need(seen["killed"], seen["said"])
     return Seen(
         bool(seen["cores"]),
@@ -187,26 +187,28 @@ def core(ground: Ground) -> Seen:
 SECRETIVE = ["imap-login", "submission-login", "auth", "lua", "slapd", "gunicorn", "python3", "imap", "submission"]
 
 
-@move("frontend-swap")
-def swap(ground: Ground) -> Seen:
+@code_of("frontend-swap")
+def swap(lab: LabUnderAttack) -> Seen:
     """Memory of the processes that see passwords and tickets, on swap."""
     lying, running = [], 0
     for group in ("frontends", "auths", "stores"):
-        host = ground.name(group)
-        seen = ground.ask(host, "on-swap", names=SECRETIVE)
+        host = lab.name(group)
+        seen = lab.ask(host, "on-swap", names=SECRETIVE)
         running += len(seen)
         lying += [f"{name} on {host}: {size} kB" for name, size in seen.items() if size]
     need(running >= 3, "none of the processes was found")
     return Seen(bool(lying), "; ".join(lying[:4]) or "nothing on swap", f"{running} kinds of processes looked at")
 
 
-@move("frontend-guessing")
-def guessing(ground: Ground) -> Seen:
+@code_of("frontend-guessing")
+def guessing(lab: LabUnderAttack) -> Seen:
     """Guesses at the issuer, each in another client's name."""
-    name = f"nobody-{secrets.token_hex(4)}@{ground.one['user'].partition('@')[2]}"
-    seen = ground.ask(ground.name("frontends"), "guess-with-addresses", seconds=120, inward=ground.inward, name=name, guesses=GUESSES)
+    name = f"nobody-{secrets.token_hex(4)}@{lab.one['user'].partition('@')[2]}"
+    seen = lab.ask(
+        lab.name("frontends"), "guess-with-addresses", seconds=120, inner_services=lab.inner_services, name=name, guesses=GUESSES
+    )
     need("400" in seen or "429" in seen, f"no guess was answered: {seen}")
-    own = ground.ask(ground.name("frontends"), "obtain", inward=ground.inward, account=ground.one)
+    own = lab.ask(lab.name("frontends"), "obtain", inner_services=lab.inner_services, account=lab.one)
     need(own["ticket"], "somebody else's password is refused meanwhile")
     ended = "429" in seen
     return Seen(

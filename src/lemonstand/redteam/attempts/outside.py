@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lemonstand.probes.clients.tls import leg_of
-from lemonstand.redteam.attempts import move
-from lemonstand.redteam.context import Ground, Seen, need, told
+from lemonstand.probes.clients.tls import hop_of
+from lemonstand.redteam.attempts import code_of
+from lemonstand.redteam.context import LabUnderAttack, Seen, need, told
 from lemonstand.remote.endpoints import families_of
 
 STRANGER, ELSEWHERE = "postmaster@peer.test", "somebody@peer.test"
@@ -18,36 +18,34 @@ ARRIVAL_SECONDS = 20
 LET_IN = {"OK", "PREAUTH"}
 
 
-@move("internet-no-login")
-def no_login(ground: Ground) -> Seen:
+@code_of("internet-no-login")
+def no_login(lab: LabUnderAttack) -> Seen:
     """In at the frontend without a password, somebody's ticket included."""
-    vantage = ground.name("handsets")
+    vantage = lab.name("handsets")
     taken: list[str] = []
     seen: dict[str, Any] = {}
-    for family in families_of(ground.site):
-        endpoint = ground.endpoint(family)
-        first = ground.ask(vantage, "greetings", endpoint=endpoint)
+    for family in families_of(lab.site):
+        endpoint = lab.endpoint(family)
+        first = lab.ask(vantage, "greetings", endpoint=endpoint)
         taken += [f"{port} greets with PREAUTH" for port, line in first.items() if "PREAUTH" in line]
-        answers = ground.ask(vantage, "no-login", endpoint=endpoint, name=ground.one["user"], ticket=ground.ticket["ticket"])
+        answers = lab.ask(vantage, "no-login", endpoint=endpoint, name=lab.one["user"], ticket=lab.ticket["ticket"])
         seen |= {f"{case}, IPv{family}": answer for case, answer in answers.items()}
     taken += [case for case, answer in seen.items() if answer["status"] in LET_IN]
-    need(_logs_in(ground), "the right password is refused as well")
+    need(_logs_in(lab), "the right password is refused as well")
     return Seen(
         bool(taken), told(seen, [case for case in taken if case in seen]) if taken else told(seen, []), "the right password is taken"
     )
 
 
-def _logs_in(ground: Ground) -> bool:
-    seen = ground.ask(ground.name("handsets"), "logins", endpoint=ground.endpoint(4), accounts=[ground.one], count=1, parallel=1, stall=20)
+def _logs_in(lab: LabUnderAttack) -> bool:
+    seen = lab.ask(lab.name("handsets"), "logins", endpoint=lab.endpoint(4), accounts=[lab.one], count=1, parallel=1, stall=20)
     return not seen["failed"] and not seen["stalled"]
 
 
-@move("internet-names")
-def names(ground: Ground) -> Seen:
+@code_of("internet-names")
+def names(lab: LabUnderAttack) -> Seen:
     """Names that a part of the chain might read in another way."""
-    seen = ground.ask(
-        ground.name("handsets"), "odd-names", seconds=120, endpoint=ground.endpoint(4), account=ground.one, other=ground.two["user"]
-    )
+    seen = lab.ask(lab.name("handsets"), "odd-names", seconds=120, endpoint=lab.endpoint(4), account=lab.one, other=lab.two["user"])
     own, after = seen.pop("own name"), seen.pop("own name afterwards")
     need(own["status"] == "OK" and own["own"], f"the own name is refused: {own['text']}")
     taken = [case for case, answer in seen.items() if answer["status"] == "OK" and answer["own"] is not True]
@@ -58,13 +56,13 @@ def names(ground: Ground) -> Seen:
     return Seen(bool(taken), told(seen, taken, of=len(seen) - len(same)) + rest, "the own name is taken, before and after")
 
 
-@move("internet-guessing")
-def guessing(ground: Ground) -> Seen:
+@code_of("internet-guessing")
+def guessing(lab: LabUnderAttack) -> Seen:
     """Guesses at a user's password; he himself comes from elsewhere."""
-    vantage = ground.name("handsets")
-    seen = ground.ask(
+    vantage = lab.name("handsets")
+    seen = lab.ask(
         vantage, "guess-users", seconds=120,
-        endpoints=[ground.endpoint(4), ground.endpoint(6)], victim=ground.two, guesses=GUESSES, source=_second_address(ground, vantage),
+        endpoints=[lab.endpoint(4), lab.endpoint(6)], victim=lab.two, guesses=GUESSES, source=_second_address(lab, vantage),
     )  # fmt: skip
     need(seen["answers"], "no guess was answered")
     let_in = any(answer.startswith("OK") for answer in (*seen["answers"], seen["last"]))
@@ -77,10 +75,10 @@ def guessing(ground: Ground) -> Seen:
     return Seen(bool(what), "; ".join(what) or f"{answers}; then {seen['last']}", "the user logs in from another address meanwhile")
 
 
-def _second_address(ground: Ground, host: str) -> str:
+def _second_address(lab: LabUnderAttack, host: str) -> str:
     """A further address of the handset."""
-    usual = {str(address) for leg in ground.site.hosts[host].interfaces.values() for address in leg.addresses}
-    for name, leg in ground.legs(host).items():
+    usual = {str(address) for leg in lab.site.hosts[host].interfaces.values() for address in leg.addresses}
+    for name, leg in lab.legs(host).items():
         if name.startswith("radio"):
             more = [address for address in leg["addresses"] if ":" not in address and address not in usual]
             need(more, "the handset has one address only")
@@ -89,17 +87,17 @@ def _second_address(ground: Ground, host: str) -> str:
     return ""
 
 
-def _relay(ground: Ground, family: int) -> Seen:
+def _relay(lab: LabUnderAttack, family: int) -> Seen:
     """Mail for others, as a stranger, at the MX."""
-    peer = ground.name("peers")
-    seen = ground.ask(
+    peer = lab.name("peers")
+    seen = lab.ask(
         peer,
         "relay-attempts",
-        endpoint=ground.endpoint(family, "relays"),
+        endpoint=lab.endpoint(family, "relays"),
         port=25,
         own=STRANGER,
         elsewhere=ELSEWHERE,
-        user=ground.two["user"],
+        user=lab.two["user"],
     )
     user = seen.pop("for a user")
     need(user["code"] == 250, f"mail for a user is refused: {user['text']}")
@@ -108,69 +106,67 @@ def _relay(ground: Ground, family: int) -> Seen:
     return Seen(bool(taken), told(seen, taken), "mail for a user is taken")
 
 
-@move("internet-open-relay-ipv4")
-def open_relay_4(ground: Ground) -> Seen:
+@code_of("internet-open-relay-ipv4")
+def open_relay_4(lab: LabUnderAttack) -> Seen:
     """By IPv4."""
-    return _relay(ground, 4)
+    return _relay(lab, 4)
 
 
-@move("internet-open-relay-ipv6")
-def open_relay_6(ground: Ground) -> Seen:
+@code_of("internet-open-relay-ipv6")
+def open_relay_6(lab: LabUnderAttack) -> Seen:
     """By IPv6."""
-    return _relay(ground, 6)
+    return _relay(lab, 6)
 
 
-@move("internet-open-submission")
-def open_submission(ground: Ground) -> Seen:
+@code_of("internet-open-submission")
+def open_submission(lab: LabUnderAttack) -> Seen:
     """Mail on 587 without a login, in both IP versions."""
     seen: dict[str, Any] = {}
-    for family in families_of(ground.site):
-        answers = ground.ask(
-            ground.name("handsets"), "relay-attempts",
-            endpoint=ground.endpoint(family), port=587, own=STRANGER, elsewhere=ELSEWHERE, user=ground.two["user"],
+    for family in families_of(lab.site):
+        answers = lab.ask(
+            lab.name("handsets"), "relay-attempts",
+            endpoint=lab.endpoint(family), port=587, own=STRANGER, elsewhere=ELSEWHERE, user=lab.two["user"],
         )  # fmt: skip
         seen |= {f"{case}, IPv{family}": answer for case, answer in answers.items()}
-    own = _submitted(ground)["own"]
+    own = _submitted(lab)["own"]
     need(own["code"] == 250, f"a user who logged in is refused: {own['text']}")
     taken = [case for case, answer in seen.items() if answer["code"] in range(200, 300)]
     return Seen(bool(taken), told(seen, taken), "a user who logged in is taken")
 
 
-def _submitted(ground: Ground) -> dict[str, Any]:
+def _submitted(lab: LabUnderAttack) -> dict[str, Any]:
     def make() -> Any:
-        return ground.ask(
-            ground.name("handsets"), "submitted-senders", endpoint=ground.endpoint(4), account=ground.one, other=ground.two["user"]
-        )
+        return lab.ask(lab.name("handsets"), "submitted-senders", endpoint=lab.endpoint(4), account=lab.one, other=lab.two["user"])
 
-    return dict(ground.once("submitted senders", make))
+    return dict(lab.once("submitted senders", make))
 
 
-@move("internet-injection")
-def injection(ground: Ground) -> Seen:
+@code_of("internet-injection")
+def injection(lab: LabUnderAttack) -> Seen:
     """Commands in the same segment as STARTTLS, on each public port that has it."""
     seen, early = {}, []
-    for group, ports, host in (("frontends", (143, 587), ground.name("handsets")), ("relays", (25,), ground.name("peers"))):
+    for group, ports, host in (("frontends", (143, 587), lab.name("handsets")), ("relays", (25,), lab.name("peers"))):
         for port in ports:
-            for family in families_of(ground.site):
-                answer = ground.ask(host, "injection", leg=leg_of(ground.endpoint(family, group), port))
+            for family in families_of(lab.site):
+                answer = lab.ask(host, "injection", hop=hop_of(lab.endpoint(family, group), port))
                 name = f"port {port}, IPv{family}"
                 seen[name] = answer["ended"] or f"{len(answer['answers'])} answers, all to what came behind TLS"
                 early += [name] if answer["early"] else []
                 need(
-                    ground.ask(host, "starttls", endpoint=ground.endpoint(family, group), port=port),
+                    lab.ask(host, "starttls", endpoint=lab.endpoint(family, group), port=port),
                     f"{name} does not go over to TLS at all",
                 )
     return Seen(bool(early), told(seen, early), f"without them, {len(seen)} of {len(seen)} go over to TLS and answer")
 
 
-def _smuggled(ground: Ground, host: str, **args: Any) -> Seen:
-    sent = ground.ask(host, "smuggle", seconds=120, **args)
+def _smuggled(lab: LabUnderAttack, host: str, **args: Any) -> Seen:
+    sent = lab.ask(host, "smuggle", seconds=120, **args)
     codes = sent["codes"]
     accepted = [case for case, code in codes.items() if code.startswith("250")]
     outer = [sent["outer"][case] for case in accepted]
     need(outer, f"none of the messages was accepted: {codes}")
-    found = ground.ask(
-        ground.name("handsets"), "arrived", seconds=90, endpoint=ground.endpoint(4), account=ground.two,
+    found = lab.ask(
+        lab.name("handsets"), "arrived", seconds=90, endpoint=lab.endpoint(4), account=lab.two,
         idents=[*sent["outer"].values(), *sent["inner"].values()], expected=outer, within=ARRIVAL_SECONDS,
     )["found"]  # fmt: skip
     need(set(found) & set(outer), "none of the accepted messages arrived")
@@ -184,45 +180,43 @@ def _smuggled(ground: Ground, host: str, **args: Any) -> Seen:
     return Seen(bool(through), got, f"{len(set(found) & set(outer))} messages around them arrived")
 
 
-@move("internet-smuggling")
-def smuggling(ground: Ground) -> Seen:
+@code_of("internet-smuggling")
+def smuggling(lab: LabUnderAttack) -> Seen:
     """A message within a message, at the MX."""
-    return _smuggled(
-        ground, ground.name("peers"), endpoint=ground.endpoint(4, "relays"), port=25, sender=STRANGER, recipient=ground.two["user"]
-    )
+    return _smuggled(lab, lab.name("peers"), endpoint=lab.endpoint(4, "relays"), port=25, sender=STRANGER, recipient=lab.two["user"])
 
 
-@move("user-smuggling")
-def user_smuggling(ground: Ground) -> Seen:
+@code_of("user-smuggling")
+def user_smuggling(lab: LabUnderAttack) -> Seen:
     """The same on 587, after a login, with another sender inside."""
-    one = ground.one
+    one = lab.one
     return _smuggled(
-        ground,
-        ground.name("handsets"),
-        endpoint=ground.endpoint(4),
+        lab,
+        lab.name("handsets"),
+        endpoint=lab.endpoint(4),
         port=587,
         sender=one["user"],
-        recipient=ground.two["user"],
+        recipient=lab.two["user"],
         account=one,
     )
 
 
-@move("internet-trust")
-def trust(ground: Ground) -> Seen:
+@code_of("internet-trust")
+def trust(lab: LabUnderAttack) -> Seen:
     """Another address, told by ID, XCLIENT and the PROXY protocol: who believes it?"""
     began = int(time.time()) - 1
-    seen = ground.ask(ground.name("handsets"), "trust", endpoint=ground.endpoint(4), account=ground.one, claimed=CLAIMED)
+    seen = lab.ask(lab.name("handsets"), "trust", endpoint=lab.endpoint(4), account=lab.one, claimed=CLAIMED)
     logged = seen["ID on IMAP"]["login"]
     need(logged == "OK", "the login behind the claim is refused, so no log would hold it")
     entered = [case for case, answer in seen.items() if case != "ID on IMAP" and answer["login"] == "OK"]
     believed = []
     for group in ("frontends", "auths", "stores"):
-        host = ground.name(group)
-        lines = ground.ask(host, "journal-lines", text=CLAIMED, since=began)
+        host = lab.name(group)
+        lines = lab.ask(host, "journal-lines", text=CLAIMED, since=began)
         believed += [
             f"{host}: {line}" for line in lines if f"rip={CLAIMED}" in line or f"client={CLAIMED}" in line or f"[{CLAIMED}]" in line
         ]
-    lines = ground.ask(ground.name("frontends"), "journal-lines", text=ground.one["user"], since=began)
+    lines = lab.ask(lab.name("frontends"), "journal-lines", text=lab.one["user"], since=began)
     need(lines, "the frontend logged nothing of the login")
     got = "; ".join([*entered, *believed][:3]) or told(seen, [])
     return Seen(bool(entered or believed), got, "the login is in the logs, with the true address")
