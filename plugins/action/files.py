@@ -70,7 +70,7 @@ class ActionModule(HostAction):
         if entry.state == "file" and {"content", "absent", "type"} & set(found["what"]):
             hidden = entry.secret or found["text"] is None
             return {**shown, "before": "" if hidden else found["text"], "after": HIDDEN if hidden else entry.text}
-        wanted = {"state": entry.state}
-        if entry.state != "absent":
-            wanted |= {"owner": entry.owner, "group": entry.group, "mode": entry.mode}
+        wanted = {"owner": entry.owner, "group": entry.group, "mode": entry.mode}
+        if entry.state != "file" or not found["before"]:
+            wanted = {"state": entry.state, **({} if entry.state == "absent" else wanted)}
         return {**shown, "before": {**found["before"], "path": entry.path}, "after": {**wanted, "path": entry.path}}

@@ -14,15 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.lemonstand.lemonstand.plugins.plugin_utils.roles import Role, roles
 
 PYTHON = "/usr/bin/python3"
 """Where Debian has it; `ansible_python_interpreter` names another."""
 ON_HOST = Path(__file__).with_name("on_host")
-UNREACHED = 255
-"""What ssh returns where it could not reach a host."""
 
 
 @lru_cache
@@ -146,4 +144,4 @@ class HostAction(ActionBase):  # type: ignore[misc] # Ansible has no types
         return answer
 
 
-__all__ = ["AnsibleActionFail", "AnsibleConnectionFailure", "HostAction", "call", "program"]
+__all__ = ["AnsibleActionFail", "HostAction", "call", "said"]

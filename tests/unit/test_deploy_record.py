@@ -110,3 +110,11 @@ def test_long_output_keeps_its_end() -> None:
     assert text.startswith("failed\n")
     assert text.endswith("line 99")
     assert len(text.splitlines()) < 20
+
+
+def test_a_task_of_no_role_is_not_named_after_the_last_one() -> None:
+    record = RunRecord()
+    for path, name in (("/x/roles/base/tasks/configure.yml:2", "base : Write"), ("/x/playbooks/tasks/configure/edges.yml:3", "Write")):
+        data = {"host": "edge", "task": "Write", "role": "base", "task_path": path, "res": {}}
+        record.take({"event": "runner_on_ok", "created": "2026-01-01T00:00:00", "event_data": data})
+        assert record.outcomes[-1].task == name

@@ -149,3 +149,51 @@ def test_the_manifest_needs_no_host(tmp_path: Path) -> None:
     assert store["/etc/dovecot/dovecot.conf"]["sha256"] is None and "keys of issuers" in store["/etc/dovecot/dovecot.conf"]["during_run"]
     key = store["/etc/lemonstand/pki/mail-store.key"]
     assert key["made_by"] and key["mode"] == "0600" and key["sha256"] is None
+
+
+def test_one_task_writes_for_several_roles_what_each_says(play: Play, tmp_path: Path) -> None:
+    """Defaults of the role, before them what the play says; and what templates need is worked out once, wherever it is named."""
+    for part, text in (
+        ("defaults", "sample_word: of the role\nsample_other: by default\n"),
+        (
+            "vars",
+            f"__sample_files:\n  - {{path: {tmp_path}/a, owner: {OWNER}, group: {GROUP}}}\n__sample_packages: [dpkg, no-such-package]\n",
+        ),
+    ):
+        (play.role / part).mkdir()
+        (play.role / part / "main.yml").write_text(f"---\n{text}", encoding="utf-8")
+    template = play.role / "templates" / f"{tmp_path}/a.j2".lstrip("/")
+    template.parent.mkdir(parents=True)
+    template.write_text("{{ sample_word }} {{ sample_other }}\n{% for _ in [1, 2] %}\n{{ __costly }}\n{% endfor %}\n", encoding="utf-8")
+    costly = f"{{{{ lookup('ansible.builtin.pipe', 'echo x >>{tmp_path}/asked; echo dear') }}}}"
+    said = play({"lemonstand.lemonstand.files": {"roles": ["sample"]}}, sample_word="of the play", __costly=costly)
+    assert "changed=1" in said
+    assert (tmp_path / "a").read_text() == "of the play by default\ndear\ndear\n"
+    assert (tmp_path / "asked").read_text() == "x\n"
+    assert "there is no role nobody" in play({"lemonstand.lemonstand.files": {"roles": ["nobody"]}}, code=2)
+
+
+def test_a_step_is_one_thing(play: Play) -> None:
+    for step in ({}, {"unit": "a.service", "tool": ["/bin/true"]}):
+        assert "a step is one of" in play({"lemonstand.lemonstand.activate": {"steps": [step]}}, code=2)
+
+
+def test_steps_end_with_the_first_that_fails(play: Play, tmp_path: Path) -> None:
+    (play.role / "files" / "it.py").write_text(PROGRAM, encoding="utf-8")
+    tools = {name: tmp_path / name for name in ("good", "bad", "never", "confirm")}
+    for name, tool in tools.items():
+        tool.write_text(
+            f"#!/bin/sh\necho {name} >>{tmp_path}/log\necho changed: {name}\n[ {name} != bad ] || {{ echo it broke >&2; exit 5; }}\n"
+        )
+        tool.chmod(0o755)
+    steps: list[dict[str, Any]] = [
+        {"program": "it.py", "order": {"word": "first"}},
+        {"tool": [str(tools["good"])], "confirm": [str(tools["confirm"])]},
+        {"tool": [str(tools["bad"])]},
+        {"tool": [str(tools["never"])]},
+    ]
+    task = {"lemonstand.lemonstand.activate": {"steps": steps}, "register": "done", "ignore_errors": True}
+    show = {"ansible.builtin.debug": {"msg": "{{ done.stdout_lines | default(done.stdout.splitlines()) }} {{ done.rc }} {{ done.msg }}"}}
+    said = play(task, show)
+    assert (tmp_path / "log").read_text().split() == ["good", "confirm", "bad"]
+    assert all(word in said for word in ("changed: first", "changed: good", "changed: bad", "5 it broke"))

@@ -100,6 +100,7 @@ def close(ports: list[int], device: str, cut: bool, reason: str) -> None:
         return
     since = known["since"] if known else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     numbers = ", ".join(map(str, wanted["ports"]))
+    those = "{ " + numbers + " }"
     hook, back = ("forward", "forward") if device else ("input", "output")
     where, whence = (f'iifname "{device}" ', f'oifname "{device}" ') if device else ("", "")
     # Open sessions go on unless they are to be cut: then nothing passes in either direction.
@@ -111,10 +112,10 @@ def close(ports: list[int], device: str, cut: bool, reason: str) -> None:
         "table inet lemonstand_closed {",
         "  chain towards {",
         f"    type filter hook {hook} priority -10; policy accept;",
-        f'    {where}tcp dport {{ {numbers} }} {only}drop comment "closed"',
+        f'    {where}tcp dport {those} {only}drop comment "closed"',
         "  }",
         *(["  chain back {", f"    type filter hook {back} priority -10; policy accept;",
-           f'    {whence}tcp sport {{ {numbers} }} drop comment "closed"', "  }"] if cut else []),
+           f'    {whence}tcp sport {those} drop comment "closed"', "  }"] if cut else []),
         "}",
         "",
     ])  # fmt: skip

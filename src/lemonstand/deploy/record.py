@@ -260,7 +260,10 @@ def _text(value: object) -> str:
 
 
 def _task_name(data: Mapping[str, Any]) -> str:
-    role, task = data.get("role"), str(data.get("task") or data.get("name") or "")
+    role, task, path = data.get("role"), str(data.get("task") or data.get("name") or ""), str(data.get("task_path") or "")
+    # ansible-runner goes on naming the last role for a task that has none.
+    if path and f"/{str(role).rpartition('.')[2]}/tasks/" not in path:
+        return task
     return f"{role} : {task}" if role and not task.startswith(f"{role} : ") else task
 
 
