@@ -123,7 +123,7 @@ def test_the_command_line_is_judged_too(tmp_path: Path) -> None:
     )
     assert code != 0
     assert "lemonstand_tls_profile" in said
-    assert "awx_job_id" not in said, "what others give is not the site's"
+    assert "foreign variable 'awx_job_id'" in said, "as `check` says of `-e`"
     assert "certificates_new_authorities" not in said
 
 

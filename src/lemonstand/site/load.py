@@ -174,7 +174,7 @@ def _check_names(raw: RawSite) -> Iterator[InputError]:
                         place_of(host, name),
                         f"set the {PREFIX}* variable it is made from, or move it to host_vars/{host.name}.yml",
                     )
-            elif name not in allowed and name not in host.given:
+            elif name not in allowed:
                 yield InputError(
                     f"foreign variable '{name}'",
                     place_of(host, name),
