@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,23 @@ def test_one_agent_answers_many_at_once(here: Channel) -> None:
             running.result()
     waiting.stop()
     assert _asked(here, "listeners").result() is not None
+
+
+def test_no_order_overtakes_the_modules_it_relies_on(here: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two askers at once want the same modules, which the first one's order brings: the second one's must not come before it."""
+    write = here._write
+
+    def slow(text: str) -> None:
+        if json.loads(text).get("modules"):
+            time.sleep(0.3)
+        write(text)
+
+    monkeypatch.setattr(here, "_write", slow)
+    with futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(_asked, here, "reach", targets=[], timeout=1)
+        time.sleep(0.1)
+        second = pool.submit(_asked, here, "reach", targets=[], timeout=1)
+        assert second.result().result() == first.result().result() == []
 
 
 def test_a_probe_that_kills_itself_takes_nobody_along(here: Channel) -> None:

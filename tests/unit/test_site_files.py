@@ -340,7 +340,7 @@ def test_plain_ansible_says_the_same_without_a_letter(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode != 0
-    assert f"lemonstand_user_passwords.{ALICE} has braces in it" in done.stdout
+    assert f"lemonstand_user_passwords.{ALICE} is a secret with braces in it" in done.stdout
     assert SECRET not in done.stdout + done.stderr
 
 

@@ -15,6 +15,7 @@ from lemonstand.errors import LemonstandError
 from lemonstand.measure import Vantage, silence
 from lemonstand.outcomes import Invalid
 from lemonstand.policy import load_flows, load_timers
+from lemonstand.policy.kinds import load_kinds
 from lemonstand.remote.connections import Connection, read_connections, sockets_directory
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.gather import described, gather_facts, noting, reach
@@ -26,7 +27,7 @@ Measure = Callable[..., None]
 Table = Callable[[str, Iterable[str], Iterable[Iterable[Any]]], None]
 Members = dict[str, list[str]]
 
-SINGLE = {"edge": "edges", "frontend": "frontends", "auth": "auths", "store": "stores", "relay": "relays"}
+SINGLE = {kind.one: group for group, kind in load_kinds().kinds.items()}
 """Fixtures that make a check run once for each host of a group; `node` is every host of the site."""
 ALL = tuple(SINGLE.values())
 SITE = pytest.StashKey[Site]()

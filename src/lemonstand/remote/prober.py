@@ -59,7 +59,7 @@ class Channel:
         )
         streams = (self._process.stdin, self._process.stdout, self._process.stderr)
         self._stdin, self._stdout, self._stderr = (cast(IO[str], each) for each in streams)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._running: dict[int, Running] = {}
         self._numbers = itertools.count(1)
         self._said: list[str] = []
@@ -91,8 +91,9 @@ class Channel:
             self._sent |= set(lacking)
             self._running[running.number] = running
             over = self._over
-        order = {"function": shipment["function"], "args": args, "seconds": seconds}
-        self._write(json.dumps({"start": running.number, "modules": lacking, "packages": shipment["packages"], "order": order}) + "\n")
+            # Within the lock: an order that relies on modules another one brings must not overtake it.
+            order = {"function": shipment["function"], "args": args, "seconds": seconds}
+            self._write(json.dumps({"start": running.number, "modules": lacking, "packages": shipment["packages"], "order": order}) + "\n")
         if over:
             self._end()
         return running

@@ -20,8 +20,7 @@ from typing import Any
 import yaml
 from ansible import constants, context
 from ansible._internal._datatag._tags import Origin
-from ansible._internal._templating._utils import Omit
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleValueOmittedError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import EncryptedString, VaultSecretsContext, get_file_vault_secret
@@ -201,10 +200,10 @@ class _Shape:
                     self._opened[number] = _plain(templar.template(hole))
                 found.append(self._opened[number])
                 continue
-            worth = templar.template(hole)
-            if worth is Omit:
-                return _plain(templar.template(self.raw))  # what is left out changes the frame
-            found.append(_plain(worth))
+            try:
+                found.append(_plain(templar.template(hole)))
+            except AnsibleValueOmittedError:  # what is left out changes the frame
+                return _plain(templar.template(self.raw))
         key = json.dumps(found)
         if key not in self._filled:
             self._filled[key] = _fill(self._frame, found)
