@@ -14,6 +14,8 @@ SAVED = "/run/lemonstand-tampered.tar"
 """Where a host keeps the files that were changed until they are put back. Its presence tells that a run died."""
 PACK = "tar --format=posix -cPf"
 """tar's own format has whole seconds alone, and a file of another time counts as written anew: services would be restarted for it."""
+SETTLE_SECONDS = 2
+"""After a reload: services read their files when they next have time, and what is asked at once may meet a process from before."""
 WAS_LEFT = f"test ! -e {SAVED} || echo yes\n"
 """Prints something where a run died."""
 PUT_BACK = f"tar -xPf {SAVED} && rm -f {SAVED}\n"
@@ -53,10 +55,13 @@ class Tampering(BaseModel):
         Args:
             before: shell commands to run first.
         """
-        return f"set -e\n{before}{self.change}\n{self.apply}\n"
+        return f"set -e\n{before}{self.change}\n{self.apply}\n{self._settling()}"
 
     def mending(self) -> str:
         """The script that puts the files back and brings the host to them. It removes nothing that it can't put back."""
         # A file that was not there is not in the archive: it goes.
         gone = f"rm -f {shlex.join(self.files)}\n" if self.files else ""
-        return f"set -e\ntar -tPf {SAVED} >/dev/null\n{self.mend}\n{gone}tar -xPf {SAVED}\n{self.apply}\nrm -f {SAVED}\n"
+        return f"set -e\ntar -tPf {SAVED} >/dev/null\n{self.mend}\n{gone}tar -xPf {SAVED}\n{self.apply}\n{self._settling()}rm -f {SAVED}\n"
+
+    def _settling(self) -> str:
+        return f"sleep {SETTLE_SECONDS}\n" if "reload" in self.apply else ""
