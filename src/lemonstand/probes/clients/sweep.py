@@ -68,6 +68,11 @@ class _Mailbox:
         self.uids: list[str] = []
         self.exists = 0
 
+    @property
+    def on_the_way(self) -> float:
+        """Seconds by which a change is begun before the moment it is aimed at; it may be told from then on."""
+        return ON_THE_WAY if self.kind == "delivery" else 0.0
+
     def prepare(self, rounds: int) -> None:
         """Makes the mailbox with what will be changed in it."""
         if self.kind == "delivery":
@@ -102,7 +107,7 @@ class _Mailbox:
     def change(self, number: int, at: float) -> tuple[float, float]:
         """Makes the change of a round at a moment; when it was made first, and when all of it was."""
         submission = Smtp.open(self.endpoints[0], self.sender) if self.kind == "delivery" else None
-        time.sleep(max(0.0, at - (ON_THE_WAY if submission else 0.0) - time.monotonic()))
+        time.sleep(max(0.0, at - self.on_the_way - time.monotonic()))
         first = 0.0
         if submission is not None:
             self._submit(submission)
@@ -221,7 +226,7 @@ def _round(
         changes.append(pool.submit(place.change, number, at))
         step = reach / max(1, len(place.sleepers) - 1)
         waits += [
-            pool.submit(_listen, place, sleeper, begin + turn * step, at, at + within)
+            pool.submit(_listen, place, sleeper, begin + turn * step, at - place.on_the_way, at + within)
             for turn, sleeper in enumerate(place.sleepers)
             if not sleeper.ended
         ]
@@ -247,7 +252,8 @@ def _listen(place: _Mailbox, sleeper: _Sleeper, begin: float, at: float, until: 
     try:
         sleeper.began = time.monotonic()
         tag = session.begin("IDLE")
-        while not sleeper.told and (left := until - time.monotonic()) > 0:
+        # Who heard of something else before is awake for it, and counts for nothing: there is nothing to wait for.
+        while not sleeper.told and not sleeper.early and (left := until - time.monotonic()) > 0:
             try:
                 line = session.response(left)
             except TimeoutError:
