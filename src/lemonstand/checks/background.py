@@ -36,6 +36,7 @@ class Measurement:
         ask: `ask(vantage, version)` for each IP version, or `ask(vantage)`.
         by_version: which of the two.
         first: it counts seconds: all others wait until it is over.
+        waits: it does little but wait, so it takes no place among those that are under way together and is begun before them.
         after: names of fixtures whose measurements would disturb it: it waits for them.
         held: it holds sessions for minutes and needs others to leave them alone: begun when the first check comes that does
             (it uses the fixture `sessions_held`), not when the checks begin.
@@ -44,6 +45,7 @@ class Measurement:
     ask: Callable[..., Any]
     by_version: bool
     first: bool
+    waits: bool
     after: tuple[str, ...]
     held: bool
 
@@ -57,7 +59,9 @@ class Measurement:
         return f"{self.ask.__module__}.{self.fixture}" + (f" by IPv{version}" if version else "")
 
 
-def measurement(*, first: bool = False, after: Sequence[str] = (), held: bool = False) -> Callable[[Callable[..., Any]], Any]:
+def measurement(
+    *, first: bool = False, waits: bool = False, after: Sequence[str] = (), held: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
     """Makes a function that measures a fixture: checks that name it as a parameter get what it returned, or end as it ended.
 
     A function of `(vantage, version)` is asked in both IP versions; the fixture is the answer in the one that the check's `family` names.
@@ -70,7 +74,7 @@ def measurement(*, first: bool = False, after: Sequence[str] = (), held: bool = 
     """
 
     def make(ask: Callable[..., Any]) -> Any:
-        spec = Measurement(ask, len(inspect.signature(ask).parameters) > 1, first, tuple(after), held)
+        spec = Measurement(ask, len(inspect.signature(ask).parameters) > 1, first, waits, tuple(after), held)
 
         def by_version(answers: Answers, vantage: Vantage, family: int) -> Any:
             return answers(spec.name(family), functools.partial(ask, vantage, family))
@@ -223,7 +227,10 @@ def _begin(answers: Answers, wanted: Sequence[Measurement]) -> None:
         if spec.after:
             before = [name for each in early if each.fixture in spec.after for name in _names(each)]
             threading.Thread(target=_begin_after, args=(answers, before, _names(spec)), daemon=True).start()
-    answers.begin(name for spec in wanted if spec not in (*first, *early) and not spec.after for name in _names(spec))
+    rest = [spec for spec in wanted if spec not in (*first, *early) and not spec.after]
+    for name in (name for spec in rest if spec.waits for name in _names(spec)):
+        answers.begin_alone(name)
+    answers.begin(name for spec in rest if not spec.waits for name in _names(spec))
 
 
 def _begin_after(answers: Answers, before: Sequence[str], names: Sequence[str]) -> None:

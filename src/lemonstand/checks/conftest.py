@@ -153,7 +153,7 @@ def host(connections: dict[str, Connection]) -> HostFactory:
     return factory
 
 
-@measurement()
+@measurement(waits=True)
 def client_keepalive(vantage: Vantage) -> dict[int, dict[str, Any]]:
     """What becomes of a client's own keep-alive probes, by IP version."""
     return dict(silence.answers(vantage, 0).data["families"])

@@ -32,7 +32,7 @@ def falling_asleep(vantage: Vantage, _seconds: int = 0, kinds: tuple[str, ...] =
     rounds = max(1, -(-sessions // (each * len(kinds))))
     data = _swept(vantage, kinds, each, rounds, asleep)
     # Somebody else's mail in INBOX wakes all of them together, a busy machine makes a change too late: then none was falling asleep.
-    if again := tuple(kind for kind in kinds if data[kind]["crossed"] < each // 4):
+    if again := tuple(kind for kind in kinds if data[kind]["crossed"] < each // 6):
         for kind, seen in _swept(vantage, again, each, 1, asleep).items():
             data[kind] = {name: data[kind][name] + more for name, more in seen.items()}  # what was missed stays missed
     values = []

@@ -26,7 +26,7 @@ BLIND = 0.5
 """Seconds after a change in which Dovecot waits before it looks (lib-storage/mailbox-watch.c); who falls asleep meanwhile forgets it."""
 APART = 1.0
 """Seconds between two kinds of change: their sessions are not all woken at once."""
-ON_THE_WAY, UNSURE = 0.5, 3
+ON_THE_WAY, UNSURE = 0.3, 2
 """Seconds a submitted message takes to its mailbox, about; so its sessions fall asleep over so many times the span."""
 SOON = 1.0
 """Seconds until the first change is aimed at, beyond the time asleep: all threads have begun by then."""
