@@ -62,7 +62,6 @@ def test_no_number_of_timers_is_said_again() -> None:
         ({"id": "LEM-3-02"}, "share an id"),
         ({"id": "X-1"}, "pattern"),
         ({"level": "OUGHT"}, "level"),
-        ({"mutant": ""}, "mutant"),
         ({"made_of": ["LEM-9-99"]}, "no other control"),
         ({"made_of": ["LEM-3-01"]}, "no other control"),
         ({"binds": []}, "binds"),

@@ -44,8 +44,7 @@ class Control(BaseModel):
     """One requirement.
 
     `binds` says whom, `differs` which later documents say it otherwise, `not_applicable` names a reason of the catalogue; `enforced_by`
-    names shipped files, `flow:NAME` or `timer:NAME`; `mutant` is the break its check must notice; a control that is `made_of` others holds
-    if and only if they do.
+    names shipped files, `flow:NAME` or `timer:NAME`; a control that is `made_of` others holds if and only if they do.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +58,6 @@ class Control(BaseModel):
     differs: tuple[str, ...] = ()
     not_applicable: str | None = None
     enforced_by: tuple[str, ...]
-    mutant: str = Field(min_length=4)
     made_of: tuple[str, ...] = ()
 
 
