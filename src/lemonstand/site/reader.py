@@ -19,7 +19,6 @@ from typing import Any
 
 import yaml
 from ansible import constants, context
-from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError, AnsibleValueOmittedError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
@@ -31,6 +30,7 @@ from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
 from lemonstand.site import files
+from lemonstand.site.origins import origin
 from lemonstand.site.raw import packed
 
 VAULT_REMEDY = "name the file with the vault's password in ANSIBLE_VAULT_PASSWORD_FILE"
@@ -157,9 +157,9 @@ class _Values:
         known = self._shapes.get((name, id(raw)))
         if known is None:
             origins: dict[str, str] = {}
-            _collect_origins(raw, "", origins, fallback=_origin(key))
+            _collect_origins(raw, "", origins, fallback=origin(key))
             known = self._shapes[name, id(raw)] = _Shape(raw, origins)
-            sealed = _sealed_faults(name, raw, _origin(key) or str(self.folder))
+            sealed = _sealed_faults(name, raw, origin(key) or str(self.folder))
             self.problems += [each for each in sealed if each not in self.problems]
         return known
 
@@ -237,13 +237,13 @@ def _host(templar: Templar, own: Mapping[str, Any], known: Mapping[str, Any], pl
             continue
         shape = shared.shape(key, raw)
         origins[name] = shape.origins
-        winner = _origin(known.get(key))
+        winner = origin(known.get(key))
         if winner.startswith(f"{playbook_dir}/"):
             shadowed[name] = winner
         try:
             values[name] = shape.value(templar)
         except AnsibleError as error:
-            place = _origin(getattr(error, "obj", None))
+            place = origin(getattr(error, "obj", None))
             origins[name] = {**shape.origins, "": place} if place else shape.origins
             faulty[name] = "" if name in shared.told else _hidden_reason(error) if files.is_secret(name) else _reason(error)
     return {"values": values, "origins": origins, "faulty": faulty, "shadowed": shadowed, "connection": _connection(templar, own, origins)}
@@ -266,7 +266,7 @@ def _connection(templar: Templar, own: Mapping[str, Any], origins: dict[str, Map
             continue  # Ansible will say so when it connects, and only the user knows what is meant
         if value is not None:
             found[str(key)] = str(value)
-            origins[str(key)] = {"": _origin(own[key]) or _origin(key)}
+            origins[str(key)] = {"": origin(own[key]) or origin(key)}
     return found
 
 
@@ -365,7 +365,7 @@ def _strays(folder: Path, groups: set[str], hosts: set[str]) -> list[tuple[str, 
 
 def _collect_origins(value: object, way: str, into: dict[str, str], fallback: str) -> None:
     """Notes the place of a value and of all in it; what Ansible doesn't mark (true, nothing) stands where its key does."""
-    found = _origin(value) or fallback
+    found = origin(value) or fallback
     if found:
         into[way] = found
     if isinstance(value, str | bytes):
@@ -373,17 +373,10 @@ def _collect_origins(value: object, way: str, into: dict[str, str], fallback: st
     stem = f"{way}." if way else ""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            _collect_origins(item, f"{stem}{key}", into, "" if isinstance(item, str) else _origin(key) or found)
+            _collect_origins(item, f"{stem}{key}", into, "" if isinstance(item, str) else origin(key) or found)
     elif isinstance(value, Sequence):
         for position, item in enumerate(value):
             _collect_origins(item, f"{stem}{position}", into, found)
-
-
-def _origin(value: object) -> str:
-    tag = Origin.get_tag(value)
-    if tag is None or tag.path is None:
-        return ""
-    return f"{tag.path}:{tag.line_num}" if tag.line_num else str(tag.path)
 
 
 def _plain(value: object) -> Any:
@@ -423,7 +416,7 @@ def _problem(error: AnsibleError, folder: Path) -> tuple[str, str, str]:
 
 def _whole_problem(error: AnsibleError, folder: Path) -> tuple[str, str, str]:
     chain = _causes(error)
-    place = next((found for link in chain if (found := _origin(getattr(link, "obj", None)))), "") or _told_origin(error)
+    place = next((found for link in chain if (found := origin(getattr(link, "obj", None)))), "") or _told_origin(error)
     if any("vault" in str(link).lower() or "decrypt" in str(link).lower() for link in chain):
         locked = [path for path in sorted(folder.rglob("*.y*ml")) if path.read_bytes().startswith(b"$ANSIBLE_VAULT")]
         return _reason(error), place or ", ".join(str(path) for path in locked) or str(folder), VAULT_REMEDY
