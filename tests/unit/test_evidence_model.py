@@ -34,7 +34,6 @@ def control(name: str, *parts: str, exempt: str | None = None) -> Control:
         binds=("edge",),
         not_applicable=exempt,
         enforced_by=(),
-        mutant="it breaks",
         made_of=parts,
     )
 
