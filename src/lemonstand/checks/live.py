@@ -6,7 +6,6 @@ measured and the others still run.
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,22 +17,12 @@ from lemonstand.derived import CONTROLLER, Cell, expected_matrix
 from lemonstand.derived.matrix import OUTSIDE, REACHABILITY, SILENT
 from lemonstand.measure import Vantage
 from lemonstand.observations import Pool
-from lemonstand.outcomes import NotApplicable, NotMeasured, not_measurable
+from lemonstand.outcomes import NotApplicable, not_measurable
 from lemonstand.policy.flows import ZONES
 from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.remote.connections import Connection
-from lemonstand.remote.endpoints import (
-    FAMILIES,
-    Endpoints,
-    accounts_of,
-    ca_of_clients,
-    ca_of_exchangers,
-    endpoint_of,
-    families_of,
-    inner_services_of,
-    outsider_of,
-)
+from lemonstand.remote.endpoints import FAMILIES, Endpoints, families_of
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -52,27 +41,15 @@ def vantage(prober: Prober, site: Site) -> Vantage:
 
 
 @pytest.fixture(scope="session")
-def outsider(site: Site) -> str:
+def outsider(vantage: Vantage) -> str:
     """A mail host outside the site."""
-    return outsider_of(site)
+    return vantage.outsider
 
 
 @pytest.fixture(scope="session")
-def accounts(site: Site) -> list[Account]:
-    """The accounts of live checks, two or more.
-
-    Raises:
-        NotMeasured: the inventory has none.
-    """
-    if not site.settings.probe_users:
-        raise NotMeasured("the inventory names no accounts for checks (lemonstand_probe_users)")
-    return accounts_of(site)
-
-
-@pytest.fixture(scope="session")
-def public_ca(site: Site) -> str:
-    """The CA that signs what clients see, as PEM; empty where it is one of the system's."""
-    return ca_of_clients(site)
+def accounts(vantage: Vantage) -> list[Account]:
+    """The accounts of live checks, two or more; not measured where the inventory has none."""
+    return vantage.accounts
 
 
 @pytest.fixture(params=FAMILIES, ids=["IPv4", "IPv6"])
@@ -88,9 +65,9 @@ def family(request: pytest.FixtureRequest, site: Site) -> int:
 
 
 @pytest.fixture(scope="session")
-def endpoints(site: Site, public_ca: str) -> Endpoints:
+def endpoints(vantage: Vantage) -> Endpoints:
     """`endpoints(family)`: the public endpoint of mail clients."""
-    return functools.partial(endpoint_of, site, public_ca, "frontends")
+    return vantage.endpoints
 
 
 @pytest.fixture
@@ -100,9 +77,9 @@ def endpoint(endpoints: Endpoints, family: int) -> Endpoint:
 
 
 @pytest.fixture(scope="session")
-def exchangers(site: Site) -> Endpoints:
+def exchangers(vantage: Vantage) -> Endpoints:
     """`exchangers(family)`: the site's MX."""
-    return functools.partial(endpoint_of, site, ca_of_exchangers(site), "relays")
+    return vantage.exchangers
 
 
 @pytest.fixture
@@ -112,9 +89,9 @@ def mx(exchangers: Endpoints, family: int) -> Endpoint:
 
 
 @pytest.fixture(scope="session")
-def inner_services(site: Site) -> InnerServices:
+def inner_services(vantage: Vantage) -> InnerServices:
     """What a frontend talks to inside, by IPv4 where there is one."""
-    return inner_services_of(site)
+    return vantage.inner_services
 
 
 EXPIRED_SECONDS = 10
