@@ -8,11 +8,11 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from lemonstand.breaking.tampering import Tampering
 from lemonstand.errors import LemonstandError
+from lemonstand.policy.text import read_shipped
 
 DATA = Path(__file__).with_name("mutants")
 
@@ -75,13 +75,8 @@ def load_without(path: Path = DATA) -> dict[str, str]:
 
 
 def _files(path: Path) -> list[_File]:
-    found = []
-    for file in sorted(path.glob("*.yml")) if path.is_dir() else [path]:
-        try:
-            found.append(_File.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))))
-        except (OSError, yaml.YAMLError, ValidationError) as error:
-            raise LemonstandError(f"mutants can't be read: {error}", str(file), "restore the file from the release") from None
-    return found
+    files = sorted(path.glob("*.yml")) if path.is_dir() else [path]
+    return [read_shipped(file, "mutants", _File.model_validate) for file in files]
 
 
 def load_mutants(path: Path = DATA) -> tuple[Mutant, ...]:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from lemonstand import lab as labs
 from lemonstand.breaking.tampering import PUT_BACK, SAVED, WAS_LEFT, Tampering
 from lemonstand.errors import LemonstandError
+from lemonstand.policy.text import read_shipped
 from lemonstand.redteam.attack import Result, attack
 from lemonstand.site import Site
 
@@ -60,10 +60,7 @@ def load_breaks(path: Path = DATA) -> tuple[Break, ...]:
     Raises:
         LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand.
     """
-    try:
-        return tuple(Break.model_validate(entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["breaks"])
-    except (OSError, yaml.YAMLError, KeyError, ValidationError) as error:
-        raise LemonstandError(f"the breaks can't be read: {error}", str(path), "restore the file from the release") from None
+    return read_shipped(path, "the breaks", lambda found: tuple(Break.model_validate(entry) for entry in found["breaks"]))
 
 
 def prove(made: Break, lab: str, site: Site) -> Proof:

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
 from lemonstand.policy.controls import load_controls
+from lemonstand.site.roles import specification
 
 MADE = "Generated from the role by `make docs`; change the role, not this page."
 INDEX = "README.md"
@@ -31,7 +31,7 @@ def pages() -> dict[str, str]:
         LemonstandError: a role lacks what a page is made from.
     """
     folders = sorted(path for path in data_dir("roles").iterdir() if path.is_dir())
-    specifications = {folder.name: _specification(folder) for folder in folders}
+    specifications = {folder.name: specification(folder) for folder in folders}
     kinds = _kinds()
     found = {f"{folder.name}.md": _page(folder, specifications[folder.name], kinds.get(folder.name, [])) for folder in folders}
     rows = [
@@ -170,15 +170,6 @@ def _roles_in(task: Mapping[str, Any]) -> Iterator[str]:
         # A list by a condition is a template, and its roles have other tasks as well.
         elif key.endswith((".packages", ".files", ".activate")) and isinstance(said.get("roles"), list):
             yield from said["roles"]
-
-
-def _specification(folder: Path) -> Mapping[str, Any]:
-    path = folder / "meta" / "argument_specs.yml"
-    try:
-        said: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise LemonstandError(f"the specification can't be read: {error}", str(path), "restore the file from the release") from None
-    return said
 
 
 def _cell(text: str) -> str:

@@ -6,11 +6,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lemonstand.errors import LemonstandError
-from lemonstand.policy.text import read_yaml
+from lemonstand.policy.text import read_shipped
 
 CATALOGUE = Path(__file__).with_name("controls.yml")
 
@@ -106,8 +104,4 @@ def load_controls(path: Path | None = None) -> Controls:
     Raises:
         LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand, not of the site.
     """
-    path = path or CATALOGUE
-    try:
-        return Controls.model_validate(read_yaml(path))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise LemonstandError(f"controls can't be read: {error}", str(path), "restore the file from the release") from None
+    return read_shipped(path or CATALOGUE, "controls", Controls.model_validate)

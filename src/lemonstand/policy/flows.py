@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
 from lemonstand.policy.kinds import load_kinds
-from lemonstand.policy.text import read_yaml
+from lemonstand.policy.text import read_shipped
 
 ZONES = load_kinds().zones
 GROUPS = load_kinds().groups
@@ -69,10 +68,7 @@ def load_flows(path: Path | None = None) -> Flows:
         LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand, not of the site.
     """
     path = path or data_dir("playbooks") / "flows.yml"
-    try:
-        flows = Flows.model_validate(read_yaml(path))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise LemonstandError(f"flows can't be read: {error}", str(path), "restore the file from the release") from None
+    flows = read_shipped(path, "flows", Flows.model_validate)
     names = flows.names()
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

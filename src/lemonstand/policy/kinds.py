@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
-from lemonstand.policy.text import read_yaml
+from lemonstand.policy.text import read_shipped
 
 MANAGEMENT = "management"
 """The zone by which the controller reaches every host."""
@@ -119,8 +117,4 @@ def load_kinds(path: Path | None = None) -> Kinds:
     Raises:
         LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand, not of the site.
     """
-    path = path or data_dir("playbooks") / "kinds.yml"
-    try:
-        return Kinds.model_validate(read_yaml(path))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise LemonstandError(f"kinds of hosts can't be read: {error}", str(path), "restore the file from the release") from None
+    return read_shipped(path or data_dir("playbooks") / "kinds.yml", "kinds of hosts", Kinds.model_validate)

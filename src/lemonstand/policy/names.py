@@ -8,12 +8,10 @@ import re
 import string
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
-from lemonstand.policy.text import read_yaml
+from lemonstand.policy.text import read_shipped
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
@@ -184,7 +182,4 @@ def load_names(path: Path | None = None) -> Names:
         LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand, not of the site.
     """
     path = path or data_dir("playbooks") / "names.yml"
-    try:
-        return Names.model_validate(read_yaml(path)["names"])
-    except (OSError, KeyError, TypeError, yaml.YAMLError, ValidationError) as error:
-        raise LemonstandError(f"names can't be read: {error}", str(path), "restore the file from the release") from None
+    return read_shipped(path, "names", lambda found: Names.model_validate(found["names"]))

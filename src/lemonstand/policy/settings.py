@@ -8,21 +8,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
-from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
-from lemonstand.policy.text import read_yaml
+from lemonstand.policy.text import read_shipped
 
 
 @cache
 def _read(path: Path | None) -> Mapping[str, Any]:
-    path = path or data_dir("playbooks") / "settings.yml"
-    try:
-        found = read_yaml(path)
+    def parts(found: Any) -> Mapping[str, Any]:
         return MappingProxyType({part: MappingProxyType(found[part]) for part in ("defaults", "options")})
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise LemonstandError(f"defaults can't be read: {error}", str(path), "restore the file from the release") from None
+
+    return read_shipped(path or data_dir("playbooks") / "settings.yml", "defaults", parts)
 
 
 def load_defaults(path: Path | None = None) -> Mapping[str, Any]:

@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
 from lemonstand.policy.settings import load_defaults
-from lemonstand.policy.text import read_yaml
+from lemonstand.policy.text import read_shipped
 
 OPERATORS: dict[str, Callable[[int, int], bool]] = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 DEFAULT_PROFILE = str(load_defaults()["timer_profile"])
@@ -155,8 +153,4 @@ def load_timers(path: Path | None = None) -> Timers:
     Raises:
         LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand, not of the site.
     """
-    path = path or data_dir("playbooks") / "timers.yml"
-    try:
-        return Timers.model_validate(read_yaml(path))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise LemonstandError(f"timers can't be read: {error}", str(path), "restore the file from the release") from None
+    return read_shipped(path or data_dir("playbooks") / "timers.yml", "timers", Timers.model_validate)

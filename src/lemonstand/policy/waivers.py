@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lemonstand.errors import LemonstandError
-from lemonstand.policy.text import read_yaml
+from lemonstand.policy.text import read_shipped
 
 SHIPPED = Path(__file__).with_name("waivers.yml")
 Packages = Mapping[str, Mapping[str, str]]
@@ -107,10 +106,7 @@ def load_waivers(path: Path = SHIPPED) -> tuple[ControlWaiver, ...]:
     Raises:
         LemonstandError: the file breaks its own form; that is a fault of this copy of lemonstand.
     """
-    try:
-        waivers = tuple(ControlWaiver.model_validate(entry) for entry in read_yaml(path)["waivers"])
-    except (OSError, KeyError, TypeError, yaml.YAMLError, ValidationError) as error:
-        raise LemonstandError(f"waivers can't be read: {error}", str(path), "restore the file from the release") from None
+    waivers = read_shipped(path, "waivers", lambda found: tuple(ControlWaiver.model_validate(entry) for entry in found["waivers"]))
     names = [waiver.id for waiver in waivers]
     if len(set(names)) < len(names):
         raise LemonstandError("two waivers share an id", str(path), "give each an id of its own")

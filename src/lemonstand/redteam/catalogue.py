@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lemonstand.errors import LemonstandError
+from lemonstand.policy.text import read_shipped
 from lemonstand.policy.waivers import Waiver
 
 DATA = Path(__file__).with_name("attempts.yml")
@@ -147,7 +146,4 @@ def load_catalogue(path: Path = DATA) -> Catalogue:
     Raises:
         LemonstandError: it breaks its own form; that is a fault of this copy of lemonstand.
     """
-    try:
-        return Catalogue.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise LemonstandError(f"the attempts can't be read: {error}", str(path), "restore the file from the release") from None
+    return read_shipped(path, "the attempts", Catalogue.model_validate)

@@ -7,14 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lemonstand.errors import InputError, LemonstandError
+from lemonstand.errors import InputError
 from lemonstand.paths import data_dir
+from lemonstand.policy.text import read_shipped
 from lemonstand.site.fields import place_of, suggest
 from lemonstand.site.raw import RawHost
 
 Options = Mapping[str, Mapping[str, Any]]
+SPECIFICATION = Path("meta", "argument_specs.yml")
 
 
 @cache
@@ -26,8 +26,21 @@ def role_options() -> Mapping[str, Options]:
     """
     found: dict[str, Options] = {}
     for role in sorted(path for path in data_dir("roles").iterdir() if path.is_dir()):
-        found[role.name] = _options(role / "meta" / "argument_specs.yml")
+        found[role.name] = specification(role).get("options", {}) if (role / SPECIFICATION).is_file() else {}
     return found
+
+
+def specification(role: Path) -> Mapping[str, Any]:
+    """What a role says of itself and its variables (`meta/argument_specs.yml`, entry point `main`).
+
+    Args:
+        role: its folder.
+
+    Raises:
+        LemonstandError: it can't be read.
+    """
+    said: Mapping[str, Any] = read_shipped(role / SPECIFICATION, "the specification", lambda found: found["argument_specs"]["main"])
+    return said
 
 
 def role_of(variable: str) -> str | None:
@@ -68,14 +81,3 @@ def _validator_form(option: Mapping[str, Any]) -> dict[str, Any]:
             name: {**_validator_form(inner), "required": bool(inner.get("required"))} for name, inner in form["options"].items()
         }
     return form
-
-
-def _options(path: Path) -> Options:
-    if not path.is_file():
-        return {}
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        options: Options = data["argument_specs"]["main"].get("options", {})
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise LemonstandError(f"the specification can't be read: {error}", str(path), "restore the file from the release") from None
-    return options
