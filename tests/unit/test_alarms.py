@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -208,6 +209,20 @@ def test_services_that_do_not_run_are_named(host: Any, state: str, kinds: list[s
     found = [each for each in health.units(60) if each["kind"] != "failed"]
     assert [each["kind"] for each in found] == kinds
     assert all("unit=dovecot.service" in each["details"] for each in found)
+
+
+def test_a_service_that_a_signal_stopped_is_named(host: Any) -> None:
+    (host.memory / "chrony.service.json").unlink()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            host.says("systemctl", f"ActiveState=active\nSubState=running\nMainPID={process.pid}\n")
+            assert "stopped" not in [each["kind"] for each in health.units(60)]
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            (found,) = [each for each in health.units(60) if each["kind"] == "stopped"]
+            assert found["details"].startswith("unit=dovecot.service ")
+        finally:
+            process.kill()
 
 
 def test_failed_units_are_named_once(host: Any) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +32,7 @@ class Manager:
         self.orders: list[str] = []
         self.active = True
         self.restarts = 0
+        self.main = 0
 
     def drop_in(self, unit: str) -> Path:
         return self.units / f"{unit}.d" / "lemonstand-restart.conf"
@@ -47,6 +51,7 @@ class Manager:
                 f"ActiveState={'active' if self.active else 'inactive'}",
                 "InvocationID=1",
                 f"NRestarts={self.restarts}",
+                f"MainPID={self.main}",
             ])  # fmt: skip
         self.orders.append(" ".join(words))
         if verb == "daemon-reload":
@@ -103,6 +108,27 @@ def test_a_running_service_gets_the_policy_and_is_not_touched(
     manager.orders.clear()
     assert _run(program, monkeypatch, capsys, "dovecot.service", "--restart", str(unit), "--enable") == "", "a second run changes nothing"
     assert not manager.orders
+
+
+def test_a_service_that_stands_still_is_restarted(
+    program: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """systemd calls it active: a signal stopped its main process (SIGSTOP), and it does nothing."""
+    manager: Manager = program.systemctl
+    _run(program, monkeypatch, capsys, "dovecot.service")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        manager.main = process.pid
+        try:
+            assert _run(program, monkeypatch, capsys, "dovecot.service") == ""
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            manager.orders.clear()
+            said = _run(program, monkeypatch, capsys, "dovecot.service", "--check")
+            assert said == "changed: would restart dovecot.service (its main process was stopped by a signal)\n" and not manager.orders
+            _run(program, monkeypatch, capsys, "dovecot.service")
+            assert "restart dovecot.service" in manager.orders
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("spoilt", ["", "[Service]\nRestart=no\n", "[Service]\nRestart=always\nStartLimitBurst=1\n"])

@@ -5,10 +5,10 @@
     converge-service UNIT --renewed FILE...
 
 What the unit was last started or reloaded with is remembered (/var/lib/lemonstand/converge): of each file a digest and when it was
-written, and which start of the unit it was. A file that differs restarts or reloads the unit, a unit that isn't active is started,
-otherwise nothing happens. So a change is never lost, even if the run that made it died before it got here. A file that was written anew
-and holds the same may have held something else in between, and the unit may run with that: it is reloaded, and restarted if it was
-started since.
+written, and which start of the unit it was. A file that differs restarts or reloads the unit, a unit that isn't active is started, one
+whose main process was stopped by a signal is restarted, otherwise nothing happens. So a change is never lost, even if the run that made
+it died before it got here. A file that was written anew and holds the same may have held something else in between, and the unit may run
+with that: it is reloaded, and restarted if it was started since.
 Every service gets the same policy for what comes after a crash (POLICY below), as a drop-in that systemd reads without touching the
 service; so do those named by --also, of which nothing else is touched.
 The second form is for who renews some of the unit's files between two runs: a running unit is reloaded if one of them differs, and what
@@ -26,7 +26,7 @@ import time
 
 MEMORY = pathlib.Path("/var/lib/lemonstand/converge")
 UNITS = pathlib.Path("/etc/systemd/system")
-PROPERTIES = "LoadState,Type,DropInPaths,NeedDaemonReload,ActiveState,InvocationID,NRestarts"
+PROPERTIES = "LoadState,Type,DropInPaths,NeedDaemonReload,ActiveState,InvocationID,NRestarts,MainPID"
 ENABLED = {"enabled", "alias", "static", "indirect", "generated"}
 """What `systemctl is-enabled` says of a unit for which nothing is to be done."""
 Stamp = list[str | int | None]
@@ -104,6 +104,14 @@ def is_active(unit: str, patience: float = 0) -> bool:
         time.sleep(0.1)
 
 
+def is_stopped(pid: str) -> bool:
+    """Whether a process was stopped by a signal (proc_pid_stat(5): state T): systemd calls its unit active, and it does nothing."""
+    try:
+        return pathlib.Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False
+
+
 def bring_policy(unit: str, check: bool, shown: dict[str, str] | None = None) -> None:
     """Give a service the policy for what comes after a crash. A service that runs is not touched."""
     shown = show(unit) if shown is None else shown
@@ -139,7 +147,7 @@ def arguments() -> argparse.Namespace:
 
 
 def choose(
-    given: argparse.Namespace, known: dict[str, Stamp], wanted: dict[str, Stamp], *, active: bool, restarted: bool
+    given: argparse.Namespace, known: dict[str, Stamp], wanted: dict[str, Stamp], *, active: bool, stopped: bool, restarted: bool
 ) -> tuple[str | None, str]:
     """What has to happen, and why.
 
@@ -147,7 +155,8 @@ def choose(
         given: the arguments.
         known: what the unit was last brought to.
         wanted: what is on disk.
-        active: whether the unit works.
+        active: whether the unit works, as systemd has it.
+        stopped: whether its main process was stopped by a signal all the same.
         restarted: whether it was started since, by somebody else.
     """
 
@@ -162,6 +171,8 @@ def choose(
     action, why = None, ""
     if not active:
         action, why = "start", "it was not active"
+    elif stopped:
+        action, why = "restart", "its main process was stopped by a signal"
     elif restarts:
         action, why = "restart", ", ".join(dict.fromkeys(restarts))
     elif reloads:
@@ -205,7 +216,8 @@ def main() -> int:
     active = shown.get("ActiveState") in ("active", "reloading")
     if not active and given.renewed:
         return 0  # it will read them when it starts
-    action, why = choose(given, known, wanted, active=active, restarted=started not in (None, shown.get("InvocationID")))
+    stopped = active and is_stopped(shown.get("MainPID", "0"))
+    action, why = choose(given, known, wanted, active=active, stopped=stopped, restarted=started not in (None, shown.get("InvocationID")))
     if given.enable:
         enable(unit, given.check)
 

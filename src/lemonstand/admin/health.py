@@ -111,6 +111,8 @@ def units(_since: int) -> Iterator[Found]:
     for name in watched():
         state = show(name)
         if name in failed or state.get("ActiveState") in ("active", "reloading", "refreshing"):
+            if is_stopped(state.get("MainPID", "0")):
+                yield alarm("stopped", f"unit={name} pid={state['MainPID']}: a signal stopped it; `lemonstand apply` restarts it")
             continue
         if state.get("SubState", "").startswith("auto-restart") or state.get("ActiveState") == "activating":
             yield alarm("restarting", f"unit={name} restarts={state.get('NRestarts', '?')} result={state.get('Result', '?')}")
@@ -120,8 +122,16 @@ def units(_since: int) -> Iterator[Found]:
 
 def show(name: str) -> dict[str, str]:
     """What systemd says of a unit."""
-    text, _ = run("systemctl", "show", name, "-p", "ActiveState,SubState,Result,NRestarts")
+    text, _ = run("systemctl", "show", name, "-p", "ActiveState,SubState,Result,NRestarts,MainPID")
     return dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+
+
+def is_stopped(pid: str) -> bool:
+    """Whether a process was stopped by a signal (proc_pid_stat(5): state T): systemd calls its unit active, and it does nothing."""
+    try:
+        return Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False
 
 
 def restarts(since: int) -> Iterator[Found]:

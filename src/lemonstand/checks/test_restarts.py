@@ -30,7 +30,7 @@ def _seconds(text: str) -> float:
 
 @pytest.mark.answer("configuration")
 def test_every_service_gets_up_again(facts_of: FactsOf, node: str, measure: Measure, table: Table) -> None:
-    """systemd starts each again, whatever ended it, never gives up, and waits longer the more often it happens."""
+    """systemd starts each again, whatever ended it, never gives up, and waits longer the more often it happens; none stands still."""
     services = facts_of(node).data["services"]
     measure("services", len(services))
     table(
@@ -43,6 +43,7 @@ def test_every_service_gets_up_again(facts_of: FactsOf, node: str, measure: Meas
     )
     expect(bool(services), f"{node} has no service that roles brought to its configuration", seen=0, expected="one or more")
     for name, each in sorted(services.items()):
+        expect(each["MainState"] != "T", f"{name} stands still", seen="active, its main process stopped by a signal", expected="at work")
         expect(each["Restart"] == "always", f"{name} stays down after a crash", seen=f"Restart={each['Restart']}", expected="always")
         expect(
             _seconds(each["StartLimitIntervalUSec"]) == 0,

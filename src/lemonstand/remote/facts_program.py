@@ -150,7 +150,11 @@ def services() -> dict[str, dict[str, str]]:
     names = {os.path.basename(path)[: -len(".json")] for path in glob.glob("/var/lib/lemonstand/converge/*.service.json")} | {"ssh.service"}
     text = run("systemctl", "show", *sorted(names), "-p", "Id," + ",".join(AFTER_A_CRASH)) or ""
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
-    return {block.pop("Id"): block for block in blocks if block.get("LoadState") == "loaded" and block["Type"] != "oneshot"}
+    found = {block.pop("Id"): block for block in blocks if block.get("LoadState") == "loaded" and block["Type"] != "oneshot"}
+    for block in found.values():
+        # "T": stopped by a signal; systemd calls it active.
+        block["MainState"] = ((read(f"/proc/{block['MainPID']}/stat") or "").rpartition(")")[2].split() or ["?"])[0]
+    return found
 
 
 def socket_units() -> list[dict[str, str]]:
