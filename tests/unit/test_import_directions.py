@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("derived",),
     ("deploy", "lab"),
     ("remote",),
-    ("admin", "mail", "measure"),
+    ("admin", "integrity", "mail", "measure"),
     ("evidence",),
     ("redteam",),
     ("checks",),

@@ -144,11 +144,13 @@ def test_a_tool_that_is_not_there_yet_is_a_change_in_check_mode_alone(play: Play
 def test_the_manifest_needs_no_host(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "lemonstand.deploy.manifest", str(ROOT / "inventories" / "example")]
     found = json.loads(subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout)
-    store = {entry["path"]: entry for entry in found["store1"]}
+    store = {entry["path"]: entry for entry in found["store1"]["files"]}
     assert len(store["/etc/hosts"]["sha256"]) == 64 and store["/etc/dovecot/users"]["mode"] == "0640"
     assert store["/etc/dovecot/dovecot.conf"]["sha256"] is None and "keys of issuers" in store["/etc/dovecot/dovecot.conf"]["during_run"]
     key = store["/etc/lemonstand/pki/mail-store.key"]
     assert key["made_by"] and key["mode"] == "0600" and key["sha256"] is None
+    assert "dovecot.service" in found["store1"]["units"] and "vmail" in found["store1"]["accounts"]
+    assert "net." in found["store1"]["texts"]["/etc/sysctl.d/60-lemonstand.conf"]
 
 
 def test_one_task_writes_for_several_roles_what_each_says(play: Play, tmp_path: Path) -> None:

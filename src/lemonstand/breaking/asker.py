@@ -89,7 +89,7 @@ class _Said:
             place, _, name = item.nodeid.rpartition("::")
             function, _, case = name.partition("[")
             topic = Path(place).stem.removeprefix("test_")
-            answers.append(Answer(topic, function, case.removesuffix("]"), result.outcome, result.host, result.message))
+            answers.append(Answer(topic, function, case.removesuffix("]"), result.outcome, result.host, result.message, result.seen))
         with os.fdopen(self._writing, "w", encoding="utf-8") as stream:
             json.dump([asdict(answer) for answer in answers], stream)
 

@@ -26,6 +26,8 @@ class Mutant(Tampering):
         noticed_by: the checks that must fail: `function`, `function[case]`, or either behind `topic/` where two topics share a name.
         disruptive: whether those checks disturb the site.
         seconds: how long they take to answer, roughly; labs that work side by side share mutants by it.
+        names: what such a check has to name in what it saw; empty: it is enough that it fails.
+        together: it disturbs no other mutant of this kind, so that all of them can be made at once.
         placebo: nothing is broken, though all is done that breaking would do: these checks must pass.
     """
 
@@ -35,6 +37,8 @@ class Mutant(Tampering):
     disruptive: bool = False
     seconds: int = Field(default=10, ge=1)
     placebo: bool = False
+    names: str = ""
+    together: bool = False
 
     @property
     def digest(self) -> str:

@@ -117,6 +117,39 @@ class Run:
             self._try(mutant)
         yield from self._settle()
 
+    def together(self, mutants: Sequence[Mutant]) -> Iterator[Verdict]:
+        """Makes all of these at once, asks, and mends all: whether one hides another.
+
+        Args:
+            mutants: those that can be together.
+
+        Raises:
+            LemonstandError: a host can't be broken, or the lab can't be brought back.
+        """
+        began = time.monotonic()
+        at_once = [_joined(host, [each for each in mutants if each.host == host]) for host in dict.fromkeys(each.host for each in mutants)]
+        answers: list[Answer] = []
+        fault = ""
+        try:
+            for each in at_once:
+                self._hands.spoil(each)
+            answers = self._asker.ask(check for mutant in mutants for check in self._named(mutant))
+        except LemonstandError as error:
+            fault = error.what
+        finally:
+            for each in at_once:
+                try:
+                    self._hands.mend(each)
+                except LemonstandError as error:
+                    fault = f"{error.what} (mending)"
+                    self._hands.rescue()
+                    break
+        self._red = _bad(answers)
+        for mutant in mutants:
+            verdict = replace(judged(mutant, answers), fault=fault, others=(), seconds=(time.monotonic() - began) / len(mutants))
+            self._pending.append((verdict, self._places(mutant) & self._red))
+        yield from self._settle()
+
     def _named(self, mutant: Mutant) -> list[Check]:
         return [check for name in mutant.noticed_by for check in named(name)]
 
@@ -186,6 +219,19 @@ class Run:
                 self._say(f"  {_told(answer)}")
 
 
+def _joined(host: str, mutants: Sequence[Mutant]) -> Mutant:
+    """Several mutants of one host as one, whose ways back are gone in the other direction."""
+    return mutants[0].model_copy(
+        update={
+            "name": f"together-on-{host}",
+            "files": tuple(dict.fromkeys(path for each in mutants for path in each.files)),
+            "change": "\n".join(each.change for each in mutants),
+            "apply": "\n".join(dict.fromkeys(each.apply for each in mutants if each.apply)),
+            "mend": "\n".join(each.mend for each in reversed(mutants) if each.mend),
+        }
+    )
+
+
 def judged(mutant: Mutant, answers: Sequence[Answer]) -> Verdict:
     """What the answers say about a mutant, its restoration aside."""
     failed = [answer for answer in answers if answer.outcome == "fail"]
@@ -193,7 +239,7 @@ def judged(mutant: Mutant, answers: Sequence[Answer]) -> Verdict:
         loud = tuple(sorted({_told(answer) for answer in answers if answer.outcome in BAD}))
         quiet = bool(answers) and not loud
         return Verdict(mutant, noticed=mutant.noticed_by if quiet else (), missed=loud)
-    noticed = tuple(name for name in mutant.noticed_by if _noticed(name, mutant.host, answers))
+    noticed = tuple(name for name in mutant.noticed_by if _noticed(name, mutant, answers))
     by_name = {answer for answer in failed for name in mutant.noticed_by if _is(name, answer)}
     return Verdict(
         mutant,
@@ -203,11 +249,11 @@ def judged(mutant: Mutant, answers: Sequence[Answer]) -> Verdict:
     )
 
 
-def _noticed(name: str, host: str, answers: Sequence[Answer]) -> bool:
-    """Whether a named check failed, and where it looks at each host by itself, failed for the host that was broken."""
+def _noticed(name: str, mutant: Mutant, answers: Sequence[Answer]) -> bool:
+    """Whether a named check failed, named what is wrong, and where it looks at each host by itself, failed for the host that was broken."""
     mine = [answer for answer in answers if _is(name, answer)]
-    there = [answer for answer in mine if answer.host == host]
-    return any(answer.outcome == "fail" for answer in there or mine)
+    there = [answer for answer in mine if answer.host == mutant.host]
+    return any(answer.outcome == "fail" and mutant.names in answer.seen for answer in there or mine)
 
 
 def _is(name: str, answer: Answer) -> bool:

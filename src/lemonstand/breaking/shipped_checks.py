@@ -54,6 +54,7 @@ class Answer:
         outcome: pass, fail, invalid or not-measurable.
         host: the host it looked at, if it was one.
         message: why it did not pass.
+        seen: what it saw, whole.
     """
 
     topic: str
@@ -62,6 +63,7 @@ class Answer:
     outcome: str
     host: str | None
     message: str
+    seen: str = ""
 
     @property
     def check(self) -> str:

@@ -12,6 +12,7 @@ import pytest
 from lemonstand.checks.background import measurement
 from lemonstand.derived.deviations import waivers_of
 from lemonstand.errors import LemonstandError
+from lemonstand.integrity import Integrity, read_integrity
 from lemonstand.measure import Vantage, silence
 from lemonstand.outcomes import Invalid
 from lemonstand.policy import load_flows, load_timers
@@ -19,6 +20,7 @@ from lemonstand.policy.kinds import load_kinds
 from lemonstand.remote.connections import Connection, read_connections, sockets_directory
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.gather import described, gather_facts, noting, reach
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site, build, read_inventory
 
 HostFactory = Callable[[str], Any]
@@ -136,6 +138,13 @@ def connections(pytestconfig: pytest.Config, site: Site) -> Iterator[dict[str, C
         yield read_connections(site.inventory, sockets)
     finally:
         shutil.rmtree(sockets, ignore_errors=True)  # a master without its socket ends by itself
+
+
+@pytest.fixture(scope="session")
+def integrity(connections: dict[str, Connection], site: Site) -> Integrity:
+    """What lies and runs on every host, compared with what should; read in one go."""
+    with Prober(connections) as prober:
+        return read_integrity(site, connections, prober)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ WORDS = {
 @click.option("--sample", "count", type=click.IntRange(min=1), metavar="N", help="Only N of them, drawn anew each day; none that disturb.")
 @click.option("--seed", type=click.IntRange(min=0), help="The draw's number, to repeat one.  [default: today's]")
 @click.option("--share", metavar="N/M", help="Only the N-th of M shares that take about equally long, one for each of M labs.")
+@click.option("--together", is_flag=True, help="Make those at once that can be together: none may hide another.")
 @click.option("--all-checks", is_flag=True, help="Ask every check about every mutant, to learn who else notices: an hour or two.")
 def mutate(
     chosen: Chosen,
@@ -43,6 +44,7 @@ def mutate(
     count: int | None,
     seed: int | None,
     share: str | None,
+    together: bool,
     all_checks: bool,
 ) -> None:
     """Breaks a lab on purpose, one mutant after the other, and sees whether the checks notice. Each is mended before the next.
@@ -55,6 +57,8 @@ def mutate(
             click.echo(f"{mutant.name:<44} {mutant.host:<9} {', '.join(mutant.controls)}")
         return
     mutants = _shared(_picked(catalogue, names, controls), share)
+    if together and not (mutants := tuple(mutant for mutant in mutants if mutant.together)):
+        raise InputError("none of these can be made together with others", "--together", "name others, or none at all")
     if seed is not None and count is None:
         raise InputError("a seed is for a sample", "--seed", "add --sample N")
     if chosen.lab is None:
@@ -63,7 +67,7 @@ def mutate(
         seed = todays_seed() if seed is None else seed
         mutants = sample(mutants, count, seed)
         click.echo(f"a sample of {len(mutants)}; the same again: --sample {count} --seed {seed}")
-    click.get_current_context().exit(_over(chosen, chosen.lab, mutants, seed, all_checks=all_checks))
+    click.get_current_context().exit(_over(chosen, chosen.lab, mutants, seed, together=together, all_checks=all_checks))
 
 
 def _picked(catalogue: tuple[Mutant, ...], names: tuple[str, ...], controls: tuple[str, ...]) -> tuple[Mutant, ...]:
@@ -90,7 +94,7 @@ def _shared(mutants: tuple[Mutant, ...], share: str | None) -> tuple[Mutant, ...
     return shares(mutants, int(words[2]))[int(words[1]) - 1]
 
 
-def _over(chosen: Chosen, lab: str, mutants: tuple[Mutant, ...], seed: int | None, *, all_checks: bool) -> int:
+def _over(chosen: Chosen, lab: str, mutants: tuple[Mutant, ...], seed: int | None, *, together: bool, all_checks: bool) -> int:
     """Tries them, tells each verdict, keeps the table; returns the exit code."""
     # pytest and testinfra are slow to import
     from lemonstand.breaking import Run  # noqa: PLC0415
@@ -111,7 +115,7 @@ def _over(chosen: Chosen, lab: str, mutants: tuple[Mutant, ...], seed: int | Non
     try:
         said = partial(console.print, markup=False, soft_wrap=True)
         run = Run(Asker(chosen.path), hands, all_checks=all_checks, say=said)
-        for verdict in run.over(mutants):
+        for verdict in run.together(mutants) if together else run.over(mutants):
             verdicts.append(verdict)
             _tell(console, verdict)
             record(path, lab, [verdict], seed=seed, started=started)

@@ -149,6 +149,11 @@ def _print_problem(console: Console, result: Mapping[str, Any], catalogue: Contr
     console.print(f"\n[{style}]{word}[/] {escape(result['check'])} on {escape(where)}", soft_wrap=True)
     for name in names:
         console.print(f"  {name:<12} {known[name].level:<9} {escape(known[name].statement)}", soft_wrap=True)
+    if "\n" in result["seen"]:
+        for name in ("seen", "expected", "remedy"):
+            for number, line in enumerate(result[name].splitlines()):
+                console.print(f"  {f'{name}:' if not number else '':<9} {escape(line)}", soft_wrap=True)
+        return
     if result["seen"]:
         console.print(f"  seen:     {escape(short(result['seen']))}", soft_wrap=True)
         console.print(f"  expected: {escape(short(result['expected']))}", soft_wrap=True)

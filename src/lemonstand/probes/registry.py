@@ -27,6 +27,7 @@ PROBES: dict[str, str] = {
     "idle": "clients.idle.idle",
     "idle-crowd": "clients.crowd.crowd",
     "imap-session": "clients.sessions.imap_session",
+    "integrity": "hosts.integrity.read",
     "injection": "clients.tls.injection",
     "killed": "hosts.crash.killed",
     "keep-alive": "clients.idle.keep_alive",

@@ -149,6 +149,43 @@ class Review(Strict):
     analysis: str = Field(description="the text's SHA-256, as `lemonstand threat-analysis --hash` prints it", pattern=r"^[0-9a-f]{64}$")
 
 
+class Expected(Waiver):
+    """Something on hosts that the site adds on purpose, beside what roles, packages and the installer bring.
+
+    Args:
+        kind: what it is, as `lemonstand verify` names it.
+        item: its name there, a shell pattern.
+        hosts: patterns of host names; none: every host.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    kind: Literal[
+        "packages",
+        "files",
+        "units",
+        "accounts",
+        "keys",
+        "sockets",
+        "filters",
+        "routes",
+        "kernel",
+        "mounts",
+        "processes",
+        "copies",
+        "logs",
+        "clock",
+    ] = Field(description="the kind, as a verification names it")
+    item: str = Field(description="what a verification calls it, or a shell pattern", min_length=1)
+    hosts: tuple[str, ...] = Field((), description="patterns of host names; none: every host")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Expected:
+        if not self.item.strip("*?/ "):
+            raise ValueError(f"the item '{self.item}' would hide everything of kind {self.kind}")
+        return self
+
+
 class Middlebox(Strict):
     """A balancer or an appliance of the operator's own on the path, which lemonstand does not configure."""
 
@@ -243,6 +280,23 @@ class SiteSettings(Strict):
     )  # fmt: skip
     flows_disabled: tuple[str, ...] = Field(
         _default("flows_disabled"), description="names of flows this site does without", examples=[["implicit-tls"]]
+    )
+    expected: tuple[Expected, ...] = Field(
+        _default("expected"),
+        description="what the site adds to hosts on purpose: a list of {kind, item, hosts, reason, owner, date, expires}",
+        examples=[
+            [
+                {
+                    "kind": "units",
+                    "item": "node-exporter.service",
+                    "hosts": ["store*"],
+                    "reason": "the monitoring reads it",
+                    "owner": "Jane Doe",
+                    "date": "2026-11-30",
+                    "expires": "2027-05-30",
+                }
+            ]
+        ],
     )
     waivers: tuple[ControlWaiver, ...] = Field(
         _default("waivers"),

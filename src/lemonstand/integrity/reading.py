@@ -1,0 +1,130 @@
+"""Reads all hosts of a site, works out what they should hold, and compares: nothing is changed on any host."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from lemonstand.deploy.manifest import read_manifest
+from lemonstand.integrity.findings import Finding
+from lemonstand.integrity.judge import declared, judge
+from lemonstand.integrity.known import Known, common_databases
+from lemonstand.outcomes import Invalid, Unanswered
+from lemonstand.remote.connections import Connection
+from lemonstand.remote.prober import Prober
+from lemonstand.site import Site
+from lemonstand.surroundings import environment
+
+READ_SECONDS = 90
+
+
+@dataclass
+class Integrity:
+    """What came of it.
+
+    Args:
+        findings: by host and kind.
+        declared: by host, what the site says it adds on purpose, as `kind item`.
+        unread: why a host could not be read.
+        seconds: what the reading took on each host.
+    """
+
+    findings: dict[str, dict[str, list[Finding]]] = field(default_factory=dict)
+    declared: dict[str, list[str]] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def of(self, host: str, kind: str) -> list[Finding]:
+        """The findings of one kind on a host.
+
+        Raises:
+            Invalid: it could not be read.
+        """
+        if host in self.unread:
+            raise Invalid(self.unread[host])
+        return self.findings[host][kind]
+
+
+def read_integrity(site: Site, connections: Mapping[str, Connection], prober: Prober) -> Integrity:
+    """Reads and compares.
+
+    Args:
+        site: the model.
+        connections: how to reach its hosts.
+        prober: asks them.
+
+    Raises:
+        LemonstandError: what hosts should hold can't be worked out.
+    """
+    names = [host.name for host in site.hosts.values() if host.role_groups]
+    found = Integrity()
+
+    def ask(name: str) -> Mapping[str, Any] | None:
+        try:
+            answer: Mapping[str, Any] = prober.ask(name, "integrity", seconds=READ_SECONDS)
+        except Unanswered as problem:
+            found.unread[name] = f"{name} can't be read: {problem}"
+            return None
+        return answer
+
+    with ThreadPoolExecutor(max_workers=max(1, min(16, len(names)))) as pool:
+        readings = {name: reading for name, reading in zip(names, pool.map(ask, names), strict=True) if reading is not None}
+    auths = [host.name for host in site.group("auths")]
+    tickets = {
+        path.rpartition("/")[2].removesuffix(".pem"): each["public"]
+        for name in auths
+        for path, each in readings.get(name, {}).get("tickets", {}).items()
+        if path.startswith("/etc/lemonstand/ticket/public/") and "public" in each
+    }
+    known_in_run: dict[str, Any] = {"all": {"mail_store_ticket_keys": {name: f"{pem}\n" for name, pem in tickets.items()}}, "hosts": {}}
+    for name in auths:
+        if suffix := readings.get(name, {}).get("suffix"):
+            answer = {"suffix": suffix}
+            known_in_run["hosts"][name] = {"directory_found": {"answer": answer, "stdout": json.dumps(answer)}}
+    held = read_manifest(site.inventory, known_in_run)
+    databases = common_databases(readings.values())
+    for name, reading in readings.items():
+        own = held.get(name, {"files": [], "units": [], "accounts": [], "texts": {}})
+        login, fingerprints = _ways_in(connections[name])
+        known = Known(
+            host=name, site=site, entries={each["path"]: each for each in own["files"]}, units=tuple(own["units"]),
+            accounts=tuple(own["accounts"]), texts=own["texts"], login=login, keys=fingerprints, tickets=frozenset(tickets.values()),
+            databases=databases,
+        )  # fmt: skip
+        found.findings[name] = judge(reading, known)
+        found.declared[name] = declared(reading, known)
+        found.seconds[name] = float(reading["seconds"])
+    return found
+
+
+def _ways_in(way: Connection) -> tuple[str, frozenset[str]]:
+    """The account by which Ansible comes in, and the fingerprints of all keys that ssh here would offer for it."""
+    done = subprocess.run(
+        ["ssh", "-G", *shlex.split(way.ssh_arguments), way.target],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        timeout=20,
+    )
+    settings = [line.partition(" ")[::2] for line in done.stdout.splitlines()]
+    login = next((value for name, value in settings if name == "user"), "root")
+    found = set()
+    for name, value in settings:
+        if name == "identityfile":
+            found |= _fingerprints(["ssh-keygen", "-lf", re.sub(r"^~", environment().get("HOME", "~"), value)])
+    return login, frozenset(found | _fingerprints(["ssh-add", "-l"]))
+
+
+def _fingerprints(command: list[str]) -> set[str]:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment(), timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    return set(re.findall(r"\bSHA256:[A-Za-z0-9+/]+", done.stdout))
