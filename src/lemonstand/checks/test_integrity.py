@@ -12,9 +12,9 @@ pytestmark = pytest.mark.answer("configuration")
 
 
 def nothing_found(integrity: Integrity, host: str, kind: str, measure: Measure) -> None:
-    """Ends the check unless nothing of a kind was found on a host; every finding has a line of its own, and so has its remedy."""
+    """Ends the check unless nothing of a kind was found on a host; every discrepancy has a line of its own, and so has its remedy."""
     found = integrity.of(host, kind)
-    measure("findings", len(found))
+    measure("discrepancies", len(found))
     measure("declared by the site", sum(each.startswith(f"{kind} ") for each in integrity.declared[host]))
     expect(
         not found,

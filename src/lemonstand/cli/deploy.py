@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -20,6 +22,9 @@ from lemonstand.redteam.analysis import unreviewed
 from lemonstand.site import Site
 from lemonstand.site.families import one_family_flows
 from lemonstand.site.pattern import Limit
+
+if TYPE_CHECKING:
+    from lemonstand.integrity import Discrepancy
 
 NEEDED, NEEDING = "auths", "stores"
 """Stores are given the public keys of the issuers that are met in the same run, so a limited run takes these along."""
@@ -69,13 +74,21 @@ def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
     evidence = read_evidence(chosen.state(loaded) / "evidence" / "evidence.json")
     known = evidence if evidence is not None and evidence.get("schema") == SCHEMA_VERSION else None
     since = drift(loaded, known) if known else []
+    strange = _strange(loaded, with_needed(loaded, chosen.limit(limit))) if known else []
+    told = {change.host for change in result.record.changes} | {host for host, _ in strange}
+    # What differs is named item by item: that the whole differs is no news then.
+    since = [each for each in since if not (each.kind == "host" and each.subject in {f"{host} state" for host in told})]
     when = str(known["ended"])[:16].replace("T", " ") if known else ""
     for each in since:
         console.print(f"since {when}  {escape(str(each))}")
+    for host, thing in strange:
+        console.print(f"strange       {host:<12} {escape(str(thing))}")
+        console.print(f"              by hand: {escape(thing.remedy)}")
     if junit_path is not None:
         changes = [(change.host, change.task) for change in result.record.changes]
-        write_plan(junit_path, loaded.settings.site_name, list(loaded.hosts), changes, [str(each) for each in since])
-    if not result.record.changes and not since:
+        others = [*map(str, since), *(f"{host}: {thing}" for host, thing in strange)]
+        write_plan(junit_path, loaded.settings.site_name, list(loaded.hosts), changes, others)
+    if not result.record.changes and not since and not strange:
         console.print(f"nothing would change; all is as it was verified on {when}" if known else "nothing would change; never verified")
         return
     if not result.record.changes:
@@ -151,6 +164,33 @@ def _run(console: Console, chosen: Chosen, site: Site, *, check: bool, diff: boo
         env=chosen.env,
         observer=observer(console, show_differences=diff, looks_only=check),
     )
+
+
+def _strange(site: Site, names: list[str]) -> list[tuple[str, Discrepancy]]:
+    """What is on hosts and is none of ours, as a verification finds it: what `apply` heals is left to what it would change.
+
+    Args:
+        site: the model.
+        names: of the hosts to tell about; none: of all.
+    """
+    from lemonstand.integrity import APPLY, read_integrity  # noqa: PLC0415
+    from lemonstand.remote.connections import read_connections, sockets_directory  # noqa: PLC0415
+    from lemonstand.remote.prober import Prober  # noqa: PLC0415
+
+    sockets = sockets_directory()
+    try:
+        connections = read_connections(site.inventory, sockets)
+        with Prober(connections) as prober:
+            found = read_integrity(site, connections, prober)
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
+    return [
+        (host, each)
+        for host, kinds in found.found.items()
+        for kind in kinds.values()
+        for each in kind
+        if each.remedy != APPLY and (not names or host in names)
+    ]
 
 
 def with_needed(site: Site, limit: Limit | None) -> list[str]:

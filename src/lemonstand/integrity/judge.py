@@ -1,4 +1,4 @@
-"""Compares what was read from a host with what explains it. Every rule is a function that yields findings, and one kind has one rule."""
+"""Compares what was read from a host with what explains it. One kind has one rule, a function that yields discrepancies."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lemonstand.integrity.findings import APPLY, KINDS, Finding
+from lemonstand.integrity.discrepancies import APPLY, KINDS, Discrepancy
 from lemonstand.integrity.known import Known, policy_after_a_crash
 from lemonstand.policy.debian import Made, matches
 
 Reading = Mapping[str, Any]
 """What `probes/hosts/integrity.py` read from one host."""
-Rule = Callable[[Reading, Known], Iterator[Finding]]
+Rule = Callable[[Reading, Known], Iterator[Discrepancy]]
 OURS = ("/etc/lemonstand/", "/usr/local/lib/lemonstand/")
 UNIT_PLACES = (
     "/etc/systemd/system/",
@@ -29,13 +29,13 @@ KERNEL_ROUTES = ("kernel", "boot")
 JOURNAL_WRONG = {"Storage": ("none",), "MaxLevelStore": ("emerg", "alert", "crit", "err", "warning", "0", "1", "2", "3", "4")}
 
 
-def judge(reading: Reading, known: Known) -> dict[str, list[Finding]]:
-    """All findings of a host by kind, without those that the site declares."""
+def judge(reading: Reading, known: Known) -> dict[str, list[Discrepancy]]:
+    """All discrepancies of a host by kind, without those that the site declares."""
     return {kind: [each for each in RULES[kind](reading, known) if not known.is_declared(kind, each.item)] for kind in KINDS}
 
 
 def declared(reading: Reading, known: Known) -> list[str]:
-    """What would be a finding if the site did not declare it, as `kind item`."""
+    """What would be one if the site did not declare it, as `kind item`."""
     return [f"{kind} {each.item}" for kind in KINDS for each in RULES[kind](reading, known) if known.is_declared(kind, each.item)]
 
 
@@ -44,35 +44,35 @@ def _by_path(reading: Reading) -> dict[str, Mapping[str, Any]]:
     return {each["path"]: each for part in ("altered", "kept", "files") for each in reading[part]}
 
 
-def own_files(reading: Reading, known: Known) -> Iterator[Finding]:
+def own_files(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Text, owner, group and mode of all that the manifest names; files too many where a directory holds nothing else."""
     there = _by_path(reading)
     for path, entry in known.entries.items():
         found = there.get(path)
         if entry["state"] == "absent":
             if found:
-                yield Finding("own-files", path, "is there", "nothing there", APPLY)
+                yield Discrepancy("own-files", path, "is there", "nothing there", APPLY)
             continue
         if found is None:
             if path.startswith(("/etc/", "/usr/", "/run/")):
-                yield Finding("own-files", path, "is gone", f"{entry['state']} of {entry['owner']}, {entry['mode']}", APPLY)
+                yield Discrepancy("own-files", path, "is gone", f"{entry['state']} of {entry['owner']}, {entry['mode']}", APPLY)
             continue
         if "link" in found or found.get("state") == "special" or (found.get("state") == "directory") != (entry["state"] == "directory"):
             kind = f"a link to {found['link']}" if "link" in found else found.get("state", "a file")
-            yield Finding("own-files", path, f"is {kind}", f"a {entry['state']}", f"rm -r {shlex.quote(path)}; then {APPLY}")
+            yield Discrepancy("own-files", path, f"is {kind}", f"a {entry['state']}", f"rm -r {shlex.quote(path)}; then {APPLY}")
             continue
         wrong = [f"{key} {found[key]}" for key in ("owner", "group", "mode") if found[key] != entry[key]]
         right = ", ".join(f"{key} {entry[key]}" for key in ("owner", "group", "mode"))
         if wrong:
-            yield Finding("own-files", path, ", ".join(wrong), right, APPLY)
+            yield Discrepancy("own-files", path, ", ".join(wrong), right, APPLY)
         if entry.get("sha256") and found.get("sha256") != entry["sha256"]:
             seen = f"another text (SHA-256 {found.get('sha256', '')[:16]}…)"
-            yield Finding("own-files", path, seen, f"what apply would write (SHA-256 {entry['sha256'][:16]}…)", APPLY)
+            yield Discrepancy("own-files", path, seen, f"what apply would write (SHA-256 {entry['sha256'][:16]}…)", APPLY)
         if found.get("capabilities"):
-            yield Finding("own-files", path, "has file capabilities", "none", f"setcap -r {shlex.quote(path)}")
+            yield Discrepancy("own-files", path, "has file capabilities", "none", f"setcap -r {shlex.quote(path)}")
 
 
-def packages(reading: Reading, known: Known) -> Iterator[Finding]:
+def packages(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Files of packages against their hashes, what dpkg remembers against other hosts, packages half installed or held."""
     for each in reading["altered"]:
         path, package = each["path"], each["package"]
@@ -80,36 +80,40 @@ def packages(reading: Reading, known: Known) -> Iterator[Finding]:
             continue
         if each["what"] == "owner or mode":
             seen = f"{each['owner']}, mode {each['mode']}"
-            yield Finding("packages", path, f"{seen} (of {package})", "root's, and nobody else may write it", _reinstall(package))
+            yield Discrepancy("packages", path, f"{seen} (of {package})", "root's, and nobody else may write it", _reinstall(package))
         elif each["what"] == "conffile":
-            yield Finding("packages", path, f"another text than {package} has", "the package's text", _reinstall(package, settings=True))
+            yield Discrepancy(
+                "packages", path, f"another text than {package} has", "the package's text", _reinstall(package, settings=True)
+            )
         else:
-            yield Finding("packages", path, f"another content than {package} has", "the package's content", _reinstall(package))
+            yield Discrepancy("packages", path, f"another content than {package} has", "the package's content", _reinstall(package))
     for path in reading["missing"]:
         if path not in known.entries:
-            yield Finding("packages", path, "is gone", "a file of a package", f"dpkg -S {shlex.quote(path)}; then reinstall that package")
+            yield Discrepancy(
+                "packages", path, "is gone", "a file of a package", f"dpkg -S {shlex.quote(path)}; then reinstall that package"
+            )
     yield from _databases(reading, known)
 
 
-def _databases(reading: Reading, known: Known) -> Iterator[Finding]:
+def _databases(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     for package, digest in reading["databases"].items():
         version = reading["packages"].get(package, ["?"])[0]
         common = known.databases.get(f"{package}={version}")
         if common and common != digest:
             remedy = _reinstall(package.partition(":")[0])
-            yield Finding(
+            yield Discrepancy(
                 "packages", package, "dpkg remembers other files or hashes than on other hosts", "the same for one version", remedy
             )
     for line in reading["archives"]:
-        yield Finding(
+        yield Discrepancy(
             "packages", line.partition(": ")[0], line.partition(": ")[2], "signed archives alone", "remove that line; apt-get update"
         )
     for package, (version, state) in reading["packages"].items():
         wanted, _, present = state.partition(" ")
         if wanted == "hold":
-            yield Finding("packages", package, f"is held at {version}, so no update comes", "no hold", f"apt-mark unhold {package}")
+            yield Discrepancy("packages", package, f"is held at {version}, so no update comes", "no hold", f"apt-mark unhold {package}")
         if present not in {"installed", "config-files", "not-installed"}:
-            yield Finding("packages", package, f"is {present}", "installed", f"dpkg --configure -a; {_reinstall(package)}")
+            yield Discrepancy("packages", package, f"is {present}", "installed", f"dpkg --configure -a; {_reinstall(package)}")
 
 
 def _reinstall(package: str, settings: bool = False) -> str:
@@ -117,21 +121,21 @@ def _reinstall(package: str, settings: bool = False) -> str:
     return f"apt-get install --reinstall{option} {package.partition(':')[0]}; if nobody knows why it changed, rebuild the host"
 
 
-def files(reading: Reading, known: Known) -> Iterator[Finding]:
+def files(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Files nobody brought, and programs that run with others' rights."""
     templates = {each["path"]: each.get("sha256") for each in reading.get("templates", [])}
     for each in reading["files"]:
         path, state = each["path"], each.get("state", "")
         if state == "unread":
-            yield Finding("files", path, "holds more files than are looked through", "fewer", f"see what fills {path}")
+            yield Discrepancy("files", path, "holds more files than are looked through", "fewer", f"see what fills {path}")
             continue
         if each.get("capabilities") and not (each.get("package") and path in known.debian.capabilities):
-            yield Finding("files", path, "has file capabilities", "none", f"setcap -r {shlex.quote(path)}")
+            yield Discrepancy("files", path, "has file capabilities", "none", f"setcap -r {shlex.quote(path)}")
         if each.get("package"):
             wanted = known.debian.programs_that_run_with_rights.get(path)
             if int(each["mode"], 8) & 0o6000 and each["mode"] != wanted:
                 seen = f"mode {each['mode']}: it runs with the rights of {each['owner']}:{each['group']}"
-                yield Finding(
+                yield Discrepancy(
                     "files", path, seen, wanted or "no such right", f"chmod ug-s {shlex.quote(path)}, or reinstall {each['package']}"
                 )
             continue
@@ -140,14 +144,15 @@ def files(reading: Reading, known: Known) -> Iterator[Finding]:
         if path.startswith(UNIT_PLACES) and ("link" in each or state == "directory"):
             continue  # `units` judges these
         if state == "directory":
-            if not matches(path, *known.debian.directories) and not any(entry.startswith(f"{path}/") for entry in known.entries):
-                yield Finding("files", path, "a directory that nobody brought", "nothing there", f"rm -r {shlex.quote(path)}")
+            if int(each["mode"], 8) & 0o1002 == 0o002:  # an empty one does nothing; what lies in it is looked at
+                seen = f"a directory in which anybody may put what programs read ({each['mode']})"
+                yield Discrepancy("files", path, seen, "nobody else may write it", f"chmod o-w {shlex.quote(path)}")
             continue
         made = known.debian.made(path)
         wrong = _wrong(each, made, templates) if made else "a file that nobody brought"
         if wrong:
             what = f"{wrong} ({each['owner']}:{each['group']}, {each['mode']}" + (f", to {each['link']})" if "link" in each else ")")
-            yield Finding("files", path, what, _wanted(made), _removal(path, made))
+            yield Discrepancy("files", path, what, _wanted(made), _removal(path, made))
 
 
 def _wrong(each: Mapping[str, Any], made: Made, templates: Mapping[str, str | None]) -> str:
@@ -190,7 +195,7 @@ def _is_ticket_key(path: str) -> bool:
     return path.startswith(("/etc/lemonstand/ticket/", "/etc/lemonstand/ticket-keys/"))
 
 
-def units(reading: Reading, known: Known) -> Iterator[Finding]:
+def units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """What starts by itself, what was started from nowhere, what of ours does not start, and what is barred."""
     debian = known.debian
     for each in reading["files"]:
@@ -200,7 +205,7 @@ def units(reading: Reading, known: Known) -> Iterator[Finding]:
         name, folder = path.rpartition("/")[2], path.rpartition("/")[0]
         if each["link"] == "/dev/null":
             if name not in debian.masked:
-                yield Finding("units", name, "is masked: it can't start", "not masked", f"systemctl unmask {name}")
+                yield Discrepancy("units", name, "is masked: it can't start", "not masked", f"systemctl unmask {name}")
             continue
         if (
             each["target"] in known.entries
@@ -210,35 +215,35 @@ def units(reading: Reading, known: Known) -> Iterator[Finding]:
             continue
         if folder.endswith((".wants", ".requires", ".upholds")):
             seen = f"starts with {folder.rpartition('/')[2].rpartition('.')[0]} ({each['target']})"
-            yield Finding("units", name, seen, "not enabled", f"systemctl disable --now {name}; rm -f {shlex.quote(path)}")
+            yield Discrepancy("units", name, seen, "not enabled", f"systemctl disable --now {name}; rm -f {shlex.quote(path)}")
         else:
-            yield Finding(
+            yield Discrepancy(
                 "units", name, f"is another name for {each['target']}", "no such link", f"rm {shlex.quote(path)}; systemctl daemon-reload"
             )
     yield from _running_units(reading, known)
     for name in known.units:
         state = reading["enabled"].get(name, "not there")
         if state not in {"enabled", "alias", "static", "indirect", "generated"}:
-            yield Finding("units", name, f"is {state}: it does not start when the host does", "enabled", APPLY)
+            yield Discrepancy("units", name, f"is {state}: it does not start when the host does", "enabled", APPLY)
     if (target := reading["enabled"].get("default.target")) not in {"graphical.target", "multi-user.target"}:
-        yield Finding("units", "default.target", f"is {target}", "multi-user.target", "systemctl set-default multi-user.target")
+        yield Discrepancy("units", "default.target", f"is {target}", "multi-user.target", "systemctl set-default multi-user.target")
 
 
-def _running_units(reading: Reading, known: Known) -> Iterator[Finding]:
+def _running_units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     for unit in reading["units"]:
         name, source = unit.get("Id", ""), unit.get("FragmentPath", "")
         if unit.get("Transient") == "yes" and not matches(name, *known.debian.transient):
             seen = f"runs, and was started by hand: {_command(unit)}"
-            yield Finding("units", name, seen, "no such unit", f"systemctl stop {name}; systemctl reset-failed {name}")
+            yield Discrepancy("units", name, seen, "no such unit", f"systemctl stop {name}; systemctl reset-failed {name}")
         elif (
             name.endswith((".service", ".timer", ".path", ".socket"))
             and not source
             and not unit.get("SourcePath")
             and not _is_transient(unit)
         ):
-            yield Finding("units", name, "runs, and its file is gone", "a unit with its file", f"systemctl stop {name}")
+            yield Discrepancy("units", name, "runs, and its file is gone", "a unit with its file", f"systemctl stop {name}")
         if name in known.units and unit.get("NeedDaemonReload") == "yes":
-            yield Finding("units", name, "its files changed since systemd read them", "read", f"systemctl daemon-reload; then {APPLY}")
+            yield Discrepancy("units", name, "its files changed since systemd read them", "read", f"systemctl daemon-reload; then {APPLY}")
 
 
 def _is_transient(unit: Mapping[str, str]) -> bool:
@@ -250,7 +255,7 @@ def _command(unit: Mapping[str, str]) -> str:
     return words[:120] or "no command is told"
 
 
-def accounts(reading: Reading, known: Known) -> Iterator[Finding]:
+def accounts(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Names, numbers, shells, passwords, groups, keys and PAM."""
     names = {*known.debian.accounts, *known.accounts, known.login}
     seen_numbers: dict[int, str] = {}
@@ -259,30 +264,32 @@ def accounts(reading: Reading, known: Known) -> Iterator[Finding]:
         may_log_in = name in {"root", known.login}
         if name not in names:
             seen = f"number {number}, shell {each['shell']}, password {each['password']}"
-            yield Finding("accounts", name, seen, "no such account", f"userdel {shlex.quote(name)}")
+            yield Discrepancy("accounts", name, seen, "no such account", f"userdel {shlex.quote(name)}")
         elif number == 0 and name != "root":
-            yield Finding("accounts", name, "is root by number", "a number of its own", f"userdel {shlex.quote(name)}")
+            yield Discrepancy("accounts", name, "is root by number", "a number of its own", f"userdel {shlex.quote(name)}")
         elif not may_log_in and each["shell"] not in NO_SHELLS:
-            yield Finding("accounts", name, f"may log in: {each['shell']}", "no shell", f"usermod -s /usr/sbin/nologin {name}")
+            yield Discrepancy("accounts", name, f"may log in: {each['shell']}", "no shell", f"usermod -s /usr/sbin/nologin {name}")
         if number in seen_numbers:
-            yield Finding("accounts", name, f"has the number of {seen_numbers[number]}", "one of its own", f"userdel {shlex.quote(name)}")
+            yield Discrepancy(
+                "accounts", name, f"has the number of {seen_numbers[number]}", "one of its own", f"userdel {shlex.quote(name)}"
+            )
         seen_numbers.setdefault(number, name)
         if each["password"] in {"none", "broken"} or (each["password"] == "set" and name in names):  # noqa: S105
             word = {"none": "needs no password", "broken": "a line that no program understands"}.get(each["password"], "has a password")
-            yield Finding("accounts", name, word, "no password that opens it", f"usermod -L -p '!' {shlex.quote(name)}")
+            yield Discrepancy("accounts", name, word, "no password that opens it", f"usermod -L -p '!' {shlex.quote(name)}")
     for group, members in reading["groups"].items():
         for member in members:
             if not (member == known.login and group in known.debian.login_groups) and member != group:
-                yield Finding(
+                yield Discrepancy(
                     "accounts", f"{member} in {group}", f"{member} is a member of {group}", "no member", f"gpasswd -d {member} {group}"
                 )
     for key in reading["keys"]:
         if key["fingerprint"] not in known.keys or key["user"] not in {"root", known.login} | _same_file(reading, key, known):
             seen = f"{key['type']} {key['fingerprint']} {key['options']}".strip()
-            yield Finding("accounts", f"{key['user']} {key['fingerprint']}", f"opens {key['user']} ({key['path']}): {seen}",
+            yield Discrepancy("accounts", f"{key['user']} {key['fingerprint']}", f"opens {key['user']} ({key['path']}): {seen}",
                           "keys of the controller alone", f"remove the line from {key['path']}, or declare it")  # fmt: skip
     for line in reading["pam"]:
-        yield Finding("accounts", line.partition(":")[0], line, "lines of the profiles of packages", "pam-auth-update --force")
+        yield Discrepancy("accounts", line.partition(":")[0], line, "lines of the profiles of packages", "pam-auth-update --force")
 
 
 def _same_file(reading: Reading, key: Mapping[str, str], known: Known) -> set[str]:
@@ -292,22 +299,22 @@ def _same_file(reading: Reading, key: Mapping[str, str], known: Known) -> set[st
     return {user for user in users if shells.get(user) in NO_SHELLS} if known.login in users else set()
 
 
-def keys(reading: Reading, known: Known) -> Iterator[Finding]:
+def keys(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Ticket keys against those of the issuers; CAs of the system against their packages."""
     known_public = {_squeezed(each) for each in known.tickets}
     owned = {_squeezed(each["private"]) for each in reading["tickets"].values() if "private" in each}
     for path, each in reading["tickets"].items():
         if "link" in each:
             if path.rpartition("/")[2] not in {"active.pem", "next.pem"} or "/" in each["link"]:
-                yield Finding("keys", path, f"a link to {each['link']}", "no such link", f"rm {shlex.quote(path)}")
+                yield Discrepancy("keys", path, f"a link to {each['link']}", "no such link", f"rm {shlex.quote(path)}")
         elif path.startswith("/etc/lemonstand/ticket-keys/"):
             if "private" in each or _squeezed(each.get("public", "")) not in known_public:
                 what = "a private key" if "private" in each else "a key that no issuer of the site has"
-                yield Finding("keys", path, what, "the public keys of the site's issuers", f"rm {shlex.quote(path)}; then {APPLY}")
+                yield Discrepancy("keys", path, what, "the public keys of the site's issuers", f"rm {shlex.quote(path)}; then {APPLY}")
         elif "public" in each and _squeezed(each["public"]) not in owned:
-            yield Finding("keys", path, "a public key without its private half here", "pairs", f"rm {shlex.quote(path)}; then {APPLY}")
+            yield Discrepancy("keys", path, "a public key without its private half here", "pairs", f"rm {shlex.quote(path)}; then {APPLY}")
     for digest in reading["trusted"]:
-        yield Finding("keys", f"CA {digest[:16]}", f"the system trusts a CA that no package brought (SHA-256 of its text {digest[:16]}…)",
+        yield Discrepancy("keys", f"CA {digest[:16]}", f"the system trusts a CA that no package brought (SHA-256 {digest[:16]}…)",
                       "CAs of the package ca-certificates alone",
                       "remove it below /usr/local/share/ca-certificates; update-ca-certificates --fresh")  # fmt: skip
 
@@ -316,7 +323,7 @@ def _squeezed(pem: str) -> str:
     return "".join(pem.split())
 
 
-def sockets(reading: Reading, known: Known) -> Iterator[Finding]:
+def sockets(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Every listening, raw and packet socket belongs to a unit of the site or of Debian that is meant to have it."""
     owners = {each["program"]: each["package"] for each in reading["processes"]}
     for each in reading["sockets"]:
@@ -329,7 +336,7 @@ def sockets(reading: Reading, known: Known) -> Iterator[Finding]:
             continue
         if allowed is not None and (word in allowed or each["protocol"] in allowed) and not strange:
             continue
-        yield Finding(
+        yield Discrepancy(
             "sockets",
             place,
             f"held by {who}" + (f" of {unit}" if unit else ""),
@@ -338,18 +345,18 @@ def sockets(reading: Reading, known: Known) -> Iterator[Finding]:
         )
 
 
-def filters(reading: Reading, known: Known) -> Iterator[Finding]:
+def filters(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Tables beside ours, old tables of iptables, and what decides about packets before and after them."""
     declared_tables = set(known.site.hosts[known.host].settings.foreign_tables)
     for each in reading["tables"]:
         name = f"{each['family']} {each['name']}"
         if name in {"inet lemonstand", "inet lemonstand_closed"} or name in declared_tables or name.startswith("inet lemonstand_probe"):
             continue
-        yield Finding(
+        yield Discrepancy(
             "filters", name, "a table that is not ours", "none, or declared in lemonstand_foreign_tables", f"nft delete table {name}"
         )
     for line in reading["traffic"]:
-        yield Finding(
+        yield Discrepancy(
             "filters",
             line,
             "looks at packets beside the packet filter",
@@ -358,7 +365,7 @@ def filters(reading: Reading, known: Known) -> Iterator[Finding]:
         )
 
 
-def routes(reading: Reading, known: Known) -> Iterator[Finding]:
+def routes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Rules, routes, links, addresses and neighbours."""
     found = reading["routes"]
     for version, rules in found["rules"].items():
@@ -368,7 +375,7 @@ def routes(reading: Reading, known: Known) -> Iterator[Finding]:
             ) != "all":
                 text = " ".join(f"{key} {value}" for key, value in rule.items())
                 remedy = f"ip -{version} rule del priority {rule.get('priority')}"
-                yield Finding("routes", f"rule {rule.get('priority')} IPv{version}", text, "the kernel's own rules", remedy)
+                yield Discrepancy("routes", f"rule {rule.get('priority')} IPv{version}", text, "the kernel's own rules", remedy)
     for version, listed in found["routes"].items():
         for route in listed or []:
             if (route.get("protocol") in KERNEL_ROUTES and (route.get("table") in {None, "local"})) or (
@@ -380,21 +387,21 @@ def routes(reading: Reading, known: Known) -> Iterator[Finding]:
     for each in found["neighbours"]:
         item = f"neighbour {each['dst']}"
         remedy = f"ip neigh del {each['dst']} dev {each.get('dev')}"
-        yield Finding("routes", item, f"written down as {each.get('lladdr')}", "asked for", remedy)
+        yield Discrepancy("routes", item, f"written down as {each.get('lladdr')}", "asked for", remedy)
     if not found["xfrm"].endswith(" 0") and found["xfrm"]:
-        yield Finding("routes", "IPsec", found["xfrm"], "none", "ip xfrm state flush; ip xfrm policy flush")
+        yield Discrepancy("routes", "IPsec", found["xfrm"], "none", "ip xfrm state flush; ip xfrm policy flush")
 
 
-def _links(reading: Reading, known: Known) -> Iterator[Finding]:
+def _links(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     found = reading["routes"]
     for link in found["links"] or []:
         name, kind = link["ifname"], link.get("linkinfo", {}).get("info_kind", "")
         if name in known.debian.links_of_the_kernel and "UP" not in link["flags"]:
             continue
         if kind not in LINK_KINDS:
-            yield Finding("routes", f"link {name}", f"a link of kind {kind}", "cards alone", f"ip link del {name}")
+            yield Discrepancy("routes", f"link {name}", f"a link of kind {kind}", "cards alone", f"ip link del {name}")
         if "PROMISC" in link["flags"] or link.get("promiscuity"):
-            yield Finding(
+            yield Discrepancy(
                 "routes", f"link {name}", "hears what is meant for others", "not promiscuous", f"ip link set dev {name} promisc off"
             )
     for link in found["addresses"] or []:
@@ -402,11 +409,11 @@ def _links(reading: Reading, known: Known) -> Iterator[Finding]:
             own = address.get("scope") == "host" or address.get("scope") == "link" or address["local"] in known.addresses
             if not own:
                 item = f"address {address['local']}"
-                yield Finding("routes", item, f"on {link['ifname']}, in no inventory", "the inventory's addresses",
+                yield Discrepancy("routes", item, f"on {link['ifname']}, in no inventory", "the inventory's addresses",
                               f"ip addr del {address['local']}/{address.get('prefixlen')} dev {link['ifname']}")  # fmt: skip
 
 
-def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Finding]:
+def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Discrepancy]:
     target, gateway, table = route.get("dst", ""), route.get("gateway", ""), route.get("table", "main")
     text = f"{target} via {gateway or 'nobody'} dev {route.get('dev', '-')} table {table}" + (
         f" ({route['type']})" if "type" in route else ""
@@ -416,12 +423,12 @@ def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Fin
         if not (route.get("type") in {"local", "anycast", "multicast", "broadcast"} or route.get("protocol") in KERNEL_ROUTES) or (
             route.get("type") == "local" and route.get("protocol") not in (*KERNEL_ROUTES, None)
         ):
-            yield Finding("routes", f"route {target}", text, "the kernel's own", remedy)
+            yield Discrepancy("routes", f"route {target}", text, "the kernel's own", remedy)
         return
     zones = {str(net) for zone in known.site.settings.zones.values() for net in (zone.ipv4, zone.ipv6) if net}
     towards_site = target in zones
     if route.get("protocol") == "ra":
-        yield Finding("routes", f"route {target}", f"{text}, as a router on the link said", "routes somebody decided on", remedy)
+        yield Discrepancy("routes", f"route {target}", f"{text}, as a router on the link said", "routes somebody decided on", remedy)
     elif (known.is_router and target == "default") or (gateway in known.gateways and (target == "default" or towards_site)):
         return
     elif not known.gateways and target == "default":
@@ -429,10 +436,10 @@ def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Fin
     elif str(target).startswith("fe80:") or (not gateway and towards_site and not route.get("type")):
         return
     else:
-        yield Finding("routes", f"route {target}", text, "the default route to the edge", remedy)
+        yield Discrepancy("routes", f"route {target}", text, "the default route to the edge", remedy)
 
 
-def kernel(reading: Reading, known: Known) -> Iterator[Finding]:
+def kernel(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Each setting that the role writes, in force as written; others that make a host do more, for each interface; foreign modules."""
     values, skipped = reading["sysctl"], set(reading["sysctl_skipped"])
     wanted: dict[str, str] = {}
@@ -442,7 +449,7 @@ def kernel(reading: Reading, known: Known) -> Iterator[Finding]:
             wanted[name.lstrip("-")] = " ".join(value.split())
     for name, value in wanted.items():
         if name in values and name not in skipped and values[name] != value:
-            yield Finding("kernel", name, values[name], value, APPLY)
+            yield Discrepancy("kernel", name, values[name], value, APPLY)
     router = known.is_router
     for rule in known.debian.kernel:
         if rule.machine and reading["container"] != "none":
@@ -450,41 +457,41 @@ def kernel(reading: Reading, known: Known) -> Iterator[Finding]:
         right = rule.router if router and rule.router else rule.values
         for name in fnmatch.filter(values, rule.name):
             if name not in wanted and not matches(values[name], *right) and ".lo." not in name:
-                yield Finding("kernel", name, values[name], " or ".join(right), f"sysctl -w {name}={right[0]}")
+                yield Discrepancy("kernel", name, values[name], " or ".join(right), f"sysctl -w {name}={right[0]}")
     for module, flags in reading["modules"]["tainted"].items():
-        yield Finding(
+        yield Discrepancy(
             "kernel", f"module {module}", f"from outside the kernel's tree {flags}", "modules of the kernel's package", f"rmmod {module}"
         )
 
 
-def mounts(reading: Reading, known: Known) -> Iterator[Finding]:
+def mounts(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """What is mounted over files that were compared: then the comparison saw the wrong ones, or services do."""
     for each in reading["mounts"]:
         target, source, kind = each["target"], each["source"], each["type"]
         if matches(target, *known.debian.mounts) and not kind.startswith(("nfs", "cifs", "smb", "9p", "fuse.")):
             continue
         seen = f"{kind} of {source}" + (f" ({each['root']})" if each["root"] != "/" else "")
-        yield Finding("mounts", target, seen, "no such mount", f"umount {shlex.quote(target)}")
+        yield Discrepancy("mounts", target, seen, "no such mount", f"umount {shlex.quote(target)}")
 
 
-def processes(reading: Reading, known: Known) -> Iterator[Finding]:
+def processes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Programs that no package brought, libraries slipped in, and what a login session left behind."""
     for each in reading["processes"]:
         program, item = each["program"], f"{each['program']} {each['command'][:60]}".strip()
         gone = program.endswith(" (deleted)")
         if not each["package"] and program not in known.entries:
             seen = f"no package brought {program}" + (", and it was removed since" if gone else "")
-            yield Finding(
+            yield Discrepancy(
                 "processes", item, f"{seen} (unit {_unit(each)}, user {each['user']})", "programs of packages", f"kill it; rm {program}"
             )
         if each["preload"]:
-            yield Finding(
+            yield Discrepancy(
                 "processes", item, f"{each['preload']} (unit {_unit(each)})", "nothing slipped in", f"systemctl restart {_unit(each)}"
             )
         for library in each["odd"]:
             if library.endswith(" (deleted)"):
                 continue  # replaced by an update: what still runs on the old one is told with the host's versions
-            yield Finding(
+            yield Discrepancy(
                 "processes",
                 item,
                 f"runs code of {library}, which no package brought",
@@ -493,14 +500,14 @@ def processes(reading: Reading, known: Known) -> Iterator[Finding]:
             )
         if each.get("orphan"):
             seen = f"left behind by a login session ({each['user']})"
-            yield Finding("processes", item, seen, "nothing outlives its session", f"kill {each.get('pid', 'it')}")
+            yield Discrepancy("processes", item, seen, "nothing outlives its session", f"kill {each.get('pid', 'it')}")
 
 
 def _unit(process: Mapping[str, Any]) -> str:
     return str(process["unit"]).rpartition("/")[2] or "none"
 
 
-def copies(reading: Reading, known: Known) -> Iterator[Finding]:
+def copies(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Secrets, mail and programs with others' rights where data lies."""
     for each in reading["loose"]:
         path, mode = each["path"], int(each["mode"], 8)
@@ -508,10 +515,10 @@ def copies(reading: Reading, known: Known) -> Iterator[Finding]:
         if allowed and not mode & ~int(allowed.mode, 8) and not mode & 0o6000:
             continue
         seen = f"{each['why']} ({each['owner']}:{each['group']}, {each['mode']})"
-        yield Finding("copies", path, seen, "nothing there that others can read or run", f"rm {shlex.quote(path)}, or chmod go= it")
+        yield Discrepancy("copies", path, seen, "nothing there that others can read or run", f"rm {shlex.quote(path)}, or chmod go= it")
 
 
-def logs(reading: Reading, known: Known) -> Iterator[Finding]:
+def logs(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """The journal keeps what services say, and none of ours was told to be silent."""
     settings: dict[str, str] = {}
     for line in reading["journal"]["settings"].splitlines():
@@ -520,7 +527,7 @@ def logs(reading: Reading, known: Known) -> Iterator[Finding]:
             settings[name.strip()] = value.strip()
     for name, wrong in JOURNAL_WRONG.items():
         if settings.get(name) in wrong:
-            yield Finding(
+            yield Discrepancy(
                 "logs",
                 name,
                 f"journald: {name}={settings[name]}",
@@ -530,7 +537,7 @@ def logs(reading: Reading, known: Known) -> Iterator[Finding]:
     for unit in reading["units"]:
         if unit.get("LogLevelMax", "-1") not in {"-1", "7", "6", ""}:
             name = unit.get("Id", "")
-            yield Finding(
+            yield Discrepancy(
                 "logs",
                 name,
                 f"is silenced above level {unit['LogLevelMax']}",
@@ -538,23 +545,23 @@ def logs(reading: Reading, known: Known) -> Iterator[Finding]:
                 f"remove LogLevelMax of {name}; systemctl daemon-reload",
             )
     if (level := reading["journal"]["level"]) not in {"info", "debug", ""}:
-        yield Finding("logs", "systemd", f"tells no more than {level}", "info", "systemctl log-level info")
+        yield Discrepancy("logs", "systemd", f"tells no more than {level}", "info", "systemctl log-level info")
     names = {unit.get("Id"): unit.get("ActiveState") for unit in reading["units"]}
     if names.get("systemd-journald.service") not in {"active", "reloading"}:
-        yield Finding("logs", "systemd-journald.service", "does not run", "running", "systemctl start systemd-journald")
+        yield Discrepancy("logs", "systemd-journald.service", "does not run", "running", "systemctl start systemd-journald")
 
 
-def clock(reading: Reading, known: Known) -> Iterator[Finding]:
+def clock(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Whom the clock asks."""
     wanted = known.time_servers
     if not wanted or reading["time"] is None:
         return
     asked = {line.split(",")[2] for line in reading["time"].splitlines() if line.count(",") > 3}
     for name in sorted(asked - wanted):
-        yield Finding("clock", name, f"chrony asks {name}", ", ".join(sorted(wanted)), f"chronyc delete {name}")
+        yield Discrepancy("clock", name, f"chrony asks {name}", ", ".join(sorted(wanted)), f"chronyc delete {name}")
     for name in sorted(wanted - asked) if asked else []:
         if not any(line.startswith("pool") for line in known.texts.get("/etc/chrony/chrony.conf", "").splitlines()):
-            yield Finding("clock", name, f"chrony does not ask {name}", ", ".join(sorted(wanted)), "systemctl restart chrony")
+            yield Discrepancy("clock", name, f"chrony does not ask {name}", ", ".join(sorted(wanted)), "systemctl restart chrony")
 
 
 RULES: dict[str, Rule] = {

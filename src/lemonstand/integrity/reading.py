@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lemonstand.deploy.manifest import read_manifest
-from lemonstand.integrity.findings import Finding
+from lemonstand.integrity.discrepancies import Discrepancy
 from lemonstand.integrity.judge import declared, judge
 from lemonstand.integrity.known import Known, common_databases
 from lemonstand.outcomes import Invalid, Unanswered
@@ -29,26 +29,26 @@ class Integrity:
     """What came of it.
 
     Args:
-        findings: by host and kind.
+        found: by host and kind.
         declared: by host, what the site says it adds on purpose, as `kind item`.
         unread: why a host could not be read.
         seconds: what the reading took on each host.
     """
 
-    findings: dict[str, dict[str, list[Finding]]] = field(default_factory=dict)
+    found: dict[str, dict[str, list[Discrepancy]]] = field(default_factory=dict)
     declared: dict[str, list[str]] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def of(self, host: str, kind: str) -> list[Finding]:
-        """The findings of one kind on a host.
+    def of(self, host: str, kind: str) -> list[Discrepancy]:
+        """The discrepancies of one kind on a host.
 
         Raises:
             Invalid: it could not be read.
         """
         if host in self.unread:
             raise Invalid(self.unread[host])
-        return self.findings[host][kind]
+        return self.found[host][kind]
 
 
 def read_integrity(site: Site, connections: Mapping[str, Connection], prober: Prober) -> Integrity:
@@ -97,7 +97,7 @@ def read_integrity(site: Site, connections: Mapping[str, Connection], prober: Pr
             accounts=tuple(own["accounts"]), texts=own["texts"], login=login, keys=fingerprints, tickets=frozenset(tickets.values()),
             databases=databases,
         )  # fmt: skip
-        found.findings[name] = judge(reading, known)
+        found.found[name] = judge(reading, known)
         found.declared[name] = declared(reading, known)
         found.seconds[name] = float(reading["seconds"])
     return found

@@ -60,7 +60,6 @@ class Debian(_Data):
     """All of it; the file says what each list is for."""
 
     files: tuple[Made, ...]
-    directories: tuple[str, ...]
     enabled: tuple[str, ...]
     masked: tuple[str, ...]
     transient: tuple[str, ...]

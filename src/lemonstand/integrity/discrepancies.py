@@ -25,7 +25,7 @@ KINDS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class Discrepancy:
     """Something on a host.
 
     Args:
