@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +40,9 @@ class Observation:
 
 Notes = dict[tuple[str, str, str], Observation]
 """Each question once, in order."""
+MOST_LOAD = 8.0
+"""Processes a CPU: with more, what takes milliseconds takes seconds, and seconds say nothing of a service."""
+_loads: dict[str, tuple[float, int]] = {}
 _local = threading.local()
 _main: list[Notes] = []
 """The listeners of the thread that runs the checks, innermost last."""
@@ -51,6 +55,24 @@ def note(how: Literal["command", "setting", "packets"], host: str, what: str, an
     if stack:
         asked = Observation(how, host, _short(what, LONGEST_QUESTION), _short(_text(answer), LONGEST_ANSWER))
         stack[-1].setdefault((how, host, asked.what), asked)
+
+
+def strained(host: str, load: float, cpus: int) -> None:
+    """Notes how busy a host was when it was asked.
+
+    Args:
+        host: its name.
+        load: processes that run or wait to, on average of the last minute.
+        cpus: what it has for them.
+    """
+    _loads[host] = (load, cpus)
+
+
+def strain() -> str:
+    """Which machine is too busy to say anything about time, in words; empty: none of those that were asked, and not this one."""
+    loads = {**_loads, "the controller": (os.getloadavg()[0], os.cpu_count() or 1)}
+    host, (load, cpus) = max(loads.items(), key=lambda each: each[1][0] / each[1][1])
+    return f"load {load:.0f} on {cpus} CPUs of {host}" if load / cpus > MOST_LOAD else ""
 
 
 def repeat(notes: Notes) -> None:

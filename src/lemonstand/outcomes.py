@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from lemonstand.observations import strain
+
 
 class Unanswered(Exception):
     """A question has no answer: neither a pass nor a failure. Which of the three kinds it is says why."""
@@ -67,7 +69,7 @@ def not_measurable(reason: str) -> NoReturn:
     raise NotMeasurable(reason)
 
 
-def expect(holds: bool, what: str, *, seen: object, expected: object, remedy: str = "") -> None:
+def expect(holds: bool, what: str, *, seen: object, expected: object, remedy: str = "", late: bool = False) -> None:
     """Asserts, and says in the evidence what was seen and what should have been.
 
     Args:
@@ -76,10 +78,14 @@ def expect(holds: bool, what: str, *, seen: object, expected: object, remedy: st
         seen: what was read.
         expected: what would have been right.
         remedy: what to do about it, if it is more than to apply the inventory again.
+        late: the condition is about time: where a machine that took part is too busy to be in time, nothing is said of the service.
 
     Raises:
         Unmet: it does not hold.
+        Invalid: it does not hold, is about time, and a machine was too busy.
     """
+    if not holds and late and (busy := strain()):
+        raise Invalid(f"{what}: saw {shown(seen)}; out of time at {busy}, so that nothing is said of the service")
     if not holds:
         raise Unmet(what, shown(seen), shown(expected), remedy)
 

@@ -80,7 +80,7 @@ def test_a_killed_service_is_back(
     for name, each in sorted(found.items()):
         measure(f"{name} back after", each["seconds"], "s")
     down = {name: each for name, each in found.items() if each["seconds"] is None}
-    expect(not down, f"services of {node} stay down", seen=down, expected=f"back within {BACK_SECONDS} s")
+    expect(not down, f"services of {node} stay down", seen=down, expected=f"back within {BACK_SECONDS} s", late=True)
     answers = vantage.ask("login-answers", endpoint=endpoints(), account=accounts[0], seconds=120)
     wrong = [each for tries in answers.values() for each in tries if each["status"] not in ("OK", "235")]
     expect(not wrong, "nobody logs in after it", seen=wrong[:2], expected="OK, 235")

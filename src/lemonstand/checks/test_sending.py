@@ -141,7 +141,7 @@ def test_mail_sent_on_is_from_the_user(sieve: dict[str, Any] | None, site: Site,
     if sieve is None:
         return
     header = sieve["redirected outside"]
-    expect(bool(header), "what is sent on to outside does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
+    expect(bool(header), "what is sent on to outside does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s", late=True)
     sender = re.search(r"^Return-Path: *<([^>]*)>", header, re.MULTILINE | re.IGNORECASE)
     measure("envelope sender", sender.group(1) if sender else "unknown", volatile=False)
     expect(
@@ -169,11 +169,11 @@ def test_commands_are_taken_as_phones_write_them(odd_commands: dict[str, Any], m
 @pytest.mark.supports("LEM-8-24")
 def test_receipts_leave(receipts: dict[str, Any], site: Site, measure: Measure) -> None:
     """A read receipt has the null sender (RFC 8098 section 3): it arrives inside and outside, not at a crowd, and names no inner host."""
-    expect(receipts["seconds"] is not None, "a receipt does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
+    expect(receipts["seconds"] is not None, "a receipt does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s", late=True)
     measure("arrived after", receipts["seconds"], "s")
     expect(receipts["many"]["code"] >= 500, "the null sender writes to a crowd", seen=receipts["many"], expected="5xx")
     header = receipts["header"]
-    expect(bool(header), "a receipt does not get out", seen=receipts["sent"], expected=f"within {ARRIVAL_SECONDS} s")
+    expect(bool(header), "a receipt does not get out", seen=receipts["sent"], expected=f"within {ARRIVAL_SECONDS} s", late=True)
     _names_nothing_inside(site, header)
 
 
@@ -182,7 +182,7 @@ def test_what_a_phone_forgets_is_added(mended: dict[str, dict[str, Any]], measur
     """Message-ID, Date and From are added where they are missing (RFC 6409 section 8), and left alone where they are there."""
     for name, lacking in LACKING.items():
         got = mended[name]
-        expect(got["seconds"] is not None, f"a message that lacks {name} does not arrive", seen="nothing", expected="it does")
+        expect(got["seconds"] is not None, f"a message that lacks {name} does not arrive", seen="nothing", expected="it does", late=True)
         fields = re.findall(r"^(Message-ID|Date|From): *\S", got["header"], re.MULTILINE | re.IGNORECASE)
         there = sorted(field.lower() for field in fields)
         measure(f"lacking {name}", " ".join(there))
@@ -230,7 +230,7 @@ def test_a_relay_in_trouble_is_told(
     sent = vantage.ask("deliver", **order)
     expect(sent["code"] == 250, "mail does not leave once the relay is back", seen=sent, expected=250)
     got = vantage.ask("wait-for", endpoint=endpoints(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
-    expect(got["seconds"] is not None, "mail does not arrive once the relay is back", seen="nothing", expected="it does")
+    expect(got["seconds"] is not None, "mail does not arrive once the relay is back", seen="nothing", expected="it does", late=True)
 
 
 def _names_nothing_inside(site: Site, header: str) -> None:

@@ -128,7 +128,9 @@ def _arrived(vantage: Vantage, version: int, how: str) -> Session:
     sent = vantage.ask("deliver", endpoint=endpoint, account=one, recipient=two["user"], how=how)
     expect(sent["code"] == 250, f"a message ({how}) is refused", seen=sent, expected=250)
     got = vantage.ask("wait-for", endpoint=endpoint, account=two, ident=sent["ident"], within=ARRIVAL_SECONDS)
-    expect(got["seconds"] is not None, f"a message ({how}) does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s")
+    expect(
+        got["seconds"] is not None, f"a message ({how}) does not arrive", seen="nothing", expected=f"within {ARRIVAL_SECONDS} s", late=True
+    )
     return dict(got)
 
 
@@ -172,7 +174,7 @@ def test_eight_bit_text_arrives(eightbit: Session, family: int, measure: Measure
 @pytest.mark.control("PRO-SUB-02")
 def test_a_report_of_success_comes(reported: Session, family: int, measure: Measure) -> None:
     """NOTIFY=SUCCESS brings a report about the message (RFC 3461)."""
-    expect(reported["seconds"] is not None, "no report comes", seen="nothing", expected=f"one within {ARRIVAL_SECONDS} s")
+    expect(reported["seconds"] is not None, "no report comes", seen="nothing", expected=f"one within {ARRIVAL_SECONDS} s", late=True)
     expect(
         "report-type=delivery-status" in reported["header"], "it is no report", seen=reported["header"][:400], expected="multipart/report"
     )

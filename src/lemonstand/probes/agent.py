@@ -12,6 +12,7 @@ Standard input brings one JSON object a line, standard output tells lines `NUMBE
 |---|---|
 | `>` | a line the order's process printed: an event |
 | `!` | a line it wrote to standard error |
+| `%` | this host's load over the last minute, and its CPUs |
 | `=` | its exit status, as a shell has it; nothing follows |
 
 A process is forked for each order, so that a probe which breaks, hangs or changes its user spoils no other. The agent imports what probes
@@ -176,6 +177,7 @@ class Agent:
         self._hush(child)
         del self._children[child.number]
         code = os.waitstatus_to_exitcode(status)
+        _tell(child.number, b"%", b"%.1f %d" % (os.getloadavg()[0], os.cpu_count() or 1))
         _tell(child.number, b"=", str(code if code >= 0 else 128 - code).encode())
 
     def _hush(self, child: _Child) -> None:

@@ -15,6 +15,10 @@ class Refused(OSError):
     """A service said no to what it must allow. A class of its own: the kernel's own refusals mean that a probe could not look."""
 
 
+class Later(OSError):
+    """A service said that it can't just now, and went on saying so: whoever looked at something else could not look."""
+
+
 def emit(event: str, **values: Any) -> None:
     """Prints an event."""
     sys.stdout.write(json.dumps({"event": event, **values}) + "\n")

@@ -176,6 +176,10 @@ class Running:
             self._ended.set()
             self._events.put(None)
             return
+        if kind == "%":
+            load, cpus = text.split()
+            observations.strained(self._host, float(load), int(cpus))
+            return
         if kind == ">":
             with contextlib.suppress(ValueError, KeyError, AttributeError):
                 values = json.loads(text)
@@ -212,7 +216,12 @@ class Running:
             if event.name == "error":
                 raise Invalid(f"the probe on {self._host} failed: {event.values['kind']}: {event.values['message']}")
             if event.name == "refused":
-                raise Unmet("a service refuses what it must allow", event.values["message"], "leave", "see the service's journal")
+                raise Unmet(
+                    f"a service refuses what it must allow, asked by the probe {self._what.split()[1]}",
+                    event.values["message"],
+                    "leave",
+                    "see the service's journal",
+                )
             if name in {event.name, ""}:
                 if event.name != "result":
                     observations.note("packets", self._host, f"{self._what}: {name}", event.values)

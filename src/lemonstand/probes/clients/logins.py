@@ -57,7 +57,7 @@ def _one(endpoint: Endpoint, account: Account, stall: float, service: str) -> tu
 
 
 def _imap(endpoint: Endpoint, account: Account, stall: float) -> Iterator[str]:
-    session = Imap.open(endpoint, account, timeout=stall)
+    session = Imap.open(endpoint, account, timeout=stall, again_after=())
     try:
         answer = session.command("STATUS INBOX (MESSAGES)")
         yield "" if answer.ok and answer.lines("STATUS") else f"STATUS: {answer.status} {answer.text}"
@@ -66,7 +66,7 @@ def _imap(endpoint: Endpoint, account: Account, stall: float) -> Iterator[str]:
 
 
 def _submission(endpoint: Endpoint, account: Account, stall: float) -> Iterator[str]:
-    session = Smtp.open(endpoint, account, timeout=stall)
+    session = Smtp.open(endpoint, account, timeout=stall, again_after=())
     try:
         reply = session.envelope(account["user"], [account["user"]])
         yield "" if reply.ok else f"RCPT: {reply.code} {reply.text}"

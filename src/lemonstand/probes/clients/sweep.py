@@ -15,7 +15,7 @@ from typing import Any
 from lemonstand.probes.clients.crowd import PAUSE, TRIES
 from lemonstand.probes.clients.delivery import append
 from lemonstand.probes.clients.idle import NOTIFY
-from lemonstand.probes.events import Refused, emit
+from lemonstand.probes.events import Later, Refused, emit
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.messages import message
 from lemonstand.probes.protocols.smtp import Smtp
@@ -90,7 +90,7 @@ class _Mailbox:
             try:
                 session = Imap.open(self.endpoints[number % len(self.endpoints)], self.account)
                 break
-            except (Refused, TimeoutError) as fault:
+            except (Later, Refused, TimeoutError) as fault:
                 if turn == TRIES - 1 or not (isinstance(fault, TimeoutError) or "[UNAVAILABLE]" in str(fault)):
                     raise
                 time.sleep(PAUSE)

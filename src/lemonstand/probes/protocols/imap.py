@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import time
 from dataclasses import dataclass, field
 
-from lemonstand.probes.events import Refused
-from lemonstand.probes.protocols.wire import TIMEOUT, Account, Closed, Endpoint, Wire, context
+from lemonstand.probes.events import Later, Refused
+from lemonstand.probes.protocols.wire import AGAIN_AFTER, TIMEOUT, Account, Closed, Endpoint, Wire, context
 
 LITERAL = re.compile(rb"~?\{(\d+)\+?\}$")
 
@@ -69,7 +70,14 @@ class Imap:
         self.greeting = self.response().decode("utf-8", "replace")
 
     @classmethod
-    def open(cls, endpoint: Endpoint, account: Account | None = None, port: int = 143, timeout: float = TIMEOUT) -> Imap:
+    def open(
+        cls,
+        endpoint: Endpoint,
+        account: Account | None = None,
+        port: int = 143,
+        timeout: float = TIMEOUT,
+        again_after: tuple[float, ...] = AGAIN_AFTER,
+    ) -> Imap:
         """A session over STARTTLS, logged in if an account is named.
 
         Args:
@@ -77,9 +85,11 @@ class Imap:
             account: who logs in.
             port: TCP port.
             timeout: seconds each step may take, the connection's opening and those after this one too.
+            again_after: seconds after which a login is tried again that the server put off; empty: not at all.
 
         Raises:
             Refused: the server refused.
+            Later: it could not say whether the password is right (RFC 5530 UNAVAILABLE), each time it was asked.
             TimeoutError: a step took longer.
         """
         session = cls(Wire.to(endpoint, port, timeout))
@@ -93,8 +103,14 @@ class Imap:
         session.wire.starttls(context(endpoint["ca"]), endpoint["name"])
         if account is not None:
             answer = session.plain(account)
+            for pause in again_after:
+                if answer.code != "UNAVAILABLE":
+                    break
+                time.sleep(pause)
+                answer = session.plain(account)
             if not answer.ok:
-                raise Refused(f"login of {account['user']}: {answer.status} {answer.text}")
+                kind = Later if answer.code == "UNAVAILABLE" else Refused
+                raise kind(f"login of {account['user']}: {answer.status} {answer.text}")
         return session
 
     def command(self, *parts: str | Literal, shown: str | None = None, sync: bool = False) -> Answer:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import time
 from dataclasses import dataclass
 
-from lemonstand.probes.events import Refused
-from lemonstand.probes.protocols.wire import TIMEOUT, Account, Closed, Endpoint, Wire, context
+from lemonstand.probes.events import Later, Refused
+from lemonstand.probes.protocols.wire import AGAIN_AFTER, TIMEOUT, Account, Closed, Endpoint, Wire, context
 
 CLIENT = "handset.invalid"
 """What the probes call themselves: no name that anybody could hold (RFC 2606)."""
+
+
+TEMPORARY = 454
+"""RFC 4954 section 6: the server can't say now whether the password is right."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,14 @@ class Smtp:
         self.keywords: dict[str, str] = {}
 
     @classmethod
-    def open(cls, endpoint: Endpoint, account: Account | None = None, port: int = 587, timeout: float = TIMEOUT) -> Smtp:
+    def open(
+        cls,
+        endpoint: Endpoint,
+        account: Account | None = None,
+        port: int = 587,
+        timeout: float = TIMEOUT,
+        again_after: tuple[float, ...] = AGAIN_AFTER,
+    ) -> Smtp:
         """A session over STARTTLS, logged in if an account is named.
 
         Args:
@@ -56,9 +68,11 @@ class Smtp:
             account: who logs in.
             port: TCP port.
             timeout: seconds each step may take, the connection's opening and those after this one too.
+            again_after: seconds after which a login is tried again that the server put off; empty: not at all.
 
         Raises:
             Refused: the server refused.
+            Later: it could not say whether the password is right (RFC 4954 section 6: 454), each time it was asked.
             TimeoutError: a step took longer.
         """
         session = cls(Wire.to(endpoint, port, timeout))
@@ -71,8 +85,14 @@ class Smtp:
         session.ehlo()
         if account is not None:
             answer = session.plain(account)
+            for pause in again_after:
+                if answer.code != TEMPORARY:
+                    break
+                time.sleep(pause)
+                answer = session.plain(account)
             if answer.code != 235:
-                raise Refused(f"login of {account['user']}: {answer.code} {answer.text}")
+                kind = Later if answer.code == TEMPORARY else Refused
+                raise kind(f"login of {account['user']}: {answer.code} {answer.text}")
             session.ehlo()
         return session
 

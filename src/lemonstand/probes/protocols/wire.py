@@ -13,6 +13,8 @@ from lemonstand.probes.events import Refused
 
 TIMEOUT = 20.0
 """Seconds a probe waits for an answer, unless it is told otherwise."""
+AGAIN_AFTER = (1.0, 3.0, 8.0)
+"""Seconds after which a login is tried again that a server put off: a busy moment is nothing to those who ask about something else."""
 LINES, COLUMNS = 60, 160
 LONGEST_LINE = 1 << 20
 
