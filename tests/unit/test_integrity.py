@@ -62,7 +62,7 @@ def clean(site: Site) -> Reading:
             {"name": "vmail", "uid": 999, "gid": 999, "home": "/srv/vmail", "shell": "/usr/sbin/nologin", "password": "locked"},
         ],
         "groups": {}, "pam": [],
-        "keys": [{"user": "root", "path": "/root/.ssh/authorized_keys", "type": "ssh-ed25519", "fingerprint": "SHA256:controller", "options": ""}],
+        "keys": [{"user": "root", "path": "/root/.ssh/authorized_keys", "type": "ssh-ed25519", "fingerprint": "SHA256:controller", "tail": "AAAA", "options": ""}],
         "units": [
             {"Id": "dovecot.service", "ActiveState": "active", "FragmentPath": "/usr/lib/systemd/system/dovecot.service", "Transient": "no"},
             {"Id": "systemd-journald.service", "ActiveState": "active", "FragmentPath": "/usr/lib/systemd/system/x.service", "Transient": "no"},
@@ -82,7 +82,7 @@ def clean(site: Site) -> Reading:
         "modules": {"tainted": {}, "loaded": []},
         "processes": [
             {"program": "/usr/sbin/dovecot", "package": "dovecot-core", "unit": "/system.slice/dovecot.service", "preload": "", "odd": [],
-             "user": "root", "command": "dovecot -F", "orphan": False},
+             "user": "root", "command": "dovecot -F", "orphan": False, "pid": 9},
         ],
         "trusted": [], "tickets": {"/etc/lemonstand/ticket-keys/default/RS256/k1": {"public": KEY}},
         "journal": {"settings": "[Journal]\nStorage=auto\n", "rate": "", "level": "info"},
@@ -153,7 +153,7 @@ SPOILINGS: dict[str, tuple[str, Callable[[Reading], None]]] = {
     "socket": ("sockets", spoil("sockets+", {"protocol": "tcp", "address": "127.0.0.1", "port": "9", "programs": [], "unit": "x.service"})),
     "raw socket": ("sockets", spoil("sockets+", {"protocol": "raw", "address": "*", "port": "1", "programs": [], "unit": "dovecot.service"})),
     "table": ("filters", spoil("tables+", {"family": "ip", "name": "x"})),
-    "traffic": ("filters", spoil("traffic+", "qdisc clsact")),
+    "traffic": ("filters", spoil("traffic+", "qdisc clsact ffff: dev e0 parent ffff:fff1")),
     "route": ("routes", spoil("routes/routes/4+", {"dst": "198.51.100.0/24", "gateway": "10.0.0.9", "dev": "e0"})),
     "black hole": ("routes", spoil("routes/routes/4+", {"dst": "198.51.100.0/24", "type": "blackhole"})),
     "rule": ("routes", spoil("routes/rules/4+", {"priority": 5, "src": "all", "table": "9"})),

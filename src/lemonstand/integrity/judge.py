@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -59,7 +60,7 @@ def own_files(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             continue
         if "link" in found or found.get("state") == "special" or (found.get("state") == "directory") != (entry["state"] == "directory"):
             kind = f"a link to {found['link']}" if "link" in found else found.get("state", "a file")
-            yield Discrepancy("own-files", path, f"is {kind}", f"a {entry['state']}", f"rm -r {shlex.quote(path)}; then {APPLY}")
+            yield Discrepancy("own-files", path, f"is {kind}", f"a {entry['state']}", f"rm -r {shlex.quote(path)}  # then: {APPLY}")
             continue
         wrong = [f"{key} {found[key]}" for key in ("owner", "group", "mode") if found[key] != entry[key]]
         right = ", ".join(f"{key} {entry[key]}" for key in ("owner", "group", "mode"))
@@ -69,7 +70,7 @@ def own_files(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             seen = f"another text (SHA-256 {found.get('sha256', '')[:16]}…)"
             yield Discrepancy("own-files", path, seen, f"what apply would write (SHA-256 {entry['sha256'][:16]}…)", APPLY)
         if found.get("capabilities"):
-            yield Discrepancy("own-files", path, "has file capabilities", "none", f"setcap -r {shlex.quote(path)}")
+            yield Discrepancy("own-files", path, "has file capabilities", "none", _without_capabilities(path))
 
 
 def packages(reading: Reading, known: Known) -> Iterator[Discrepancy]:
@@ -90,7 +91,11 @@ def packages(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     for path in reading["missing"]:
         if path not in known.entries:
             yield Discrepancy(
-                "packages", path, "is gone", "a file of a package", f"dpkg -S {shlex.quote(path)}; then reinstall that package"
+                "packages",
+                path,
+                "is gone",
+                "a file of a package",
+                f"apt-get install -y --reinstall $(dpkg -S {shlex.quote(path)} | cut -d: -f1)",
             )
     yield from _databases(reading, known)
 
@@ -106,40 +111,51 @@ def _databases(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             )
     for line in reading["archives"]:
         yield Discrepancy(
-            "packages", line.partition(": ")[0], line.partition(": ")[2], "signed archives alone", "remove that line; apt-get update"
+            "packages",
+            line.partition(": ")[0],
+            line.partition(": ")[2],
+            "signed archives alone",
+            f"sed -i {shlex.quote(_line_away(line.partition(': ')[2]))} {line.partition(': ')[0]}",
         )
     for package, (version, state) in reading["packages"].items():
         wanted, _, present = state.partition(" ")
         if wanted == "hold":
             yield Discrepancy("packages", package, f"is held at {version}, so no update comes", "no hold", f"apt-mark unhold {package}")
         if present not in {"installed", "config-files", "not-installed"}:
-            yield Discrepancy("packages", package, f"is {present}", "installed", f"dpkg --configure -a; {_reinstall(package)}")
+            yield Discrepancy("packages", package, f"is {present}", "installed", "dpkg --configure -a")
 
 
 def _reinstall(package: str, settings: bool = False) -> str:
-    option = " -o Dpkg::Options::=--force-confask,confnew,confmiss" if settings else ""
-    return f"apt-get install --reinstall{option} {package.partition(':')[0]}; if nobody knows why it changed, rebuild the host"
+    """Nobody but the operator knows whether the host can be trusted after that."""
+    asked = "UCF_FORCE_CONFFNEW=1 " if settings else ""
+    options = " -o Dpkg::Options::=--force-confask,confnew,confmiss" if settings else ""
+    return f"{asked}apt-get install -y --reinstall{options} {package.partition(':')[0]}  # nobody knows why it changed? rebuild the host"
+
+
+def _without_capabilities(path: str) -> str:
+    return f'python3 -c \'import os; os.removexattr("{path}", "security.capability")\''
 
 
 def files(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Files nobody brought, and programs that run with others' rights."""
+    judged_elsewhere = {each["path"] for each in reading["keys"]}
     templates = {each["path"]: each.get("sha256") for each in reading.get("templates", [])}
     for each in reading["files"]:
         path, state = each["path"], each.get("state", "")
         if state == "unread":
-            yield Discrepancy("files", path, "holds more files than are looked through", "fewer", f"see what fills {path}")
+            yield Discrepancy(
+                "files", path, "holds more files than are looked through", "fewer", f"du --inodes -d 3 {path} | sort -n | tail"
+            )
             continue
         if each.get("capabilities") and not (each.get("package") and path in known.debian.capabilities):
-            yield Discrepancy("files", path, "has file capabilities", "none", f"setcap -r {shlex.quote(path)}")
+            yield Discrepancy("files", path, "has file capabilities", "none", _without_capabilities(path))
         if each.get("package"):
             wanted = known.debian.programs_that_run_with_rights.get(path)
             if int(each["mode"], 8) & 0o6000 and each["mode"] != wanted:
                 seen = f"mode {each['mode']}: it runs with the rights of {each['owner']}:{each['group']}"
-                yield Discrepancy(
-                    "files", path, seen, wanted or "no such right", f"chmod ug-s {shlex.quote(path)}, or reinstall {each['package']}"
-                )
+                yield Discrepancy("files", path, seen, wanted or "no such right", f"chmod ug-s {shlex.quote(path)}")
             continue
-        if path in known.entries or _is_ticket_key(path):
+        if path in known.entries or _is_ticket_key(path) or path in judged_elsewhere or path.startswith("/run/systemd/transient/"):
             continue
         if path.startswith(UNIT_PLACES) and ("link" in each or state == "directory"):
             continue  # `units` judges these
@@ -187,8 +203,15 @@ def _removal(path: str, made: Made | None) -> str:
     if made.like:
         return f"cp {made.like} {quoted}"
     if made.made_by:
-        return f"rm {quoted}; then {APPLY}"
-    return f": >{quoted}" if made.empty else f"ln -sf TARGET {quoted}" if made.link else f"chown root: {quoted}; chmod {made.mode} {quoted}"
+        return f"rm {quoted}  # then: {APPLY}"
+    if made.empty:
+        return f": >{quoted}"
+    return f"rm {quoted}" if made.link else f"chown root: {quoted}; chmod {made.mode} {quoted}"
+
+
+def _line_away(line: str) -> str:
+    """The word for sed that removes one line."""
+    return "\\|^[[:space:]]*" + re.sub(r"([\\.*^$|\[\]])", r"\\\1", line) + "|d"
 
 
 def _is_ticket_key(path: str) -> bool:
@@ -207,6 +230,8 @@ def units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             if name not in debian.masked:
                 yield Discrepancy("units", name, "is masked: it can't start", "not masked", f"systemctl unmask {name}")
             continue
+        if name == "default.target":
+            continue  # by what `systemctl get-default` says of it
         if (
             each["target"] in known.entries
             or each.get("recorded")
@@ -234,7 +259,7 @@ def _running_units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         name, source = unit.get("Id", ""), unit.get("FragmentPath", "")
         if unit.get("Transient") == "yes" and not matches(name, *known.debian.transient):
             seen = f"runs, and was started by hand: {_command(unit)}"
-            yield Discrepancy("units", name, seen, "no such unit", f"systemctl stop {name}; systemctl reset-failed {name}")
+            yield Discrepancy("units", name, seen, "no such unit", f"systemctl stop {name}")
         elif (
             name.endswith((".service", ".timer", ".path", ".socket"))
             and not source
@@ -264,39 +289,54 @@ def accounts(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         may_log_in = name in {"root", known.login}
         if name not in names:
             seen = f"number {number}, shell {each['shell']}, password {each['password']}"
-            yield Discrepancy("accounts", name, seen, "no such account", f"userdel {shlex.quote(name)}")
+            yield Discrepancy("accounts", name, seen, "no such account", _userdel(name))
         elif number == 0 and name != "root":
-            yield Discrepancy("accounts", name, "is root by number", "a number of its own", f"userdel {shlex.quote(name)}")
+            yield Discrepancy("accounts", name, "is root by number", "a number of its own", _userdel(name))
         elif not may_log_in and each["shell"] not in NO_SHELLS:
             yield Discrepancy("accounts", name, f"may log in: {each['shell']}", "no shell", f"usermod -s /usr/sbin/nologin {name}")
         if number in seen_numbers:
-            yield Discrepancy(
-                "accounts", name, f"has the number of {seen_numbers[number]}", "one of its own", f"userdel {shlex.quote(name)}"
-            )
+            yield Discrepancy("accounts", name, f"has the number of {seen_numbers[number]}", "one of its own", _userdel(name))
         seen_numbers.setdefault(number, name)
         if each["password"] in {"none", "broken"} or (each["password"] == "set" and name in names):  # noqa: S105
             word = {"none": "needs no password", "broken": "a line that no program understands"}.get(each["password"], "has a password")
-            yield Discrepancy("accounts", name, word, "no password that opens it", f"usermod -L -p '!' {shlex.quote(name)}")
+            yield Discrepancy("accounts", name, word, "no password that opens it", f"usermod -p '!' {shlex.quote(name)}")
     for group, members in reading["groups"].items():
         for member in members:
             if not (member == known.login and group in known.debian.login_groups) and member != group:
                 yield Discrepancy(
                     "accounts", f"{member} in {group}", f"{member} is a member of {group}", "no member", f"gpasswd -d {member} {group}"
                 )
+    yield from _ways_in(reading, known)
+
+
+def _ways_in(reading: Reading, known: Known) -> Iterator[Discrepancy]:
+    # One file may open all accounts there are: then which of them have a shell is what counts.
+    shared = {key["path"] for key in reading["keys"] if key["user"] == known.login}
     for key in reading["keys"]:
-        if key["fingerprint"] not in known.keys or key["user"] not in {"root", known.login} | _same_file(reading, key, known):
+        if key["fingerprint"] in known.keys and key["path"] in shared:
+            continue
+        if key["fingerprint"] not in known.keys or key["user"] not in {"root", known.login}:
             seen = f"{key['type']} {key['fingerprint']} {key['options']}".strip()
             yield Discrepancy("accounts", f"{key['user']} {key['fingerprint']}", f"opens {key['user']} ({key['path']}): {seen}",
-                          "keys of the controller alone", f"remove the line from {key['path']}, or declare it")  # fmt: skip
+                          "keys of the controller alone", f"sed -i {shlex.quote(_line_with(key['tail']))} {key['path']}; test -s {key['path']} || rm {key['path']}")  # fmt: skip
     for line in reading["pam"]:
-        yield Discrepancy("accounts", line.partition(":")[0], line, "lines of the profiles of packages", "pam-auth-update --force")
+        yield Discrepancy(
+            "accounts",
+            line.partition(":")[0],
+            line,
+            "lines of the profiles of packages",
+            f"sed -i {shlex.quote(_line_away(line.partition(': ')[2]))} {line.partition(': ')[0]}",
+        )
 
 
-def _same_file(reading: Reading, key: Mapping[str, str], known: Known) -> set[str]:
-    """Whose a key is where one file opens all accounts: then it counts for those that have a shell."""
-    users = {each["user"] for each in reading["keys"] if each["path"] == key["path"]}
-    shells = {each["name"]: each["shell"] for each in reading["accounts"]}
-    return {user for user in users if shells.get(user) in NO_SHELLS} if known.login in users else set()
+def _line_with(text: str) -> str:
+    """The word for sed that removes the lines in which a text stands."""
+    return f"\\|{text}|d"
+
+
+def _userdel(name: str) -> str:
+    """Out of the two files: userdel spares accounts whose number somebody's processes have."""
+    return f"sed -i {shlex.quote(_line_away(name + ':').replace(':|d', ':.*|d'))} /etc/passwd /etc/shadow"
 
 
 def keys(reading: Reading, known: Known) -> Iterator[Discrepancy]:
@@ -310,13 +350,15 @@ def keys(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         elif path.startswith("/etc/lemonstand/ticket-keys/"):
             if "private" in each or _squeezed(each.get("public", "")) not in known_public:
                 what = "a private key" if "private" in each else "a key that no issuer of the site has"
-                yield Discrepancy("keys", path, what, "the public keys of the site's issuers", f"rm {shlex.quote(path)}; then {APPLY}")
+                yield Discrepancy("keys", path, what, "the public keys of the site's issuers", f"rm {shlex.quote(path)}  # then: {APPLY}")
         elif "public" in each and _squeezed(each["public"]) not in owned:
-            yield Discrepancy("keys", path, "a public key without its private half here", "pairs", f"rm {shlex.quote(path)}; then {APPLY}")
+            yield Discrepancy(
+                "keys", path, "a public key without its private half here", "pairs", f"rm {shlex.quote(path)}  # then: {APPLY}"
+            )
     for digest in reading["trusted"]:
         yield Discrepancy("keys", f"CA {digest[:16]}", f"the system trusts a CA that no package brought (SHA-256 {digest[:16]}…)",
                       "CAs of the package ca-certificates alone",
-                      "remove it below /usr/local/share/ca-certificates; update-ca-certificates --fresh")  # fmt: skip
+                      "rm -f /usr/local/share/ca-certificates/*.crt; update-ca-certificates --fresh")  # fmt: skip
 
 
 def _squeezed(pem: str) -> str:
@@ -341,7 +383,7 @@ def sockets(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             place,
             f"held by {who}" + (f" of {unit}" if unit else ""),
             "no such socket",
-            f"ss -lnp; systemctl stop {unit or 'UNIT'}",
+            f"systemctl stop {unit}" if unit else f"kill {' '.join(map(str, each['pids']))}",
         )
 
 
@@ -361,8 +403,16 @@ def filters(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             line,
             "looks at packets beside the packet filter",
             "nothing",
-            "tc qdisc del dev DEVICE clsact; ip link set dev DEVICE xdp off",
+            _off_the_card(line),
         )
+
+
+def _off_the_card(line: str) -> str:
+    """Ends what looks at packets: a line of `tc qdisc show`, or `xdp at DEVICE`."""
+    words = line.split()
+    if words[0] == "xdp":
+        return f"ip link set dev {words[-1]} xdp off"
+    return f"tc qdisc del dev {words[words.index('dev') + 1]} {words[1]}"
 
 
 def routes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
@@ -482,7 +532,11 @@ def processes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         if not each["package"] and program not in known.entries:
             seen = f"no package brought {program}" + (", and it was removed since" if gone else "")
             yield Discrepancy(
-                "processes", item, f"{seen} (unit {_unit(each)}, user {each['user']})", "programs of packages", f"kill it; rm {program}"
+                "processes",
+                item,
+                f"{seen} (unit {_unit(each)}, user {each['user']})",
+                "programs of packages",
+                f"kill {each['pid']}; rm -f {shlex.quote(program.removesuffix(' (deleted)'))}",
             )
         if each["preload"]:
             yield Discrepancy(
@@ -496,11 +550,11 @@ def processes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
                 item,
                 f"runs code of {library}, which no package brought",
                 "code of packages",
-                f"rm {library}; restart {_unit(each)}",
+                f"rm {shlex.quote(library)}; systemctl restart {_unit(each)}",
             )
         if each.get("orphan"):
             seen = f"left behind by a login session ({each['user']})"
-            yield Discrepancy("processes", item, seen, "nothing outlives its session", f"kill {each.get('pid', 'it')}")
+            yield Discrepancy("processes", item, seen, "nothing outlives its session", f"kill {each['pid']}")
 
 
 def _unit(process: Mapping[str, Any]) -> str:
@@ -515,7 +569,13 @@ def copies(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         if allowed and not mode & ~int(allowed.mode, 8) and not mode & 0o6000:
             continue
         seen = f"{each['why']} ({each['owner']}:{each['group']}, {each['mode']})"
-        yield Discrepancy("copies", path, seen, "nothing there that others can read or run", f"rm {shlex.quote(path)}, or chmod go= it")
+        yield Discrepancy(
+            "copies",
+            path,
+            seen,
+            "nothing there that others can read or run",
+            f"rm {shlex.quote(path)}  # or where it belongs there: chmod ug-s,go=",
+        )
 
 
 def logs(reading: Reading, known: Known) -> Iterator[Discrepancy]:
@@ -532,7 +592,7 @@ def logs(reading: Reading, known: Known) -> Iterator[Discrepancy]:
                 name,
                 f"journald: {name}={settings[name]}",
                 "what services say is kept",
-                "remove that line below /etc/systemd; systemctl restart systemd-journald",
+                f"{_out_of_settings(f'{name}={settings[name]}')}; systemctl restart systemd-journald",
             )
     for unit in reading["units"]:
         if unit.get("LogLevelMax", "-1") not in {"-1", "7", "6", ""}:
@@ -542,13 +602,19 @@ def logs(reading: Reading, known: Known) -> Iterator[Discrepancy]:
                 name,
                 f"is silenced above level {unit['LogLevelMax']}",
                 "all it says is kept",
-                f"remove LogLevelMax of {name}; systemctl daemon-reload",
+                f"{_out_of_settings('LogLevelMax=')}; systemctl daemon-reload",
             )
     if (level := reading["journal"]["level"]) not in {"info", "debug", ""}:
         yield Discrepancy("logs", "systemd", f"tells no more than {level}", "info", "systemctl log-level info")
     names = {unit.get("Id"): unit.get("ActiveState") for unit in reading["units"]}
     if names.get("systemd-journald.service") not in {"active", "reloading"}:
         yield Discrepancy("logs", "systemd-journald.service", "does not run", "running", "systemctl start systemd-journald")
+
+
+def _out_of_settings(line: str) -> str:
+    """Takes a line out of all settings of systemd that somebody wrote."""
+    quoted = shlex.quote(f"^{line}")
+    return f"grep -rl {quoted} /etc/systemd /run/systemd --include='*.conf' | xargs -r sed -i {shlex.quote(f'/^{line}/d')}"
 
 
 def clock(reading: Reading, known: Known) -> Iterator[Discrepancy]:

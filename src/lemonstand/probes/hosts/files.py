@@ -30,7 +30,7 @@ PLACES = (
 """Where programs, units and settings are read from."""
 CHOSEN = ("/etc/alternatives/", "/etc/ssl/certs/", "/etc/rc")
 """Where maintainer scripts put links to what packages brought: such a link needs no word."""
-LITTERED = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/var", "/srv")  # noqa: S108
+LITTERED = ("/var", "/var/tmp", "/tmp", "/dev/shm", "/run", "/srv")  # noqa: S108
 """Where copies are put and setuid programs are hidden: looked through for those alone."""
 MOST_OCTETS = 64 * 2**20
 """Of a file that is hashed."""
@@ -262,10 +262,11 @@ def loose() -> Iterator[dict[str, Any]]:
     """Setuid and setgid programs, devices and file capabilities where no program should be; and secrets and mail that others can read."""
     mail = _mail_locations()
     seen = 0
+    devices: dict[int, str] = {}
     for place in LITTERED:
         device = os.lstat(place).st_dev if os.path.isdir(place) and not os.path.islink(place) else None
-        if device is None:
-            continue
+        if device is None or place.startswith(f"{devices.setdefault(device, place)}/"):
+            continue  # looked through with the place above it
         for path, entry in below(place, device):
             seen += 1
             if seen > MOST_FILES:

@@ -59,7 +59,8 @@ def keys() -> list[dict[str, Any]]:
                 digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=") if blob else ""
                 found.append({
                     "user": account["name"], "path": path, "type": key.group(1) if key else "?",
-                    "fingerprint": f"SHA256:{digest}" if digest else "?", "options": (entry[: key.start()] if key else entry[:80]).strip(),
+                    "fingerprint": f"SHA256:{digest}" if digest else "?", "tail": (key.group(2) if key else entry)[-24:],
+                    "options": (entry[: key.start()] if key else entry[:80]).strip(),
                 })  # fmt: skip
     unique = {(each["user"], each["path"], each["fingerprint"], each["options"]): each for each in found}
     return list(unique.values())
@@ -92,13 +93,20 @@ def sockets() -> list[dict[str, Any]]:
             if protocol == "udp" and words[0] != "UNCONN":
                 continue
             address, _, port = words[at].rpartition(":")
-            programs = sorted({_program(int(pid)) for pid in re.findall(r"pid=(\d+)", line)})
-            unit = re.search(r"cgroup:(\S+)", line)
+            pids = [int(pid) for pid in re.findall(r"pid=(\d+)", line)]
+            group = re.search(r"cgroup:(\S+)", line)
+            unit = group.group(1) if group else _unit_of(pids[0]) if pids else ""
             found.append({
-                "protocol": protocol, "address": address.strip("[]").partition("%")[0], "port": port, "programs": programs,
-                "unit": unit.group(1).rpartition("/")[2] if unit else "",
+                "protocol": protocol, "address": address.strip("[]").partition("%")[0], "port": port, "pids": pids,
+                "programs": sorted({_program(pid) for pid in pids}), "unit": unit.rpartition("/")[2],
             })  # fmt: skip
     return found
+
+
+def _unit_of(pid: int) -> str:
+    """The control group systemd has put a process into."""
+    lines = text(f"/proc/{pid}/cgroup").splitlines()
+    return next((line.rpartition(":")[2] for line in lines if "name=systemd" in line or line.startswith("0::")), "")
 
 
 def _program(pid: int) -> str:
@@ -176,8 +184,7 @@ def processes(packages: Packages) -> list[dict[str, Any]]:
         program = _program(int(entry.name))
         if not program:
             continue
-        groups = text(f"/proc/{entry.name}/cgroup")
-        unit = next((line.rpartition(":")[2] for line in groups.splitlines() if "name=systemd" in line or line.startswith("0::")), "")
+        unit = _unit_of(int(entry.name))
         environ = text(f"/proc/{entry.name}/environ").split("\0")
         preload = next((each for each in environ if each.startswith(("LD_PRELOAD=", "LD_AUDIT=", "LD_LIBRARY_PATH="))), "")
         clean = program.removesuffix(" (deleted)")
@@ -190,7 +197,8 @@ def processes(packages: Packages) -> list[dict[str, Any]]:
         in_session = unit.strip().endswith((".scope", "/ssh.service")) and not unit.strip().endswith("/init.scope")
         orphan = parent == ["1"] and in_session and not program.endswith(("/sshd", "/systemd")) and ("pam" not in program)
         found.append({
-            "orphan": orphan, "program": program, "package": packages.owner.get(canonical(clean), ""), "unit": unit.strip(),
+            "pid": int(entry.name), "orphan": orphan, "program": program,
+            "package": packages.owner.get(canonical(clean), ""), "unit": unit.strip(),
             "preload": preload, "odd": odd,
             "user": owner_name(entry.stat().st_uid), "command": text(f"/proc/{entry.name}/cmdline").replace("\0", " ").strip()[:200],
         })  # fmt: skip
@@ -224,7 +232,7 @@ def pam() -> list[str]:
             words = _pam_words(line)
             known |= {words, words.partition(" ")[2]}
     odd = []
-    for path in sorted(Path("/etc/pam.d").glob("common-*")):
+    for path in sorted(path for path in Path("/etc/pam.d").glob("common-*") if "." not in path.name):
         for line in text(path).splitlines():
             words = _pam_words(line)
             if words and words not in known and words.partition(" ")[2] not in known:

@@ -1,0 +1,60 @@
+"""Tampered hosts: all at once is named thing by thing, and what the verification prints as remedies heals them."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from lemonstand import lab as labs
+from lemonstand.breaking import load_mutants
+from lemonstand.integrity import APPLY, Discrepancy, read_integrity
+from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.prober import Prober
+from lemonstand.site import Site
+
+from .conftest import Command
+
+pytestmark = pytest.mark.long
+
+NOT_HERE = "apt-get install"
+"""A lab has the archive's packages of the roles alone: what takes a package anew is not tried."""
+
+
+def found_on(site: Site) -> list[tuple[str, Discrepancy]]:
+    sockets = sockets_directory()
+    try:
+        connections = read_connections(site.inventory, sockets)
+        with Prober(connections) as prober:
+            integrity = read_integrity(site, connections, prober)
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
+    assert not integrity.unread
+    return [(host, each) for host, kinds in integrity.found.items() for rows in kinds.values() for each in rows]
+
+
+def test_none_of_many_hides_another(deployed: str, lemonstand: Command) -> None:
+    said = lemonstand("mutate", "--lab", deployed, "--together", timeout=1800).stdout
+    count = sum(mutant.together for mutant in load_mutants())
+    assert count >= 60
+    assert f"{count} of {count} mutants noticed and mended" in said
+
+
+def test_each_remedy_heals(deployed: str, lab_site: Site, lemonstand: Command) -> None:
+    mutants = [mutant for mutant in load_mutants() if mutant.together]
+    lemonstand("lab", "snapshot", "whole", "--name", deployed)
+    try:
+        assert found_on(lab_site) == []
+        for mutant in mutants:
+            labs.run_on(deployed, mutant.host, mutant.changing())
+        tampered = found_on(lab_site)
+        assert len(tampered) >= len(mutants)
+        # One command may heal several.
+        for host, remedy in dict.fromkeys((host, each.remedy) for host, each in tampered):
+            if remedy != APPLY and NOT_HERE not in remedy:
+                labs.run_on(deployed, host, remedy)
+        lemonstand("apply", "--lab", deployed)
+        left = [f"{host} {each.kind} {each}: {each.remedy}" for host, each in found_on(lab_site) if NOT_HERE not in each.remedy]
+        assert left == []
+    finally:
+        lemonstand("lab", "restore", "whole", "--name", deployed)
