@@ -138,15 +138,16 @@ directory_seed.done_or_error(connection, "storing")
 """
 
 
+@pytest.fixture(scope="class")
+def someone(deployed: str, lab_site: Site) -> Iterator[Account]:
+    """An account whose password may be set; the inventory's counts again after the last test."""
+    user = accounts_of(lab_site)[1]
+    yield user
+    assert _typed("user", "passwd", "--lab", deployed, user["user"], given=user["password"] + "\n").returncode == 0
+
+
 class TestPasswordsThatAreSet:
     """Each is set in the place of the one before."""
-
-    @pytest.fixture(scope="class")
-    def someone(self, deployed: str, lab_site: Site) -> Iterator[Account]:
-        """An account whose password may be set; the inventory's counts again after the last test."""
-        user = accounts_of(lab_site)[1]
-        yield user
-        assert _typed("user", "passwd", "--lab", deployed, user["user"], given=user["password"] + "\n").returncode == 0
 
     @pytest.mark.parametrize("typed", TYPED, ids=range(len(TYPED)))
     def test_what_was_set_opens_both_services_in_either_spelling(
