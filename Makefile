@@ -1,11 +1,13 @@
 # make lab: a running, deployed and verified lab. make test: everything that must pass. Both install what they need.
 .DELETE_ON_ERROR:
-.PHONY: help setup lab test lint unit render pages long docs bench bench-dormancy soak molecule roles mutants clean distclean
+.PHONY: help setup lab test hostless lint unit render pages long docs bench bench-dormancy soak molecule roles mutants clean distclean
 
 LEMONSTAND := .venv/bin/lemonstand
 LAB ?= lab
 # Tests of one module stay together: they share what takes long to make.
 PARALLEL = -n auto --maxprocesses 4 --dist loadscope
+# Two labs: a lab mostly waits. Tests of one file share a lab, in their order.
+LABS = -n 2 --dist loadfile
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -36,9 +38,12 @@ pages: ## the report in a browser without a network: links, filters, keyboard, p
 	@scripts/setup --browser
 	.venv/bin/pytest -q tests/pages
 
-test: setup lint pages ## all of it, with a lab of its own
+test: setup ## all of it, with labs of its own
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint pages hostless
+	.venv/bin/pytest -q $(LABS) tests/lab -m "not long"
+
+hostless: setup
 	.venv/bin/pytest -q $(PARALLEL) tests/unit tests/contract tests/render
-	.venv/bin/pytest -q tests/lab -m "not long"
 
 long: setup ## what takes too long for every change: ACME, the red team and its breaks, rotation, failures, each flow taken out
 	.venv/bin/pytest -q tests/lab -m long

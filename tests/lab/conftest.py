@@ -1,4 +1,4 @@
-"""A lab of the suite's own, from nothing to nothing."""
+"""Labs of the suite's own, from nothing to nothing: one a process of pytest, so that tests of one wait while those of another work."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from lemonstand import lab as labs
 from lemonstand.paths import data_dir, lab_dir
 from lemonstand.site import Site, load_site
 
-NAME = os.environ.get("LEMONSTAND_TEST_LAB", "test")
-PREFIX = os.environ.get("LEMONSTAND_TEST_PREFIX", "10.84")
-"""Two suites may run side by side: give the second one another name and prefix."""
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+NAME = os.environ.get("LEMONSTAND_TEST_LAB", "test") + (str(WORKER + 1) if WORKER else "")
+_FIRST, _SECOND = os.environ.get("LEMONSTAND_TEST_PREFIX", "10.80").split(".")
+PREFIX = f"{_FIRST}.{int(_SECOND) + WORKER}"
+"""Two suites may run side by side: give the second one another name and prefix. Each process of a suite takes the next prefix."""
 INVENTORY = data_dir("inventories") / "lab"
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import yaml
 
 from lemonstand import lab as labs
 from lemonstand.paths import lab_dir
+from lemonstand.probes.protocols.wire import Account
 from lemonstand.remote.connections import read_connections, sockets_directory
 from lemonstand.remote.endpoints import accounts_of, ca_of_clients, endpoint_of
 from lemonstand.remote.prober import Prober
@@ -105,21 +106,6 @@ def _answers(prober: Prober, site: Site, user: str, password: str) -> tuple[str,
     return str(said["imap"][0]["code"] or said["imap"][0]["status"]), str(said["submission"][0]["status"])
 
 
-@pytest.mark.parametrize("typed", TYPED, ids=range(len(TYPED)))
-def test_what_was_set_opens_both_services_in_either_spelling(deployed: str, prober: Prober, lab_site: Site, typed: str) -> None:
-    user = accounts_of(lab_site)[1]
-    try:
-        done = _typed("user", "passwd", "--lab", deployed, user["user"], given=typed + "\n")
-        assert done.returncode == 0, done.stderr
-        for form in ("NFC", "NFD"):
-            imap, submission = _answers(prober, lab_site, user["user"], unicodedata.normalize(form, typed))
-            assert imap not in {"AUTHENTICATIONFAILED", "UNAVAILABLE"}, form
-            assert submission == "235", form
-        assert _answers(prober, lab_site, user["user"], typed + "x") == ("AUTHENTICATIONFAILED", "535")
-    finally:
-        assert _typed("user", "passwd", "--lab", deployed, user["user"], given=user["password"] + "\n").returncode == 0
-
-
 @pytest.mark.parametrize("typed", ["correct \u2764\ufe0f horse battery", "family of \U0001f468\u200d\U0001f469", "soft\u00adhyphen inside"])
 def test_what_can_not_be_typed_again_is_refused_when_it_is_set(deployed: str, prober: Prober, lab_site: Site, typed: str) -> None:
     user = accounts_of(lab_site)[1]
@@ -152,32 +138,49 @@ directory_seed.done_or_error(connection, "storing")
 """
 
 
-@pytest.mark.parametrize("scheme", HASHES)
-def test_hashes_of_other_systems_open(deployed: str, prober: Prober, lab_site: Site, scheme: str) -> None:
+@pytest.fixture(scope="class")
+def someone(deployed: str, lab_site: Site) -> Iterator[Account]:
+    """An account whose password may be set; the inventory's counts again after the last test."""
     user = accounts_of(lab_site)[1]
-    order = json.dumps({"name": user["user"], "hash": scheme + HASHES[scheme]})
-    ssh = ["ssh", "-F", str(lab_dir(deployed) / "ssh" / "config"), "auth", "python3", "-c", f"'{STORE_HASH}'"]
-    try:
-        done = subprocess.run(ssh, input=order, capture_output=True, text=True, timeout=60, check=False)
+    yield user
+    assert _typed("user", "passwd", "--lab", deployed, user["user"], given=user["password"] + "\n").returncode == 0
+
+
+class TestPasswordsThatAreSet:
+    """Each is set in the place of the one before."""
+
+    @pytest.mark.parametrize("typed", TYPED, ids=range(len(TYPED)))
+    def test_what_was_set_opens_both_services_in_either_spelling(
+        self, deployed: str, prober: Prober, lab_site: Site, someone: Account, typed: str
+    ) -> None:
+        done = _typed("user", "passwd", "--lab", deployed, someone["user"], given=typed + "\n")
         assert done.returncode == 0, done.stderr
-        assert _answers(prober, lab_site, user["user"], "password")[1] == "235"
-        assert _answers(prober, lab_site, user["user"], "Password")[1] == "535"
-    finally:
-        assert _typed("user", "passwd", "--lab", deployed, user["user"], given=user["password"] + "\n").returncode == 0
+        for form in ("NFC", "NFD"):
+            imap, submission = _answers(prober, lab_site, someone["user"], unicodedata.normalize(form, typed))
+            assert imap not in {"AUTHENTICATIONFAILED", "UNAVAILABLE"}, form
+            assert submission == "235", form
+        assert _answers(prober, lab_site, someone["user"], typed + "x") == ("AUTHENTICATIONFAILED", "535")
+
+    @pytest.mark.parametrize("scheme", HASHES)
+    def test_hashes_of_other_systems_open(self, deployed: str, prober: Prober, lab_site: Site, someone: Account, scheme: str) -> None:
+        _store(deployed, someone["user"], scheme + HASHES[scheme])
+        assert _answers(prober, lab_site, someone["user"], "password")[1] == "235"
+        assert _answers(prober, lab_site, someone["user"], "Password")[1] == "535"
+
+    def test_a_hash_from_the_command_line_opens(self, deployed: str, prober: Prober, lab_site: Site, someone: Account) -> None:
+        typed = "Gru\u0308\u00dfe aus K\u00f6ln \u00aa"
+        made = _typed("user", "hash", given=typed + "\n")
+        assert made.returncode == 0, made.stderr
+        _store(deployed, someone["user"], made.stdout.strip())
+        assert _answers(prober, lab_site, someone["user"], unicodedata.normalize("NFC", typed))[1] == "235"
 
 
-def test_a_hash_from_the_command_line_opens(deployed: str, prober: Prober, lab_site: Site) -> None:
-    user = accounts_of(lab_site)[1]
-    typed = "Gru\u0308\u00dfe aus K\u00f6ln \u00aa"
-    made = _typed("user", "hash", given=typed + "\n")
-    assert made.returncode == 0, made.stderr
-    order = json.dumps({"name": user["user"], "hash": made.stdout.strip()})
+def _store(deployed: str, name: str, text: str) -> None:
+    """Puts a hash into the directory as it is."""
     ssh = ["ssh", "-F", str(lab_dir(deployed) / "ssh" / "config"), "auth", "python3", "-c", f"'{STORE_HASH}'"]
-    try:
-        assert subprocess.run(ssh, input=order, capture_output=True, text=True, timeout=60, check=False).returncode == 0
-        assert _answers(prober, lab_site, user["user"], unicodedata.normalize("NFC", typed))[1] == "235"
-    finally:
-        assert _typed("user", "passwd", "--lab", deployed, user["user"], given=user["password"] + "\n").returncode == 0
+    order = json.dumps({"name": name, "hash": text})
+    done = subprocess.run(ssh, input=order, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def _edited(deployed: str, folder: Path, edit: Callable[[dict[str, Any], dict[str, Any]], None]) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from lemonstand.paths import lab_dir
 
 from .conftest import Command
@@ -15,25 +17,32 @@ LIVE = ("PRO-E2E-01", "LEM-3-03", "LEM-8-11", "LEM-8-06", "LEM-5-05")
 """Controls that nothing but a probe answers well."""
 
 
-def test_every_check_passes(deployed: str, lemonstand: Command, tmp_path: Path) -> None:
-    lemonstand("verify", "--lab", deployed, "--json", str(tmp_path / "evidence.json"), "--junit", str(tmp_path / "junit.xml"))
-    evidence = json.loads((tmp_path / "evidence.json").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def verified(deployed: str, lemonstand: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The evidence of a whole verification; `junit.xml` lies beside it."""
+    folder = tmp_path_factory.mktemp("verified")
+    lemonstand("verify", "--lab", deployed, "--json", str(folder / "evidence.json"), "--junit", str(folder / "junit.xml"))
+    return folder / "evidence.json"
+
+
+def test_every_check_passes(verified: Path, deployed: str, lemonstand: Command, tmp_path: Path) -> None:
+    evidence = json.loads(verified.read_text(encoding="utf-8"))
     outcomes = {result["outcome"] for result in evidence["results"]}
     assert outcomes <= {"pass", "not-measurable", "not-applicable"}
     assert evidence["counts"]["failed"] == evidence["counts"]["invalid"] == 0
     assert all(host["running"]["ssh"]["version"] for host in evidence["hosts"].values() if "running" in host)
     standings = {each["id"]: each for each in evidence["controls"]}
     assert {standings[name]["class"] for name in LIVE} == {"live"}
-    assert (tmp_path / "junit.xml").stat().st_size > 0
+    assert verified.with_name("junit.xml").stat().st_size > 0
     # A second look at an unchanged lab: other times, and no difference.
     lemonstand("verify", "--lab", deployed, "-k", "test_network or test_imap", "--json", str(tmp_path / "again.json"))
-    assert lemonstand("evidence", "diff", str(tmp_path / "evidence.json"), str(tmp_path / "again.json")).stdout == "no change\n"
+    assert lemonstand("evidence", "diff", str(verified), str(tmp_path / "again.json")).stdout == "no change\n"
     assert lemonstand("plan", "--lab", deployed).stdout.startswith("nothing would change; all is as it was verified on ")
 
 
-def test_no_secret_gets_into_the_evidence(deployed: str, lemonstand: Command, tmp_path: Path) -> None:
-    lemonstand("verify", "--lab", deployed, "-k", "test_tickets or test_imap", "--json", str(tmp_path / "evidence.json"))
-    text = (tmp_path / "evidence.json").read_text(encoding="utf-8")
+def test_no_secret_gets_into_the_evidence(verified: Path, deployed: str) -> None:
+    text = verified.read_text(encoding="utf-8")
+    assert {"test_tickets.py", "test_imap.py"} <= {result["check"].partition("::")[0] for result in json.loads(text)["results"]}
     secrets = (lab_dir(deployed) / "secrets" / "passwords.yml").read_text(encoding="utf-8")
     passwords = [line.split(": ", 1)[1] for line in secrets.splitlines()]
     assert len(passwords) > 3

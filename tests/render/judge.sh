@@ -1,5 +1,6 @@
 #!/bin/sh
 # Runs inside a container that holds the roles' packages: each rendered host lies in /render/CASE/HOST with the paths it would have.
+# /render/places has a line for each file to judge: CASE/HOST PATH.
 # One line a complaint: CASE/HOST PATH: what the program says.
 set -u
 say() { printf '%s %s: %s\n' "$1" "$2" "$(printf '%s' "$3" | tr '\n' ' ' | cut -c1-600)"; }
@@ -18,29 +19,25 @@ for program in /render/*/*/usr/local/lib/lemonstand/*; do install -m 0755 "$prog
 install -d -o openldap -g openldap -m 0700 /var/lib/ldap/lemonstand
 id vmail >/dev/null 2>&1 || useradd --system --no-create-home vmail
 count=0
-for root in /render/*/*/; do
-  where=${root#/render/}
-  where=${where%/}
-  for path in $(cd "$root" && find . -type f | sed 's/^\.//' | sort); do
-    file=$root$path
-    count=$((count + 1))
-    case $path in
-      /etc/lemonstand/nftables.nft) judge "$where" "$path" nft -c -f "$file" ;;
-      /etc/dovecot/dovecot.conf) cp -R "$root/etc/dovecot/." /etc/dovecot/; judge "$where" "$path" doveconf -c /etc/dovecot/dovecot.conf -n ;;
-      /etc/ldap/lemonstand.conf) judge "$where" "$path" slaptest -u -f "$file" ;;
-      /etc/chrony/chrony.conf) judge "$where" "$path" chronyd -p -f "$file" ;;
-      /etc/nsd/nsd.conf) judge "$where" "$path" nsd-checkconf "$file" ;;
-      /etc/nsd/*.zone) name=${path#/etc/nsd/lemonstand-}; judge "$where" "$path" nsd-checkzone "${name%.zone}" "$file" ;;
-      /etc/postfix/main.cf)
-        rm -rf /tmp/postfix && mkdir /tmp/postfix && chmod 755 /tmp/postfix && cp -R /etc/postfix/. /tmp/postfix && cp -R "$root/etc/postfix/." /tmp/postfix
-        judge "$where" "$path" postfix -c /tmp/postfix check
-        warned=$(postconf -c /tmp/postfix -n 2>&1 >/dev/null; postconf -c /tmp/postfix -M 2>&1 >/dev/null)
-        [ -z "$warned" ] || say "$where" "$path" "$warned" ;;
-      *.service | *.timer) judge "$where" "$path" systemd-analyze verify --man=no --recursive-errors=no "$file" ;;
-      *.py | /usr/local/lib/lemonstand/*) judge "$where" "$path" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read())' "$file" ;;
-      *.json) judge "$where" "$path" python3 -m json.tool "$file" /dev/null ;;
-      /etc/sysctl.d/*) judge "$where" "$path" grep -Eqx '[a-z0-9_.]+ = [0-9]+' "$file" ;;
-    esac
-  done
-done
+while read -r where path <&3; do
+  root=/render/$where/ file=/render/$where$path
+  count=$((count + 1))
+  case $path in
+    /etc/lemonstand/nftables.nft) judge "$where" "$path" nft -c -f "$file" ;;
+    /etc/dovecot/dovecot.conf) cp -R "$root/etc/dovecot/." /etc/dovecot/; judge "$where" "$path" doveconf -c /etc/dovecot/dovecot.conf -n ;;
+    /etc/ldap/lemonstand.conf) judge "$where" "$path" slaptest -u -f "$file" ;;
+    /etc/chrony/chrony.conf) judge "$where" "$path" chronyd -p -f "$file" ;;
+    /etc/nsd/nsd.conf) judge "$where" "$path" nsd-checkconf "$file" ;;
+    /etc/nsd/*.zone) name=${path#/etc/nsd/lemonstand-}; judge "$where" "$path" nsd-checkzone "${name%.zone}" "$file" ;;
+    /etc/postfix/main.cf)
+      rm -rf /tmp/postfix && mkdir /tmp/postfix && chmod 755 /tmp/postfix && cp -R /etc/postfix/. /tmp/postfix && cp -R "$root/etc/postfix/." /tmp/postfix
+      judge "$where" "$path" postfix -c /tmp/postfix check
+      warned=$(postconf -c /tmp/postfix -n 2>&1 >/dev/null; postconf -c /tmp/postfix -M 2>&1 >/dev/null)
+      [ -z "$warned" ] || say "$where" "$path" "$warned" ;;
+    *.service | *.timer) judge "$where" "$path" systemd-analyze verify --man=no --recursive-errors=no "$file" ;;
+    *.py | /usr/local/lib/lemonstand/*) judge "$where" "$path" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read())' "$file" ;;
+    *.json) judge "$where" "$path" python3 -m json.tool "$file" /dev/null ;;
+    /etc/sysctl.d/*) judge "$where" "$path" grep -Eqx '[a-z0-9_.]+ = [0-9]+' "$file" ;;
+  esac
+done 3</render/places
 echo "judged $count files"

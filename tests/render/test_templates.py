@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import re
+import secrets
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,8 @@ from sample_site import Tree, host, leg, sound_site, write_site
 from .rendering import ROOT, render
 
 JUDGE = Path(__file__).with_name("judge.sh")
+Rendered = dict[str, dict[str, dict[str, str]]]
+"""Texts by shape, host and path."""
 PACKAGES = (
     "nftables dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd dovecot-sieve dovecot-auth-lua dovecot-managesieved "
     "slapd chrony nsd postfix openssl gunicorn certbot pebble"
@@ -117,7 +121,7 @@ SHAPES: dict[str, Callable[[Tree], object]] = {
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict[str, str]]]:
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     """Files by shape, host and path."""
     found = {}
     for name, change in SHAPES.items():
@@ -136,8 +140,54 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, di
     return found
 
 
+TOGETHER = ("/etc/dovecot/", "/etc/nsd/", "/etc/postfix/", "/etc/systemd/system/")
+"""Directories whose files a program reads beside the one it is asked about."""
+
+
+def unlike(rendered: Rendered) -> list[tuple[str, str, str]]:
+    """Shape, host and path of every file, but one alone of those that are alike with all that is read beside them."""
+    places: dict[tuple[str, str], tuple[str, str, str]] = {}
+    for shape, hosts in rendered.items():
+        for name, files in hosts.items():
+            read = {folder: repr(sorted(each for each in files.items() if each[0].startswith(folder))) for folder in TOGETHER}
+            for path, text in files.items():
+                beside = next((read[folder] for folder in TOGETHER if path.startswith(folder)), text)
+                places.setdefault((path, beside), (shape, name, path))
+    return list(places.values())
+
+
+def _podman(*words: str) -> subprocess.CompletedProcess[str]:
+    runtime = ["--runtime", "runc"] if machine.cgroup_v1() else []
+    return subprocess.run(["podman", *runtime, *words], capture_output=True, text=True, timeout=300, check=False)
+
+
+def _programs(log: Path) -> str:
+    """An image with the programs that judge, made once of a base image; `lemonstand lab forget` removes it."""
+    machine.check_tools()
+    base = images.prepare(lambda line: None, log)
+    image = f"localhost/lemonstand-render:{hashlib.sha256(f'{base.image} {PACKAGES}'.encode()).hexdigest()[:16]}"
+    if _podman("image", "exists", image).returncode == 0:
+        return image
+    script = (
+        f"set -e; apt-get -q update >/dev/null; DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install {PACKAGES} "
+        ">/tmp/apt.log 2>&1 || { tail -5 /tmp/apt.log; exit 9; }"
+    )
+    name = f"lemonstand-render-{secrets.token_hex(4)}"
+    try:
+        volume = ("--volume", f"{base.packages}:{images.PACKAGE_MOUNT}:ro")
+        for words in (
+            ("run", "--name", name, "--network", "none", *limits(), *volume, base.image, "sh", "-c", script),
+            ("commit", "--quiet", name, image),
+        ):
+            done = _podman(*words)
+            assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        _podman("rm", "--force", "--ignore", name)
+    return image
+
+
 @pytest.fixture(scope="session")
-def complaints(rendered: dict[str, dict[str, dict[str, str]]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+def complaints(rendered: Rendered, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """What the programs say, in a container with their packages from the cache and no network."""
     folder = tmp_path_factory.mktemp("render")
     folder.chmod(0o755)
@@ -147,23 +197,25 @@ def complaints(rendered: dict[str, dict[str, dict[str, str]]], tmp_path_factory:
                 target = folder / shape / name / path[1:]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8")
-    (folder / "judge").mkdir()
-    machine.check_tools()
-    base = images.prepare(lambda line: None, folder / "judge" / "prepare.log")
-    script = (
-        f"set -e; apt-get -q update >/dev/null; DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install {PACKAGES} "
-        ">/tmp/apt.log 2>&1 || { tail -5 /tmp/apt.log; exit 9; }; sh /judge.sh"
-    )
-    command = ["podman", *(["--runtime", "runc"] if machine.cgroup_v1() else []), "run", "--rm", "--network", "none"]
-    command += [*limits(), "--cap-add", "NET_ADMIN"]
-    for source, target in ((base.packages, images.PACKAGE_MOUNT), (JUDGE, "/judge.sh"), (folder, "/render")):
-        command += ["--volume", f"{source}:{target}:ro"]
-    done = subprocess.run([*command, base.image, "sh", "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    places = unlike(rendered)
+    (folder / "places").write_text("".join(f"{shape}/{name} {path}\n" for shape, name, path in places), encoding="ascii")
+    image = _programs(folder / "prepare.log")
+    volumes = ("--volume", f"{JUDGE}:/judge.sh:ro", "--volume", f"{folder}:/render:ro")
+    done = _podman("run", "--rm", "--network", "none", *limits(), "--cap-add", "NET_ADMIN", *volumes, image, "sh", "/judge.sh")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    count = sum(len(files) for hosts in rendered.values() for files in hosts.values())
-    assert lines[-1] == f"judged {count} files", "the judge has not seen all files"
+    assert lines[-1] == f"judged {len(places)} files", "the judge has not seen all files"
     yield lines[:-1]
+
+
+def test_every_text_goes_to_the_judge(rendered: Rendered) -> None:
+    """What is left out is the same text; and the same text again where something beside it differs."""
+    judged = {(path, rendered[shape][name][path]) for shape, name, path in unlike(rendered)}
+    assert judged == {(path, text) for hosts in rendered.values() for files in hosts.values() for path, text in files.items()}
+    alone, beside = {"/etc/postfix/main.cf": "x", "/etc/hosts": "y"}, {"/etc/postfix/main.cf": "x", "/etc/postfix/maps": "z"}
+    assert [place[1:] for place in unlike({"case": {"one": alone, "two": alone, "three": beside}})] == [
+        ("one", "/etc/postfix/main.cf"), ("one", "/etc/hosts"), ("three", "/etc/postfix/main.cf"), ("three", "/etc/postfix/maps"),
+    ]  # fmt: skip
 
 
 def test_the_programs_take_every_file(complaints: list[str]) -> None:
@@ -171,7 +223,7 @@ def test_the_programs_take_every_file(complaints: list[str]) -> None:
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, "example", "lab"])
-def test_nothing_is_left_unrendered(rendered: dict[str, dict[str, dict[str, str]]], shape: str) -> None:
+def test_nothing_is_left_unrendered(rendered: Rendered, shape: str) -> None:
     hosts = rendered[shape]
     assert {"frontend", "store", "relay", "auth"} <= {name.rstrip("0123456789") for name in hosts}
     for name, files in hosts.items():
@@ -180,7 +232,7 @@ def test_nothing_is_left_unrendered(rendered: dict[str, dict[str, dict[str, str]
             assert "AnsibleUndefined" not in text and "Undefined" not in text, f"{name} {path}"
 
 
-def test_ports_of_implicit_tls_follow_the_profile(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_ports_of_implicit_tls_follow_the_profile(rendered: Rendered) -> None:
     strict = rendered["seed-strict"]["frontend"]["/etc/dovecot/dovecot.conf"]
     assert "port = 993" not in strict and "port = 465" not in strict
     assert "port = 143" in strict and "port = 587" in strict
@@ -188,7 +240,7 @@ def test_ports_of_implicit_tls_follow_the_profile(rendered: dict[str, dict[str, 
     assert "port = 993" in both and "port = 465" in both
 
 
-def test_an_acme_site_asks_for_its_name(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_an_acme_site_asks_for_its_name(rendered: Rendered) -> None:
     settings = rendered["acme"]["frontend"]["/etc/lemonstand/acme/certbot.ini"]
     assert "domains = mail.lemon.example" in settings and "server = https://acme.example/dir" in settings
     assert "email = ca@lemon.example" in settings and "register-unsafely" not in settings
@@ -198,34 +250,34 @@ def test_an_acme_site_asks_for_its_name(rendered: dict[str, dict[str, dict[str, 
     )
 
 
-def test_a_large_site_has_room(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_a_large_site_has_room(rendered: Rendered) -> None:
     """202 users with sixty devices: two sessions a device, and some."""
     text = rendered["large"]["frontend"]["/etc/dovecot/dovecot.conf"]
     limits = [int(line.split("=")[1]) for line in text.splitlines() if line.strip().startswith("process_limit")]
     assert max(limits) >= 24_000
 
 
-def test_no_secret_is_in_a_file(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_no_secret_is_in_a_file(rendered: Rendered) -> None:
     for hosts in rendered.values():
         for files in hosts.values():
             for path, text in files.items():
                 assert "correct horse" not in text and "battery staple" not in text, path
 
 
-def test_the_directorys_suffix_follows_nothing(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_the_directorys_suffix_follows_nothing(rendered: Rendered) -> None:
     for shape, hosts in rendered.items():
         files = hosts["auth" if "auth" in hosts else "auth1"]
         assert 'suffix "o=lemonstand"' in files["/etc/ldap/lemonstand.conf"], shape
         assert '"directory_base_dn": "o=lemonstand"' in files["/etc/lemonstand/ticket/issuer.json"], shape
 
 
-def test_a_user_is_sent_to_his_store(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_a_user_is_sent_to_his_store(rendered: Rendered) -> None:
     transport = rendered["several"]["relay"]["/etc/postfix/transport"]
     assert "alice@lemon.example lmtp:[192.0.2.140]:24" in transport
     assert "bob@lemon.example lmtp:[192.0.2.139]:24" in transport
 
 
-def test_one_users_alias_reaches_his_store_and_a_shared_one_is_resolved(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_one_users_alias_reaches_his_store_and_a_shared_one_is_resolved(rendered: Rendered) -> None:
     hosts = rendered["several"]
     transport, aliases = hosts["relay"]["/etc/postfix/transport"], hosts["relay"]["/etc/postfix/aliases"]
     for alias, address, store, user in (
@@ -241,7 +293,7 @@ def test_one_users_alias_reaches_his_store_and_a_shared_one_is_resolved(rendered
     assert "all@lemon.example" not in transport + hosts["store"]["/etc/dovecot/users"] + hosts["store2"]["/etc/dovecot/users"]
 
 
-def test_what_users_and_sieve_send_is_let_through(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_what_users_and_sieve_send_is_let_through(rendered: Rendered) -> None:
     """Read receipts, missing fields, blanks in MAIL and Sieve's mail; and one address of the relay at stores, whatever the shape."""
     for shape, hosts in rendered.items():
         for files in hosts.values():
@@ -279,9 +331,7 @@ def _trace(rules: str, header: str) -> str | None:
 @pytest.mark.parametrize("client", ["198.51.100.7", "IPv6:2001:db8:ffff::7", "IPv6:2001:db8::1"])
 @pytest.mark.parametrize("recipient", ["\n\tfor <bob@lemon.example>", ""])
 @pytest.mark.parametrize("how", ["ESMTPS", "ESMTPSA", "UTF8SMTPS"])
-def test_a_users_trace_pairs_no_name_with_his_address(
-    rendered: dict[str, dict[str, dict[str, str]]], client: str, recipient: str, how: str
-) -> None:
+def test_a_users_trace_pairs_no_name_with_his_address(rendered: Rendered, client: str, recipient: str, how: str) -> None:
     rules = rendered["lab"]["relay"]["/etc/postfix/stores_headers"]
     secured = '\n\t(using TLSv1.3 with cipher X (256/256 bits))\n\t(Client CN "store.site.lemon.test", Issuer "clients" (verified OK))'
     by = f"by mx.lemon.test (Postfix) with {how} id 4Abc{recipient}; Sun, 29 Nov 2026 10:00:00 +0000 (UTC)"
@@ -305,11 +355,11 @@ def test_a_users_trace_pairs_no_name_with_his_address(
         ("X-Note: from store.site.lemon.test 10.83.2.20 ", False),
     ],
 )
-def test_only_what_names_the_inside_is_dropped(rendered: dict[str, dict[str, dict[str, str]]], given: str, dropped: bool) -> None:
+def test_only_what_names_the_inside_is_dropped(rendered: Rendered, given: str, dropped: bool) -> None:
     assert _trace(rendered["lab"]["relay"]["/etc/postfix/stores_headers"], given) == (None if dropped else given)
 
 
-def test_topology_is_what_the_lab_inventory_says(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_topology_is_what_the_lab_inventory_says(rendered: Rendered) -> None:
     rules = rendered["lab"]["edge"]["/etc/lemonstand/nftables.nft"]
     assert Topology("lab", "10.83").address4("dmz", 10) in rules
 
@@ -319,20 +369,20 @@ LOCAL = re.compile(r"127\.\d+\.\d+\.\d+|0\.0\.0\.0")
 
 
 @pytest.mark.parametrize("shape", sorted(ADDRESSES))
-def test_a_site_of_one_ip_version_names_no_address_of_the_other(rendered: dict[str, dict[str, dict[str, str]]], shape: str) -> None:
+def test_a_site_of_one_ip_version_names_no_address_of_the_other(rendered: Rendered, shape: str) -> None:
     for name, files in rendered[shape].items():
         for path, text in files.items():
             assert [found for found in ADDRESSES[shape].findall(text) if not LOCAL.fullmatch(found)] == [], f"{name} {path}"
 
 
-def test_ends_meet_in_the_ip_version_they_share(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_ends_meet_in_the_ip_version_they_share(rendered: Rendered) -> None:
     for shape in ("ipv6-only", "mixed"):
         assert '"2001:db8:4::10"' in rendered[shape]["frontend"]["/etc/dovecot/ticket.lua"]
         assert "lmtp:[2001:db8:4::10]:24" in rendered[shape]["relay"]["/etc/postfix/transport"]
     assert "snat" not in rendered["ipv6-only"]["edge"]["/etc/lemonstand/nftables.nft"]
 
 
-def test_managesieve_is_there_where_it_is_wanted(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_managesieve_is_there_where_it_is_wanted(rendered: Rendered) -> None:
     for name in ("frontend", "store"):
         assert "port = 4190" in rendered["managesieve"][name]["/etc/dovecot/dovecot.conf"]
         assert "sieve-login" not in rendered["plain"][name]["/etc/dovecot/dovecot.conf"]
@@ -341,14 +391,14 @@ def test_managesieve_is_there_where_it_is_wanted(rendered: dict[str, dict[str, d
 
 
 @pytest.mark.parametrize(("shape", "seconds"), [("plain", 1740), ("nat-hostile", 240), ("dormant", 7140)])
-def test_idle_lines_come_as_the_profile_says(rendered: dict[str, dict[str, dict[str, str]]], shape: str, seconds: int) -> None:
+def test_idle_lines_come_as_the_profile_says(rendered: Rendered, shape: str, seconds: int) -> None:
     text = rendered[shape]["store"]["/etc/dovecot/dovecot.conf"]
     assert f"imap_idle_notify_interval = {seconds} secs" in text
     assert "imap_hibernate_timeout = 30 secs" in text
 
 
 @pytest.mark.parametrize("shape", ["plain", "nat-hostile", "dormant", "large", "several"])
-def test_who_falls_asleep_in_a_change_is_told_to_who_wakes_him(rendered: dict[str, dict[str, dict[str, str]]], shape: str) -> None:
+def test_who_falls_asleep_in_a_change_is_told_to_who_wakes_him(rendered: Rendered, shape: str) -> None:
     """Dovecot's event, the socket it is said to, and a window of half the hibernation timeout: as much would never let sleep."""
     files = rendered[shape]["store"]
     dovecot, unit = files["/etc/dovecot/dovecot.conf"], files["/etc/systemd/system/mailbox-nudge.service"]
@@ -365,7 +415,7 @@ def test_who_falls_asleep_in_a_change_is_told_to_who_wakes_him(rendered: dict[st
     assert files["/usr/local/lib/lemonstand/mailbox_nudge.py"] == (ROOT / "roles" / "mail_store" / "files" / "mailbox_nudge.py").read_text()
 
 
-def test_tables_of_connections_grow_with_the_site(rendered: dict[str, dict[str, dict[str, str]]]) -> None:
+def test_tables_of_connections_grow_with_the_site(rendered: Rendered) -> None:
     """202 users with sixty devices: eight entries each and a thousand are 97,984, and the next power of two is 131,072."""
     for name in ("edge", "frontend", "store"):
         assert "nf_conntrack_max = 131072" in rendered["large"][name]["/etc/sysctl.d/60-lemonstand.conf"]
@@ -387,7 +437,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("shape", EXPECTED)
-def test_listeners_follow_the_ip_versions_of_a_hosts_legs(rendered: dict[str, dict[str, dict[str, str]]], shape: str) -> None:
+def test_listeners_follow_the_ip_versions_of_a_hosts_legs(rendered: Rendered, shape: str) -> None:
     """A kernel without IPv6 refuses the whole service where one listener asks for it."""
     for name, (path, form) in LISTENERS.items():
         assert re.findall(form, rendered[shape][name][path], re.MULTILINE) == [EXPECTED[shape][name]], name

@@ -74,32 +74,44 @@ def test_passes_leave_evidence(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".pytest_cache"))
 
 
-@pytest.mark.parametrize(
-    ("body", "outcome", "status", "word"),
-    [
+WAYS: dict[int, list[tuple[str, str, str, str]]] = {
+    1: [
         ("assert 1 == 2", "fail", "failed", "1 == 2"),
         ("pytest.fail('no greeting')", "fail", "failed", "no greeting"),
         ("expect(False, 'too small', seen=3, expected=8)", "fail", "failed", "too small"),
+    ],
+    2: [
         ("invalid('no capture')", "invalid", "invalid", "no capture"),
-        ("not_measurable('a container')", "not-measurable", "not-measurable", "a container"),
-        ("raise NotMeasured('no host outside')", "not-measured", "not-measured", "no host outside"),
-        ("raise NotApplicable('no edge')", "not-applicable", "not-measurable", "no edge"),
         ("raise KeyError('x')", "invalid", "invalid", "KeyError"),
         ("raise ConnectionError('gone')", "invalid", "invalid", "gone"),
         ("pytest.skip('later')", "invalid", "invalid", "must not skip"),
         ("pytest.xfail('known')", "invalid", "invalid", "must not skip"),
     ],
-)
-def test_each_way_a_check_ends(tmp_path: Path, body: str, outcome: str, status: str, word: str) -> None:
-    code, evidence = run(tmp_path, f"@pytest.mark.control('LEM-3-01')\ndef test_one():\n    {body}\n")
-    (result,) = evidence["results"]
-    assert result["outcome"] == outcome
-    assert word in result["message"]
-    assert control(evidence, "LEM-3-01")["status"] == status
-    assert code == {"failed": 1, "invalid": 2}.get(status, 0)
-    case = ET.parse(tmp_path / "out" / "junit.xml").getroot().find(".//testcase")  # noqa: S314 - we wrote it
-    tag = {"fail": "failure", "invalid": "error"}.get(outcome, "skipped")
-    assert case is not None and case.find(tag) is not None
+    0: [
+        ("not_measurable('a container')", "not-measurable", "not-measurable", "a container"),
+        ("raise NotMeasured('no host outside')", "not-measured", "not-measured", "no host outside"),
+        ("raise NotApplicable('no edge')", "not-applicable", "not-measurable", "no edge"),
+    ],
+}
+"""By the exit code that each brings alone: the check, its outcome, its control's status, a word of the message."""
+
+
+@pytest.mark.parametrize("wanted", WAYS)
+def test_each_way_a_check_ends(tmp_path: Path, wanted: int) -> None:
+    names = [each.id for each in load_controls().controls[: len(WAYS[wanted])]]
+    bodies = [
+        f"@pytest.mark.control('{name}')\ndef test_{at}():\n    {way[0]}\n"
+        for at, (name, way) in enumerate(zip(names, WAYS[wanted], strict=True))
+    ]
+    code, evidence = run(tmp_path, "\n".join(bodies))
+    assert code == wanted
+    cases = {case.get("name"): case for case in ET.parse(tmp_path / "out" / "junit.xml").getroot().iter("testcase")}  # noqa: S314 - we wrote it
+    for at, (name, result, (body, outcome, status, word)) in enumerate(zip(names, evidence["results"], WAYS[wanted], strict=True)):
+        assert result["outcome"] == outcome, body
+        assert word in result["message"], body
+        assert control(evidence, name)["status"] == status, body
+        tag = {"fail": "failure", "invalid": "error"}.get(outcome, "skipped")
+        assert cases[f"test_{at}"].find(tag) is not None, body
 
 
 def test_a_fixture_that_breaks_is_no_failure_of_the_site(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""What hosts share of an inventory is read once, and goes to the judge's process once."""
+"""What hosts share of an inventory is read once, and goes to the judge's process once; what reads it is started quickly."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,18 @@ def test_places_of_values_without_marks_are_those_of_their_keys(tmp_path: Path) 
     assert store.origin(("lemonstand_clock_is_ours",)).endswith("host_vars/store.yml:1")
     assert store.origin(("lemonstand_review",)).endswith("host_vars/store.yml:3")
     assert store.origin(("lemonstand_users", "1", "name")).partition(":")[0].endswith("group_vars/all/site.yml")
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("lemonstand.site.reader", ("pydantic", "lemonstand.site.model", "lemonstand.policy")),
+        ("lemonstand.remote.connections", ("pydantic", "lemonstand.site.model", "lemonstand.policy")),
+        ("lemonstand.cli", ("ansible", "ansible_runner", "jsonschema", "jinja2", "pytest", "testinfra", "cryptography")),
+    ],
+)
+def test_what_starts_with_each_command_loads_what_it_uses(module: str, without: tuple[str, ...]) -> None:
+    """These processes are started again and again: what only some of them need is loaded where it is needed."""
+    program = f"import {module}, sys; print([name for name in {without!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -23,9 +23,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import ansible_runner
-from ansible_runner.interface import init_runner
-
 from lemonstand import __version__, surroundings
 from lemonstand.deploy import keeper
 from lemonstand.deploy.record import Observer, Outcome, RunRecord
@@ -50,8 +47,6 @@ OWN_OF_RUNNER = frozenset(
     }
 )  # fmt: skip
 """What ansible-runner adds to an environment so that it hears of what happens."""
-CALLBACKS = Path(ansible_runner.__file__).parent / "display_callback" / "callback"
-"""Where its callback lies, by which it hears; it would add the caller's."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C (128 + SIGINT)."""
 
@@ -217,6 +212,9 @@ def _execute(
     folder: Path, words: list[str], settings: dict[str, str], record: RunRecord, observer: Observer | None
 ) -> tuple[bool, list[str]]:
     """Runs Ansible; returns whether it was interrupted, and the last lines it printed."""
+    import ansible_runner  # noqa: PLC0415 - most commands run no playbook
+    from ansible_runner.interface import init_runner  # noqa: PLC0415
+
     (folder / "env").mkdir(mode=0o700)
     # A file, because ansible-runner 2.4 forgets the argument `settings` when it is told to write no files.
     runner_settings = {"pexpect_timeout": CANCEL_SECONDS, "suppress_output_file": True, "suppress_ansible_output": True}
@@ -254,7 +252,9 @@ def _execute(
             )
             # It would hand on all of this process's variables, and start Ansible so that it outlives us.
             added = {name: runner.config.env[name] for name in OWN_OF_RUNNER & set(runner.config.env)}
-            runner.config.env = {**settings, **added, "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS)}
+            # Its own callback, by which it hears; it would add the caller's.
+            callbacks = Path(ansible_runner.__file__).parent / "display_callback" / "callback"
+            runner.config.env = {**settings, **added, "ANSIBLE_CALLBACK_PLUGINS": str(callbacks)}
             kept = [sys.executable, "-I", str(Path(keeper.__file__)), str(folder.parent / ANSIBLES_LOCK), str(os.getpid())]
             runner.config.command = [*kept, *runner.config.command]
             runner.run()

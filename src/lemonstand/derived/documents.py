@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jinja2
-
 from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
 
@@ -22,6 +20,8 @@ def written(name: str, form: str, filters: dict[str, Callable[..., object]] | No
     Raises:
         LemonstandError: the template is not there.
     """
+    import jinja2  # noqa: PLC0415 - slow to import, and most commands write no document
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(data_dir("templates")),
         autoescape=jinja2.select_autoescape(["html.j2"]),

@@ -22,7 +22,7 @@ from lemonstand.evidence.document import Session, document, stamp
 from lemonstand.evidence.merge import earlier
 from lemonstand.evidence.model import CLASSES, OUTCOMES, Awaited, Kind, Measurement, Outcome, Result, topic
 from lemonstand.evidence.secrets import Gate
-from lemonstand.evidence.write import read_evidence, write_evidence, write_junit
+from lemonstand.evidence.write import read_evidence, write_evidence, write_junit, write_text
 from lemonstand.outcomes import Invalid, NotApplicable, NotMeasurable, NotMeasured, Unanswered, Unmet
 from lemonstand.policy.controls import Controls, load_controls
 
@@ -304,7 +304,7 @@ class Recorder:
         """Writes the run as it was into the history, and all that stands together as the evidence."""
         alone = self.secrets(document(self._catalogue, self._session, results, self._awaited(results)))
         stamp = alone["started"].replace("-", "").replace(":", "").replace(".", "-")
-        write_evidence(folder / "history" / f"{stamp}.json", alone)
+        text = write_evidence(folder / "history" / f"{stamp}.json", alone)
         together = alone
         if self.wants_states:
             previous = read_evidence(folder / "evidence.json")
@@ -313,7 +313,10 @@ class Recorder:
                 every = [*results, *kept]
                 merged = document(self._catalogue, self._session, every, self._awaited(every), previous=previous, dropped=dropped)
                 together = self.secrets(merged)
-        write_evidence(folder / "evidence.json", together)
+        if together is alone:
+            write_text(folder / "evidence.json", text)
+        else:
+            write_evidence(folder / "evidence.json", together)
         write_junit(folder / "junit.xml", together)
 
     def _awaited(self, results: list[Result]) -> dict[str, set[Awaited]]:

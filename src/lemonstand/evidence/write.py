@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from lemonstand.errors import LemonstandError
 from lemonstand.evidence.model import topic
 from lemonstand.files import write_text
@@ -39,6 +37,8 @@ def hold_to(schema: Path, what: str, data: Mapping[str, Any]) -> None:
     Raises:
         LemonstandError: it breaks it.
     """
+    import jsonschema  # noqa: PLC0415 - slow to import, and most commands write no document
+
     validator = jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
     fault = jsonschema.exceptions.best_match(validator.iter_errors(data))
     if fault is not None:
@@ -46,14 +46,19 @@ def hold_to(schema: Path, what: str, data: Mapping[str, Any]) -> None:
         raise LemonstandError(f"{what} breaks its schema: {fault.message[:300]}", place, "report this as a fault of lemonstand")
 
 
-def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:
+def write_evidence(path: Path, evidence: Mapping[str, Any]) -> str:
     """Checks evidence and writes it, readable by its owner only, in one step.
+
+    Returns:
+        The text that was written: checking and writing out take long, a second file of it need not.
 
     Raises:
         LemonstandError: it breaks its schema; nothing is written then.
     """
     check_form(evidence)
-    write_text(path, json.dumps(evidence, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(evidence, indent=1, ensure_ascii=False) + "\n"
+    write_text(path, text)
+    return text
 
 
 def read_evidence(path: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ so a rebuilt lab downloads nothing. Versions are compared with the lock (`packag
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import tempfile
@@ -112,13 +113,16 @@ def prepare(say: Callable[[str], None], log: Path) -> Base:
     folder = cache_dir() / "base" / key
     image = f"localhost/lemonstand-base:{key}"
     built = False
-    if not (folder / "complete").exists():
-        say("base system and packages are not in the cache: fetching them (once)")
-        _build(folder, log)
-        built = True
-    if run(["podman", "image", "exists", image], check=False).returncode:
-        say("importing the base image")
-        run(["podman", "import", "--change", 'CMD ["/sbin/init"]', folder / "base.tar", image], log=log, timeout=600)
+    # Labs that come up side by side share what the first one makes.
+    with (cache_dir() / "base.lock").open("a", encoding="ascii") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            say("base system and packages are not in the cache: fetching them (once)")
+            _build(folder, log)
+            built = True
+        if run(["podman", "image", "exists", image], check=False).returncode:
+            say("importing the base image")
+            run(["podman", "import", "--change", 'CMD ["/sbin/init"]', folder / "base.tar", image], log=log, timeout=600)
     return Base(image, folder / "packages", drift(folder / "versions"), built)
 
 
