@@ -317,8 +317,10 @@ def _ways_in(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             continue
         if key["fingerprint"] not in known.keys or key["user"] not in {"root", known.login}:
             seen = f"{key['type']} {key['fingerprint']} {key['options']}".strip()
-            yield Discrepancy("accounts", f"{key['user']} {key['fingerprint']}", f"opens {key['user']} ({key['path']}): {seen}",
-                          "keys of the controller alone", f"sed -i {shlex.quote(_line_with(key['tail']))} {key['path']}; test -s {key['path']} || rm {key['path']}")  # fmt: skip
+            path = shlex.quote(key["path"])
+            remedy = f"sed -i {shlex.quote(_line_with(key['tail']))} {path}; test -s {path} || rm {path}"
+            what = f"opens {key['user']} ({key['path']}): {seen}"
+            yield Discrepancy("accounts", f"{key['user']} {key['fingerprint']}", what, "keys of the controller alone", remedy)
     for line in reading["pam"]:
         yield Discrepancy(
             "accounts",
