@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from lemonstand.policy.flows import GROUPS, Flow
-from lemonstand.site.model import Host, HostSettings, Site
+from lemonstand.site.model import Host, Site
 
 OUTSIDE = "internet"
 MANAGEMENT = "management"
@@ -155,8 +155,8 @@ def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
         return _is_outer(host)
     if flow.destination in ("resolvers", "ntp"):
         # The lists are hosts' own; which servers a controller asks is nobody's business here.
-        settings = site.hosts[cell.source].settings if cell.source != CONTROLLER else HostSettings()
-        return cell.address in (settings.dns_resolvers if flow.destination == "resolvers" else settings.ntp_servers)
+        asking = site.hosts[cell.source].settings if cell.source != CONTROLLER else None
+        return asking is not None and cell.address in (asking.dns_resolvers if flow.destination == "resolvers" else asking.ntp_servers)
     return zone == flow.destination and "edges" not in host.groups
 
 
