@@ -200,7 +200,11 @@ def print_waivers(console: Console, evidence: Mapping[str, Any]) -> None:
         note = " [yellow]superfluous: its controls are proven without it[/]" if waiver["superfluous"] else ""
         part = f"; {escape(waiver['part'])}" if waiver["part"] else ""
         covers = ", ".join(f"{name} {statuses.get(name, '')}" if waiver["part"] else name for name in waiver["controls"])
-        console.print(f"  {waiver['id']:<11} {escape(waiver['title'])} ({covers}{part}), until {waiver['expires']}{note}", soft_wrap=True)
+        word = waiver.get("accepted", ...)
+        whose = ", proposed" if word is None else f", accepted by {escape(word['by'])}" if isinstance(word, dict) else ""
+        console.print(
+            f"  {waiver['id']:<11} {escape(waiver['title'])} ({covers}{part}), until {waiver['expires']}{whose}{note}", soft_wrap=True
+        )
 
 
 def _table(evidence: Mapping[str, Any], partial: bool) -> Table:
