@@ -35,7 +35,7 @@ Way = tuple[str, str, int]
 def forbidden_ways(vantage: Vantage) -> dict[Way, str]:
     """What came of each knock that no invariant lets through, from all hosts at once; and of a knock of each host at itself."""
     ways = {way for invariant in load_invariants() for way in _ways(vantage.site, invariant, PORTS)}
-    return _knock(vantage.prober, ways)
+    return _knock(vantage.prober, {*ways, *_at_the_door(vantage.site, PORTS)})
 
 
 @pytest.mark.control("LEM-8-06", "LEM-8-07", "LEM-8-09")
@@ -59,6 +59,9 @@ def test_an_invariant_holds(
     if more:
         seen |= _knock(prober, more)
     mine = set(_ways(site, invariant, (*PORTS, *listening)))
+    if {OUTSIDE, ANY} & set(invariant.sources):
+        # Who answers at the published address is not seen from outside: where neither frontend nor relay listens it is somebody else.
+        mine |= set(_at_the_door(site, set(PORTS) - _public_ports(site, facts_of)))
     deaf = sorted({source for source, _, _ in mine if seen.get((source, ITSELF, PORTS[0])) not in THROUGH})
     if not mine or deaf:
         invalid(f"a knock at itself went unanswered on {', '.join(deaf)}" if deaf else "no host is kept out of anything")
@@ -96,6 +99,19 @@ def _ways(site: Site, invariant: Invariant, ports: Iterable[int]) -> list[Way]:
         for port in asked
         if not _left_open(site, invariant, source, target, zone, port)
     ]
+
+
+def _at_the_door(site: Site, ports: Iterable[int]) -> list[Way]:
+    """From each host outside to the address that the edge translates, to whomever."""
+    public = site.settings.public_ipv4
+    outer = [host.name for host in site.hosts.values() if not host.role_groups] if public is not None else []
+    return [(source, str(public), port) for source in outer for port in ports]
+
+
+def _public_ports(site: Site, facts_of: FactsOf) -> set[int]:
+    """Where those listen that may answer there."""
+    hosts = (*site.group("frontends"), *site.group("relays"))
+    return {socket.port for host in hosts for socket in facts_of(host.name).sockets if socket.protocol == "tcp" and socket.hears(4)}
 
 
 def _hosts(site: Site, ends: Iterable[str]) -> list[Host]:
