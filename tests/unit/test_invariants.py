@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lemonstand.checks.test_invariants import PORTS, _at_the_door, _ways
 from lemonstand.derived import CONTROLLER, Cell
 from lemonstand.derived.change_request import change_request, render
 from lemonstand.derived.flow_chart import document
@@ -199,3 +200,34 @@ def test_a_sites_own_flows_are_marked(tmp_path: Path) -> None:
         lines = [line for line in render(change_request(site), form).splitlines() if "of this site" in line and "partner-mail" in line]
         assert len(lines) == 1
     assert ip_address("203.0.113.53") in {cell.address for cell, flow in expected_matrix(site).items() if flow == "partner-mail"}
+
+
+def test_what_is_tried_live_owes_nothing_to_flows(sample: tuple[Site, Draft]) -> None:
+    """The same knocks whatever flows there are, and each invariant has hosts that knock."""
+    site, _ = sample
+    extra = Flow.model_validate({**FLOW, "from": "internet", "to": "stores", "ports": [143]})
+    names = tuple(flow.name for flow in site.flows.flows)
+    bent = site.model_copy(update={"settings": site.settings.model_copy(update={"flows_extra": (extra,), "flows_disabled": names})})
+    for invariant in load_invariants():
+        ways = _ways(site, invariant, PORTS)
+        assert ways
+        assert ways == _ways(bent, invariant, PORTS)
+    sources = {each.id: {source for source, _, _ in _ways(site, each, PORTS)} for each in load_invariants()}
+    assert sources == {
+        "INV-1": {"auth", "store"}, "INV-2": {"edge", "store", "relay", "peer"}, "INV-3": {"peer"}, "INV-4": {"frontend", "relay"},
+    }  # fmt: skip
+    assert {address for _, address, _ in _at_the_door(site, PORTS)} == {"203.0.113.1"}
+
+
+def test_each_way_that_is_tried_is_one_the_matrix_forbids(sample: tuple[Site, Draft]) -> None:
+    site, _ = sample
+    zones = {
+        address: (name, zone) for name, host in site.hosts.items() for zone, leg in host.interfaces.items() for address in leg.addresses
+    }
+    for invariant in load_invariants():
+        for source, text, port in _ways(site, invariant, PORTS):
+            address = ip_address(text)
+            if address in site.settings.controllers:
+                continue
+            name, zone = zones[address]
+            assert never_allowed(site, Cell(source, name, address, "tcp", port), zone), f"{invariant.id}: {source} to {text} {port}"
