@@ -106,8 +106,21 @@ def _made(complete: bool) -> dict[str, Any]:
                 "id": "W1", "title": HOSTILE, "part": "", "reason": HOSTILE,
                 "controls": [each["id"] for each in controls if each["waiver"]],
                 "owner": "somebody", "date": "2026-11-25", "expires": "2027-11-25", "origin": "site", "ended": "", "superfluous": False,
+                "accepted": {"by": "somebody", "date": "2026-11-25"},
+            },
+            {
+                "id": "PRO-W1", "title": "BINARYMIME", "part": "a part", "reason": "nobody has it", "controls": ["PRO-SUB-09"],
+                "owner": "lemonstand", "date": "2026-11-25", "expires": "2027-11-25", "origin": "lemonstand", "ended": "",
+                "superfluous": False, "accepted": None,
+            },
+        ],
+        "deviations": [
+            {
+                "id": "TIMER-NAT-HOSTILE-IDLE-NOTIFY", "control": "LEM-5-02", "what": HOSTILE, "reason": HOSTILE,
+                "accepted": {"by": HOSTILE, "date": "2026-11-26"},
             }
         ],
+        "assessment": {"owner": "Jane Doe", "assessor": "", "scope": ""},
         "mutants": [
             {
                 "name": "break-something",
@@ -187,10 +200,17 @@ def policy() -> dict[str, Any]:
         "flows": [
             {
                 "name": flow.name, "from": flow.source, "to": flow.destination, "protocol": flow.protocol, "ports": list(flow.ports),
-                "published": flow.publish, "reason": flow.reason, "controls": list(flow.controls),
+                "published": flow.publish, "reason": flow.reason, "controls": list(flow.controls), "origin": "lemonstand",
             }
             for flow in load_flows().flows
+        ]
+        + [
+            {
+                "name": "partner-mail", "from": "relays", "to": "internet", "protocol": "tcp", "ports": [2525], "published": False,
+                "reason": "a partner takes mail on this port alone", "controls": [], "origin": "site",
+            }
         ],
+        "invariants": [{"id": "INV-1", "title": "stores never reach the Internet", "why": "mail would leave"}],
         "timers": dict(timers.profiles[DEFAULT_PROFILE]),
         "relations": relations,
         "middleboxes": [],

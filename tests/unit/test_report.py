@@ -191,7 +191,7 @@ def test_counts_agree_with_the_controls() -> None:
     for control in evidence["controls"]:
         assert f'id="{control["id"]}" data-status="{state_of(control)}"' in text
     counts = evidence["counts"]
-    assert f"{counts['proven']} of {counts['controls']} requirements are proven" in verdict(evidence)
+    assert verdict(evidence).startswith(f"{counts['controls']} requirements: {counts['proven']} proven (")
     assert f"{counts['failed']} failed" in verdict(evidence)
 
 
@@ -205,6 +205,18 @@ def test_the_matrix_tells_what_is_wrong() -> None:
     assert cells["frontend", "edge"] == [(123, "unseen", [4])]
     assert (grid["answered"], grid["silent"], grid["unseen"], grid["wrong"]) == (3, 41, 1, 2)
     assert grid["cells"]["vantage", "store"]["silent"] == 22
+
+
+def test_a_way_by_a_flow_of_the_sites_own_is_marked() -> None:
+    evidence = sample_report()
+    evidence["results"][0]["tables"][0]["rows"].append(["relay", "vantage", "203.0.113.9", "tcp", 2525, "partner-mail", "open"])
+    grid = reachability(evidence)
+    assert grid is not None
+    own = [pair for pair, cell in grid["cells"].items() for chip in cell["chips"] if chip["own"]]
+    assert own == [("relay", "vantage")]
+    text = render(evidence, CATALOGUE)
+    assert 'class="chip open own" title="partner-mail (of this site): 203.0.113.9">2525*' in text
+    assert "by a flow of the site's own" in text
 
 
 def test_what_was_dialled_comes_through_the_evidence(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def flows(chosen: Chosen) -> None:
 
     loaded = chosen.load()
     head = f"# Who may talk to whom: {loaded.settings.site_name}\n\nWhat is not here is closed, in both directions and both IP versions.\n"
-    click.echo(document(loaded.active_flows, head), nl=False)
+    click.echo(document(loaded.active_flows, head, loaded.own_flows), nl=False)
 
 
 @main.command("firewall-request")

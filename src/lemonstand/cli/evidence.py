@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -69,17 +70,26 @@ def evidence_diff(ctx: click.Context, old: Path, new: Path) -> None:
 def evidence_bundle(chosen: Chosen, output: Path | None, key: Path | None) -> None:
     """Writes the site's evidence, in all its forms, into one file with a hash of each; signs them if given a key."""
     from lemonstand.evidence.bundle import write_bundle  # noqa: PLC0415
-    from lemonstand.evidence.oscal import assessment_results  # noqa: PLC0415
+    from lemonstand.evidence.heimdall import heimdall  # noqa: PLC0415
+    from lemonstand.evidence.oscal import documents  # noqa: PLC0415
     from lemonstand.evidence.report import render  # noqa: PLC0415
+    from lemonstand.evidence.summary import render_summary  # noqa: PLC0415
+    from lemonstand.evidence.table import table  # noqa: PLC0415
+    from lemonstand.policy.assessment import load_assessment  # noqa: PLC0415
     from lemonstand.policy.controls import load_controls  # noqa: PLC0415
 
     folder = chosen.state(chosen.load()) / "evidence"
     evidence = _read(folder / "evidence.json")
+    whole = (folder / "evidence.json").read_bytes()
+    assessment = load_assessment()
     parts = {
-        "evidence.json": (folder / "evidence.json").read_bytes(),
-        "oscal.json": _text(assessment_results(evidence)),
+        "evidence.json": whole,
+        **{name: _text(document) for name, document in documents(evidence, assessment).items()},
         # Made anew: one that lies beside the evidence may be of an older run.
         "report.html": render(evidence, load_controls()).encode(),
+        "summary.html": render_summary(evidence, hashlib.sha256(whole).hexdigest(), assessment).encode(),
+        "controls.csv": table(evidence, assessment).encode(),
+        "heimdall.json": _text(heimdall(evidence, assessment)),
         **{name: (folder / name).read_bytes() for name in ("junit.xml",) if (folder / name).is_file()},
     }
     stamp = evidence["ended"][:19].replace("-", "").replace(":", "")
@@ -110,12 +120,23 @@ def evidence_verify(path: Path, signers: Path | None) -> None:
 @site_options
 @click.argument("path", required=False, type=EVIDENCE)
 @click.option("--output", type=EVIDENCE, metavar="FILE", help="Write it to this file instead.")
-def evidence_oscal(chosen: Chosen, path: Path | None, output: Path | None) -> None:
-    """Prints evidence as OSCAL assessment results (1.1.3, JSON)."""
-    from lemonstand.evidence.oscal import assessment_results  # noqa: PLC0415
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False), help="Write catalog, profile, plan and results into this folder."
+)
+def evidence_oscal(chosen: Chosen, path: Path | None, output: Path | None, folder: Path | None) -> None:
+    """Prints evidence as OSCAL assessment results (1.1.3, JSON), or writes them with all they refer to."""
+    from lemonstand.evidence.oscal import assessment_results, documents  # noqa: PLC0415
     from lemonstand.evidence.write import write_text  # noqa: PLC0415
 
-    text = _text(assessment_results(_read(path or _latest(chosen)))).decode()
+    evidence = _read(path or _latest(chosen))
+    if folder is not None:
+        if output is not None:
+            raise InputError("--output is for one document, --folder for four", "--output", "give one of them")
+        for name, document in documents(evidence).items():
+            write_text(folder / name, _text(document).decode())
+            click.echo(f"written: {folder / name}")
+        return
+    text = _text(assessment_results(evidence)).decode()
     if output is None:
         click.echo(text, nl=False)
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from lemonstand.cli.base import DEFAULT_LAB, DEFAULT_SITE, choose, lab_name, mai
 from lemonstand.errors import InputError
 from lemonstand.files import read_json
 
+NAMES = {"page": "report.html", "summary": "summary.html", "csv": "controls.csv", "heimdall": "heimdall.json"}
+"""The forms, and how each is called beside the evidence."""
+
 
 @main.command()
 @click.option(
@@ -22,21 +27,57 @@ from lemonstand.files import read_json
     "--lab", default=DEFAULT_LAB, show_default=True, metavar="NAME", callback=lab_name, help="The lab, if the site is a lab's inventory."
 )
 @click.option("--evidence", "source", type=click.Path(path_type=Path, dir_okay=False), help="Report this evidence: it needs no site.")
+@click.option("--summary", "forms", flag_value="summary", help="Some sheets of paper to file and sign instead: HTML, and PDF by Chromium.")
+@click.option("--csv", "forms", flag_value="csv", help="A table for a spreadsheet instead: one row a control.")
+@click.option("--heimdall", "forms", flag_value="heimdall", help="MITRE's Heimdall Data Format (HDF) instead.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, not beside the evidence.")
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 @access_options
-def report(site: str, lab: str, *, source: Path | None, output: Path | None, show: bool, **given: Any) -> None:
-    """Writes the evidence as one HTML page that stands alone, and says where it lies."""
-    from lemonstand.evidence.report import render  # noqa: PLC0415
+def report(site: str, lab: str, *, source: Path | None, forms: str | None, output: Path | None, show: bool, **given: Any) -> None:
+    """Writes the evidence as one HTML page that stands alone, or in another form, and says where it lies."""
     from lemonstand.evidence.write import write_text  # noqa: PLC0415
-    from lemonstand.policy.controls import load_controls  # noqa: PLC0415
 
+    form = forms or "page"
     path = source or _newest(site, lab, given)
-    target = output or path.with_name("report.html")
-    write_text(target, render(_read(path), load_controls()))
-    click.echo(f"report: {target}")
+    target = output or path.with_name(NAMES[form])
+    write_text(target, _form(form, path))
+    click.echo(f"{'report' if form == 'page' else form}: {target}")
+    if form == "summary":
+        _print(target)
     if show and not webbrowser.open(target.absolute().as_uri()):
         click.echo("no browser was found here; copy the file to where one is")
+
+
+def _form(form: str, path: Path) -> str:
+    """The evidence in one of its forms."""
+    from lemonstand.evidence.heimdall import heimdall  # noqa: PLC0415
+    from lemonstand.evidence.report import render  # noqa: PLC0415
+    from lemonstand.evidence.summary import render_summary  # noqa: PLC0415
+    from lemonstand.evidence.table import table  # noqa: PLC0415
+    from lemonstand.policy.assessment import load_assessment  # noqa: PLC0415
+    from lemonstand.policy.controls import load_controls  # noqa: PLC0415
+
+    evidence = _read(path)
+    if form == "summary":
+        return render_summary(evidence, hashlib.sha256(path.read_bytes()).hexdigest())
+    if form == "csv":
+        return table(evidence, load_assessment())
+    if form == "heimdall":
+        return json.dumps(heimdall(evidence, load_assessment()), indent=1, ensure_ascii=False) + "\n"
+    return render(evidence, load_controls())
+
+
+def _print(page: Path) -> None:
+    """Prints the summary beside itself, where something is there to print it."""
+    from lemonstand.evidence.paper import browser, print_pdf  # noqa: PLC0415
+
+    program = browser()
+    if program is None:
+        click.echo("no Chromium was found here to make a PDF; any browser prints the page")
+        return
+    target = page.with_suffix(".pdf")
+    print_pdf(program, page, target)
+    click.echo(f"printed: {target}")
 
 
 def _newest(site: str, lab: str, given: dict[str, Any]) -> Path:

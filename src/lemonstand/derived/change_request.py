@@ -35,11 +35,13 @@ class Opening:
     Args:
         flow: what it comes from.
         source, destination: who, with addresses.
+        own: whether the site adds it to the flows that ship.
     """
 
     flow: Flow
     source: str
     destination: str
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def change_request(site: Site) -> Request:
         public_name=site.settings.public_name,
         domains=", ".join(site.settings.mail_domains),
         openings=tuple(
-            Opening(flow, _who(site, flow, flow.source), _who(site, flow, flow.destination))
+            Opening(flow, _who(site, flow, flow.source), _who(site, flow, flow.destination), flow.name in site.own_flows)
             for flow in site.active_flows
             if _crosses(site, flow)
         ),

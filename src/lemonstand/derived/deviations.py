@@ -1,4 +1,4 @@
-"""Where a site knowingly does less than a text asks for: by its timer profile, or by a device of somebody else on the path."""
+"""Where a site knowingly does less than a text asks for, by its timer profile or a device of somebody else, and who has accepted that."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 
+from lemonstand.policy.timers import deviation_id
 from lemonstand.policy.waivers import GivenWaiver, Waiver, given
 from lemonstand.site.model import Site
 
@@ -15,6 +16,7 @@ class SiteDeviation:
     """One of them.
 
     Args:
+        id: by which it is accepted; empty for a device's, whose waiver is the site's own word.
         control: what is not kept.
         what: the number that is, and what it should be.
         reason: why.
@@ -24,6 +26,7 @@ class SiteDeviation:
         expires: the first day it holds no longer; None if it has no end.
     """
 
+    id: str
     control: str
     what: str
     reason: str
@@ -48,6 +51,7 @@ def deviations(site: Site) -> list[SiteDeviation]:
     profile = site.settings.timer_profile
     found = [
         SiteDeviation(
+            deviation_id(profile, relation),
             relation.control,
             f"timer profile '{profile}': {relation.left} = {timers[relation.left]}, not {relation.op} {relation.right}",
             deviation.reason,
@@ -65,7 +69,29 @@ def deviations(site: Site) -> list[SiteDeviation]:
 
 
 def _of_box(control: str, what: str, box: str, waiver: Waiver) -> SiteDeviation:
-    return SiteDeviation(control, what, waiver.reason, waiver.owner, box, waiver, waiver.expires)
+    return SiteDeviation("", control, what, waiver.reason, waiver.owner, box, waiver, waiver.expires)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Who took a deviation for the site's own, and when."""
+
+    by: str
+    date: dt.date
+
+
+def accepted(site: Site, name: str) -> Accepted | None:
+    """The word of the site's owner on a deviation that is proposed to him; None while there is none.
+
+    Args:
+        name: of a waiver that ships, or of what a timer profile does less.
+    """
+    return next((Accepted(each.by, each.date) for each in site.settings.accepts if each.id == name), None)
+
+
+def acceptance(site: Site, waiver: GivenWaiver) -> Accepted | None:
+    """Who answers for a waiver at this site: the owner the site itself names in it, or whoever has accepted one that ships."""
+    return Accepted(waiver.owner, waiver.date) if waiver.origin == "site" else accepted(site, waiver.id)
 
 
 def waivers_of(site: Site) -> tuple[GivenWaiver, ...]:

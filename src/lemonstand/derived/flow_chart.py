@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from lemonstand.policy.flows import ENDPOINTS, Flow, load_flows
 
@@ -13,15 +13,16 @@ Generated from `playbooks/flows.yml` by `make docs`. What is not here is closed,
 """
 
 
-def document(flows: Iterable[Flow], head: str = HEAD) -> str:
+def document(flows: Iterable[Flow], head: str = HEAD, own: Collection[str] = ()) -> str:
     """The diagram (Mermaid) and the table of some flows.
 
     Args:
         flows: in the order of the table.
         head: what stands above.
+        own: names of those that a site adds, which are marked.
     """
     listed = tuple(flows)
-    return "\n".join([head, "```mermaid", *_diagram(listed), "```", "", *_table(listed), ""])
+    return "\n".join([head, "```mermaid", *_diagram(listed), "```", "", *_table(listed, own), ""])
 
 
 def _diagram(flows: tuple[Flow, ...]) -> list[str]:
@@ -35,13 +36,14 @@ def _diagram(flows: tuple[Flow, ...]) -> list[str]:
     return lines
 
 
-def _table(flows: tuple[Flow, ...]) -> list[str]:
+def _table(flows: tuple[Flow, ...], own: Collection[str]) -> list[str]:
     lines = ["| flow | from | to | ports | published | when | why | controls |", "|---|---|---|---|---|---|---|---|"]
     for flow in flows:
         published = "yes" if flow.publish else ""
         when = "" if flow.when == "always" else f"`{flow.when}`"
         reason = flow.reason.replace("|", "\\|")
-        cells = (flow.name, flow.source, flow.destination, _ports(flow), published, when, reason, ", ".join(flow.controls))
+        name = f"{flow.name} (of this site)" if flow.name in own else flow.name
+        cells = (name, flow.source, flow.destination, _ports(flow), published, when, reason, ", ".join(flow.controls))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -95,6 +95,8 @@ def _targets(site: Site, source: str) -> Iterator[tuple[str, str | None, Address
 
 
 def _allowing(site: Site, cell: Cell, zone: str | None) -> str | None:
+    if never_allowed(site, cell, zone):
+        return None
     for flow in site.active_flows:
         if flow.protocol != cell.protocol or cell.port not in flow.ports:
             continue
@@ -105,6 +107,26 @@ def _allowing(site: Site, cell: Cell, zone: str | None) -> str | None:
         if allowed:
             return flow.name
     return None
+
+
+def never_allowed(site: Site, cell: Cell, zone: str | None) -> bool:
+    """Whether no flow may allow a cell, whatever it says: the invariants a second time, apart from `policy/invariants.yml` on purpose.
+
+    Args:
+        zone: the one the address is in; None for the published address.
+    """
+    target = site.hosts[cell.destination]
+    if cell.source == CONTROLLER:
+        by_shell = zone == MANAGEMENT and cell.protocol == "tcp" and cell.port in {22, target.shell_port}
+        return "auths" in target.groups and not by_shell
+    source = site.hosts[cell.source]
+    if _is_outer(target):
+        return "stores" in source.groups or "auths" in source.groups
+    if "auths" in target.groups:
+        return "frontends" not in source.groups or zone == MANAGEMENT
+    if "stores" in target.groups and _is_outer(source):
+        return True
+    return zone == MANAGEMENT and ("frontends" in source.groups or "relays" in source.groups)
 
 
 def _is_source(site: Site, flow: Flow, source: str) -> bool:
@@ -132,9 +154,9 @@ def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
     if flow.destination == OUTSIDE:
         return _is_outer(host)
     if flow.destination in ("resolvers", "ntp"):
-        settings = site.hosts[cell.source].settings
-        listed = settings.dns_resolvers if flow.destination == "resolvers" else settings.ntp_servers
-        return cell.address in listed
+        # The lists are hosts' own; which servers a controller asks is nobody's business here.
+        asking = site.hosts[cell.source].settings if cell.source != CONTROLLER else None
+        return asking is not None and cell.address in (asking.dns_resolvers if flow.destination == "resolvers" else asking.ntp_servers)
     return zone == flow.destination and "edges" not in host.groups
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lemonstand import __version__
-from lemonstand.derived.deviations import waivers_of
+from lemonstand.derived.deviations import Accepted, acceptance, accepted, deviations, waivers_of
 from lemonstand.evidence.identity import code, inventory_hash
 from lemonstand.evidence.model import SCHEMA_VERSION, Awaited, Circumstances, Kind, Result, Standing, counts, judge, superfluous
 from lemonstand.policy.controls import Controls
+from lemonstand.policy.invariants import load_invariants
 from lemonstand.policy.waivers import GivenWaiver, given
 
 if TYPE_CHECKING:
@@ -88,9 +89,11 @@ def document(
         "dropped": [dict(each) for each in dropped],
         "hosts": _hosts(site, session.hosts),
         "policy": policy_of(site),
+        "assessment": site.settings.assessment.model_dump() if site else {"owner": "", "assessor": "", "scope": ""},
         "results": [result.plain() for result in results],
         "controls": [standing.plain(_breaking(session.mutants, standing.control.id)) for standing in standings],
-        "waivers": [_waiver(each, around, standings) for each in waivers],
+        "waivers": [_waiver(each, around, standings, acceptance(site, each) if site else None) for each in waivers],
+        "deviations": _deviations(site),
         "mutants": [dict(each) for each in session.mutants],
         "counts": counts(standings),
     }
@@ -152,9 +155,11 @@ def policy_of(site: Site | None) -> dict[str, Any]:
                 "published": flow.publish,
                 "reason": flow.reason,
                 "controls": list(flow.controls),
+                "origin": "site" if flow.name in site.own_flows else "lemonstand",
             }
             for flow in site.active_flows
         ],
+        "invariants": [{"id": each.id, "title": each.title, "why": each.why} for each in load_invariants()],
         "timers": dict(site.timers_in_force),
         "relations": [
             relation.model_dump(include={"left", "op", "right", "reason", "control"}) | {"deviation": deviations.get(relation, "")}
@@ -167,7 +172,26 @@ def policy_of(site: Site | None) -> dict[str, Any]:
     }
 
 
-def _waiver(waiver: GivenWaiver, around: Circumstances, standings: Sequence[Standing]) -> dict[str, Any]:
+def _word(given_by: Accepted | None) -> dict[str, str] | None:
+    return {"by": given_by.by, "date": given_by.date.isoformat()} if given_by else None
+
+
+def _deviations(site: Site | None) -> list[dict[str, Any]]:
+    """What the site's timer profile does less; what devices do stands with the waivers."""
+    return [
+        {
+            "id": each.id,
+            "control": each.control,
+            "what": each.what,
+            "reason": each.reason,
+            "accepted": _word(accepted(site, each.id)) if site else None,
+        }
+        for each in (deviations(site) if site else ())
+        if each.waiver is None
+    ]
+
+
+def _waiver(waiver: GivenWaiver, around: Circumstances, standings: Sequence[Standing], word: Accepted | None) -> dict[str, Any]:
     return {
         "id": waiver.id,
         "title": waiver.title,
@@ -180,6 +204,7 @@ def _waiver(waiver: GivenWaiver, around: Circumstances, standings: Sequence[Stan
         "origin": waiver.origin,
         "ended": waiver.ended(around.today, around.packages),
         "superfluous": superfluous(waiver, standings),
+        "accepted": _word(word),
     }
 
 

@@ -32,6 +32,16 @@ WEIGHTS: tuple[Outcome, ...] = ("fail", "invalid", "not-measured", "not-measurab
 """Weightiest first, for the checks of one control: a check with nothing to look at says nothing beside one that passed."""
 STATUSES: tuple[Status, ...] = ("failed", "invalid", "not-measured", "not-measurable", "waived", "not-applicable", "proven")
 """Worst first: what a control made of others takes from them."""
+HEADLINE: Mapping[Status, str] = {
+    "proven": "proven",
+    "failed": "failed",
+    "invalid": "could not be measured",
+    "waived": "waived",
+    "not-applicable": "not applicable",
+    "not-measurable": "not measurable here",
+    "not-measured": "not measured",
+}
+"""What a headline calls each status, in the order in which it tells them; two of them are told even if they are none."""
 BROKEN = {"fail", "invalid"}
 AWAITS_WORDS: Mapping[Awaited, str] = {
     "disruptive": "`lemonstand verify --disruptive`",
@@ -288,3 +298,24 @@ def counts(standings: Sequence[Standing]) -> dict[str, int]:
         "failed": tally["failed"],
         **{name: tally[name] for name in ("invalid", "waived", "not-applicable", "not-measurable", "not-measured")},
     }
+
+
+def headline(count: Mapping[str, int]) -> str:
+    """All controls in a line: each status with its number, so that nothing is left out of the sum.
+
+    Args:
+        count: as `counts` makes it.
+    """
+    how = ", ".join(f"{count[name]} {'by configuration' if name == 'configuration' else name}" for name in CLASSES if count[name])
+    told = [
+        f"{count[status]} {word}{f' ({how})' if status == 'proven' and how else ''}"
+        for status, word in HEADLINE.items()
+        if count[status] or status in {"proven", "failed"}
+    ]
+    return f"{count['controls']} controls: {', '.join(told)}"
+
+
+def proposed(evidence: Mapping[str, Any]) -> list[str]:
+    """The deviations in force that nobody at the site has accepted, by id; none for evidence from before that was asked."""
+    waivers = [each for each in evidence["waivers"] if not each["ended"]]
+    return [str(each["id"]) for each in (*waivers, *evidence.get("deviations", ())) if "accepted" in each and each["accepted"] is None]

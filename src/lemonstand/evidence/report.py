@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,14 @@ import jinja2
 from lemonstand.derived.change_request import span
 from lemonstand.derived.matrix import REACHABILITY, SILENT
 from lemonstand.errors import LemonstandError
+from lemonstand.evidence.assessed import assess
 from lemonstand.evidence.chain import chain
+from lemonstand.evidence.model import headline, proposed
 from lemonstand.evidence.mutants import UNTRIED, came_of
 from lemonstand.evidence.picture import Picture, draw
 from lemonstand.evidence.plot import plots, tallies
 from lemonstand.paths import data_dir
+from lemonstand.policy.assessment import Assessment, load_assessment
 from lemonstand.policy.controls import Control, Controls
 
 Evidence = Mapping[str, Any]
@@ -113,15 +116,26 @@ NAMES = {
 """Words of checks' names that are written otherwise."""
 
 
-def render(evidence: Evidence, catalogue: Controls | None = None) -> str:
+def render(evidence: Evidence, catalogue: Controls | None = None, assessment: Assessment | None = None) -> str:
     """The report of one evidence document.
 
     Args:
         evidence: of schema 2, complete or not.
         catalogue: adds what enforces each control, where it still says the same of the control.
+        assessment: severities and mappings; default: those that ship.
 
     Raises:
         LemonstandError: the evidence is of another schema, or the template is not there.
+    """
+    check_schema(evidence)
+    return page_of(TEMPLATE, {"style": STYLE, "script": SCRIPT}, page=page(evidence, catalogue, assessment or load_assessment()))
+
+
+def check_schema(evidence: Evidence) -> None:
+    """Refuses evidence that would be misread.
+
+    Raises:
+        LemonstandError: it is of another schema.
     """
     if evidence.get("schema") != SCHEMA:
         raise LemonstandError(
@@ -129,6 +143,19 @@ def render(evidence: Evidence, catalogue: Controls | None = None) -> str:
             "schema",
             "run `lemonstand verify` again with this version of lemonstand",
         )
+
+
+def page_of(template: str, parts: Mapping[str, str], **values: object) -> str:
+    """A page that stands alone, from a template that ships.
+
+    Args:
+        template: its name.
+        parts: files that stand in it as they are, by the name the template has for them; their digests follow by NAME_digest.
+        values: what it is about, escaped.
+
+    Raises:
+        LemonstandError: the template is not there.
+    """
     folder = data_dir("templates")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
@@ -140,16 +167,14 @@ def render(evidence: Evidence, catalogue: Controls | None = None) -> str:
     )
     environment.filters |= {"span": span, "value": value, "sentence": sentence, "slug": slug, "moment": moment, "took": took}
     try:
-        template = environment.get_template(TEMPLATE)
-        style, script = ((folder / name).read_text(encoding="utf-8").strip() for name in (STYLE, SCRIPT))
+        found = environment.get_template(template)
+        texts = {name: (folder / file).read_text(encoding="utf-8").strip() for name, file in parts.items()}
     except (OSError, jinja2.TemplateNotFound) as error:
         raise LemonstandError(f"there is no template {error}", str(folder), "restore it from the release") from None
-    return template.render(
-        page=page(evidence, catalogue), style=style, script=script, style_digest=_digest(style), script_digest=_digest(script)
-    )
+    return found.render(**values, **texts, **{f"{name}_digest": _digest(text) for name, text in texts.items()})
 
 
-def page(evidence: Evidence, catalogue: Controls | None = None) -> dict[str, Any]:
+def page(evidence: Evidence, catalogue: Controls | None, assessment: Assessment) -> dict[str, Any]:
     """All that the template shows, worked out from the evidence."""
     states = {control["id"]: state_of(control) for control in evidence["controls"]}
     picture = draw(evidence)
@@ -178,6 +203,9 @@ def page(evidence: Evidence, catalogue: Controls | None = None) -> dict[str, Any
         "mutants": _mutants(evidence),
         "outcomes": OUTCOMES,
         "awaits": AWAITS,
+        "assessed": {each.id: each for each in assess(evidence, assessment)},
+        "frameworks": assessment.frameworks,
+        "own_flows": own_flows(evidence),
         "hosts_of": _hosts_of(evidence),
         "host_names": list(evidence["hosts"]),
         "seconds": seconds(evidence["started"], evidence["ended"]),
@@ -190,18 +218,8 @@ def state_of(control: Row) -> str:
 
 
 def verdict(evidence: Evidence) -> str:
-    """The whole in one sentence."""
-    counts = evidence["counts"]
-    classes = (("live", "live"), ("scaled", "scaled"), ("configuration", "by configuration"))
-    how = [f"{counts[name]} {words}" for name, words in classes if counts[name]]
-    parts = [f"{counts['proven']} of {counts['controls']} requirements are proven" + (f" ({', '.join(how)})" if how else "")]
-    if counts["failed"]:
-        parts.append(f"{counts['failed']} failed")
-    if counts["invalid"]:
-        parts.append(f"{counts['invalid']} could not be measured")
-    if not counts["failed"] and not counts["invalid"]:
-        parts.append("none failed")
-    return ", ".join(parts) + "."
+    """The whole in one sentence, with every requirement in its sum."""
+    return f"{headline(evidence['counts']).replace('controls', 'requirements', 1)}."
 
 
 def banners(evidence: Evidence) -> list[tuple[str, str]]:
@@ -221,6 +239,9 @@ def banners(evidence: Evidence) -> list[tuple[str, str]]:
     for waiver in evidence["waivers"]:
         if waiver["ended"]:
             found.append(("bad", f"The waiver {waiver['id']} holds no longer: {waiver['ended']}."))
+    waiting = proposed(evidence)
+    if waiting:
+        found.append(("note", f"Proposed, and not accepted by the site's owner: {', '.join(waiting)}."))
     if evidence["code"]["modified"]:
         found.append(("note", "The work tree that verified had changes that are in no commit."))
     contained = [name for name, host in evidence["hosts"].items() if host.get("container")]
@@ -235,6 +256,7 @@ def reachability(evidence: Evidence) -> dict[str, Any] | None:
     if not rows and not silent:
         return None
     order = list(evidence["hosts"])
+    own = {flow["name"] for flow in own_flows(evidence)}
     ends = {
         name: sorted({str(row[name]) for row in (*silent, *rows)}, key=lambda end: order.index(end) if end in order else len(order))
         for name in ("from", "to")
@@ -243,7 +265,7 @@ def reachability(evidence: Evidence) -> dict[str, Any] | None:
     cells = {
         (source, destination): {
             "silent": quiet.get((source, destination), 0),
-            "chips": _chips([row for row in rows if (row["from"], row["to"]) == (source, destination)]),
+            "chips": _chips([row for row in rows if (row["from"], row["to"]) == (source, destination)], own),
         }
         for source in ends["from"]
         for destination in ends["to"]
@@ -266,7 +288,7 @@ def reachability(evidence: Evidence) -> dict[str, Any] | None:
     }
 
 
-def _chips(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _chips(rows: Sequence[Row], own: Set[str]) -> list[dict[str, Any]]:
     """One chip for each port that is allowed or answers, with the IP versions it stands for."""
     found: dict[tuple[str, int, str], dict[str, Any]] = {}
     for row in rows:
@@ -283,6 +305,7 @@ def _chips(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "state": state,
             "versions": sorted(chip["versions"]),
             "flows": ", ".join(sorted(chip["flows"])),
+            "own": bool(chip["flows"] & own),
             "addresses": ", ".join(dict.fromkeys(chip["addresses"])),
         }
         for (protocol, port, state), chip in sorted(found.items())
@@ -343,6 +366,11 @@ def _levels(evidence: Evidence, states: Mapping[str, str]) -> list[dict[str, Any
     order = ["MUST", "MUST NOT", "REQUIRED", "SHOULD", "SHOULD NOT", "MAY", "permission", "prose", "definition", "derived"]
     rows = _sections(evidence, states, lambda control: str(control["level"]))
     return sorted(rows, key=lambda row: order.index(row["name"]) if row["name"] in order else len(order))
+
+
+def own_flows(evidence: Evidence) -> list[Mapping[str, Any]]:
+    """The flows that the site itself adds."""
+    return [flow for flow in evidence["policy"]["flows"] if flow.get("origin") == "site"]
 
 
 def _groups(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lemonstand.evidence.model import AWAITED, AWAITS_WORDS, NO_CHECK
+from lemonstand.evidence.model import AWAITED, AWAITS_WORDS, NO_CHECK, headline, proposed
 from lemonstand.evidence.mutants import came_of
 from lemonstand.policy.controls import Controls
 
@@ -101,28 +101,23 @@ def print_control(console: Console, control: Mapping[str, Any], evidence: Mappin
 
 
 def one_line(evidence: Mapping[str, Any]) -> str:
-    """All controls in one line."""
-    count = evidence["counts"]
+    """All controls in one line, then what those await that are not measured, and which deviations nobody at the site has accepted."""
     waiting = _waiting(evidence)
-    gates = [each for each in ("disruptive", "soak") if waiting.get(each)]
-    gated = {name for each in gates for name in waiting[each]}
+    gated = {name for each in ("disruptive", "soak") for name in waiting.get(each, ())}
     elsewhere = {name for each in ("vantage", "selection") for name in waiting.get(each, ())} - gated
+    unasked = evidence["counts"]["not-measured"] - len(gated | elsewhere)
     parts = [
-        f"{count['proven']} proven ({count['live']} live, {count['scaled']} scaled, {count['configuration']} configuration)",
-        f"{count['waived']} waived",
-        f"{count['not-applicable']} not applicable",
-        f"{count['not-measurable']} not measurable here",
-        f"{len(gated)} awaiting `verify --disruptive` or `make soak`",
-        f"{count['failed']} failed",
+        (len(gated), "awaiting `verify --disruptive` or `make soak`"),
+        (len(elsewhere), "awaiting a vantage host or another selection"),
+        (unasked, "without a check"),
     ]
-    if elsewhere:
-        parts.insert(5, f"{len(elsewhere)} not measured")
-    unasked = count["not-measured"] - len(gated | elsewhere)
-    if unasked:
-        parts.insert(5, f"{unasked} without a check")
-    if count["invalid"]:
-        parts.append(f"{count['invalid']} could not be measured")
-    return f"{count['controls']} controls: {', '.join(parts)}"
+    told = ", ".join(f"{number} {words}" for number, words in parts if number)
+    open_words = len(proposed(evidence))
+    notes = [
+        *([f"of those not measured: {told}"] if told else []),
+        *([f"{open_words} deviations are proposed, not accepted"] if open_words else []),
+    ]
+    return "; ".join([headline(evidence["counts"]), *notes])
 
 
 def _waiting(evidence: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -210,7 +205,11 @@ def print_waivers(console: Console, evidence: Mapping[str, Any]) -> None:
         note = " [yellow]superfluous: its controls are proven without it[/]" if waiver["superfluous"] else ""
         part = f"; {escape(waiver['part'])}" if waiver["part"] else ""
         covers = ", ".join(f"{name} {statuses.get(name, '')}" if waiver["part"] else name for name in waiver["controls"])
-        console.print(f"  {waiver['id']:<11} {escape(waiver['title'])} ({covers}{part}), until {waiver['expires']}{note}", soft_wrap=True)
+        word = waiver.get("accepted", ...)
+        whose = ", proposed" if word is None else f", accepted by {escape(word['by'])}" if isinstance(word, dict) else ""
+        console.print(
+            f"  {waiver['id']:<11} {escape(waiver['title'])} ({covers}{part}), until {waiver['expires']}{whose}{note}", soft_wrap=True
+        )
 
 
 def _table(evidence: Mapping[str, Any], partial: bool) -> Table:

@@ -44,6 +44,11 @@ class Relation(BaseModel):
         return f"{self.left} {self.op} {self.right}"
 
 
+def deviation_id(profile: str, relation: Relation) -> str:
+    """The name under which a site's owner accepts that a profile breaks a relation: `TIMER-NAT-HOSTILE-IDLE-NOTIFY`."""
+    return f"TIMER-{profile}-{relation.left}".upper().replace("_", "-")
+
+
 class Hop(Relation):
     """What must hold between a device of somebody else on the path (left) and a timer or number (right).
 

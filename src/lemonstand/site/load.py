@@ -17,7 +17,7 @@ from lemonstand.site.fields import check_fields, place_of, suggest
 from lemonstand.site.model import PREFIX, Host, HostSettings, Site, SiteSettings, variables
 from lemonstand.site.raw import RawHost, RawSite, unpacked
 from lemonstand.site.roles import check_role_variable, role_of
-from lemonstand.site.rules import RULES, Draft
+from lemonstand.site.rules import RULES, Draft, shell_port
 from lemonstand.surroundings import environment
 from lemonstand.survey import look_at
 
@@ -88,7 +88,12 @@ def build(inventory: Path, raw: RawSite, flows: Flows, timers: Timers) -> Site:
         inventory=inventory,
         settings=SiteSettings.model_construct(**draft.settings),
         hosts={
-            name: Host.model_construct(name=name, groups=raw.hosts[name].groups, settings=HostSettings.model_construct(**values))
+            name: Host.model_construct(
+                name=name,
+                groups=raw.hosts[name].groups,
+                settings=HostSettings.model_construct(**values),
+                shell_port=shell_port(raw.hosts[name].connection),
+            )
             for name, values in draft.hosts.items()
         },
         flows=flows,

@@ -186,6 +186,22 @@ class Expected(Waiver):
         return self
 
 
+class Acceptance(Strict):
+    """The word of a site's owner that a deviation, which is proposed to him, is accepted."""
+
+    id: str = Field(description="the deviation, as `lemonstand report` names it, such as PRO-W1", pattern=r"^[A-Z][A-Z0-9]*(-[A-Z0-9]+)+$")
+    by: str = Field(description="who accepts it and answers for it", min_length=2)
+    date: dt.date = Field(description="the day it was accepted, YYYY-MM-DD")
+
+
+class Parties(Strict):
+    """Who an assessment is for and by, and what of the site it covers."""
+
+    owner: str = Field("", description="who owns the site and signs for it")
+    assessor: str = Field("", description="who assesses it")
+    scope: str = Field("", description="what is assessed, if it is not the whole site")
+
+
 class Middlebox(Strict):
     """A balancer or an appliance of the operator's own on the path, which lemonstand does not configure."""
 
@@ -272,8 +288,8 @@ class SiteSettings(Strict):
         examples=[
             [
                 {
-                    "name": "metrics", "from": "controllers", "to": "management", "protocol": "tcp", "ports": [9100],
-                    "reason": "the monitoring reads its exporters",
+                    "name": "partner-mail", "from": "relays", "to": "internet", "protocol": "tcp", "ports": [2525],
+                    "reason": "a partner takes mail on this port alone",
                 }
             ]
         ],
@@ -314,6 +330,16 @@ class SiteSettings(Strict):
                 }
             ]
         ],
+    )
+    accepts: tuple[Acceptance, ...] = Field(
+        _default("accepts"),
+        description="deviations that are proposed and that this site accepts: a list of {id, by, date}",
+        examples=[[{"id": "PRO-W1", "by": "Jane Doe", "date": "2026-11-30"}]],
+    )
+    assessment: Parties = Field(
+        _default("assessment"),
+        description="{owner, assessor, scope}: what reports name; what is empty is left to be filled in by hand",
+        examples=[{"owner": "Jane Doe, Example Ltd", "assessor": "John Roe, Audit Ltd"}],
     )
     review: Review | None = Field(
         _default("review"),
@@ -358,6 +384,8 @@ class Host(Strict):
     name: str
     groups: tuple[str, ...]
     settings: HostSettings
+    shell_port: int = 22
+    """The port Ansible comes in by."""
 
     @property
     def role_groups(self) -> tuple[str, ...]:
@@ -390,6 +418,11 @@ class Site(Strict):
             "acme": self.settings.public_certificate.source == "acme",
         }
         return tuple(flow for flow in every if flow.name not in disabled and flow.holds(conditions))
+
+    @cached_property
+    def own_flows(self) -> frozenset[str]:
+        """The names of the flows that the site itself adds."""
+        return frozenset(flow.name for flow in self.settings.flows_extra)
 
     @cached_property
     def timers_in_force(self) -> dict[str, int]:

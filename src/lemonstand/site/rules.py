@@ -14,11 +14,14 @@ from lemonstand.errors import InputError
 from lemonstand.policy import Flows, Timers
 from lemonstand.policy.controls import load_controls
 from lemonstand.policy.flows import ENDPOINTS
+from lemonstand.policy.invariants import SSH, load_invariants
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE, load_kinds
 from lemonstand.policy.names import load_names
+from lemonstand.policy.timers import deviation_id
 from lemonstand.policy.waivers import load_waivers
 from lemonstand.site.families import families_of
 from lemonstand.site.fields import place_of, suggest
+from lemonstand.site.invariants import End, Ground, broken
 from lemonstand.site.model import (
     OUTER_GROUPS,
     PREFIX,
@@ -383,6 +386,59 @@ def flows_are_known(draft: Draft) -> Iterator[InputError]:
                 )
 
 
+def flows_keep_the_invariants(draft: Draft) -> Iterator[InputError]:
+    """No flow opens what must never be open, whoever answers for it; nor does a list of addresses that a shipped flow leads to."""
+    zones = draft.settings.get("zones")
+    if zones is None:
+        return
+    ground = _ground(draft, zones)
+    for number, flow in enumerate(draft.settings.get("flows_extra", ())):
+        if flow.source not in ENDPOINTS or flow.destination not in ENDPOINTS:
+            continue  # told already
+        for invariant, source, target in broken(flow, ground):
+            yield InputError(
+                f"flow '{flow.name}' lets {source} reach {target}, and {invariant.title} ({invariant.id})",
+                draft.at("flows_extra", number),
+                f"no waiver lifts that: {invariant.why}. Take the flow out; {invariant.instead}",
+            )
+    disabled, told = draft.settings.get("flows_disabled", ()), set()
+    for flow in draft.flows.flows:
+        for invariant, source, target in broken(flow, ground) if flow.name not in disabled and flow.holds(_conditions(draft)) else ():
+            variable = next((KINDS.lists[end] for end in (flow.destination, flow.source) if end in KINDS.lists), "")
+            if (variable, invariant.id) in told:
+                continue  # one list serves several flows
+            told.add((variable, invariant.id))
+            yield InputError(
+                f"{variable} makes flow '{flow.name}' let {source} reach {target}, and {invariant.title} ({invariant.id})",
+                draft.at(variable.removeprefix(PREFIX), host=_first_with(draft, variable)),
+                f"no waiver lifts that: {invariant.why}. Name an address that lies elsewhere",
+            )
+
+
+def _ground(draft: Draft, zones: Mapping[str, Zone]) -> Ground:
+    """What invariants are judged on."""
+    kind_of = {name: next((group for group in ROLE_GROUPS if group in host.groups), OUTSIDE) for name, host in draft.raw.hosts.items()}
+    owners = {
+        address: End(kind_of[host], zone if kind_of[host] != OUTSIDE else OUTSIDE)
+        for host, zone, leg in draft.legs()
+        for address in leg.addresses
+    }
+    lists: dict[str, dict[str, set[IPv4Address | IPv6Address]]] = {name: {} for name in KINDS.lists}
+    for host, values in draft.hosts.items():
+        for name, variable in KINDS.lists.items():
+            key = variable.removeprefix(PREFIX)
+            lists[name].setdefault(kind_of[host], set()).update(values.get(key) or draft.settings.get(key) or ())
+    shells = {shell_port(host.connection) for host in draft.raw.hosts.values()}
+    return Ground(zones, lists, owners, frozenset({SSH, *shells}))
+
+
+def _first_with(draft: Draft, variable: str) -> str | None:
+    """The first host with a variable of its own; None for one that all share."""
+    if variable.removeprefix(PREFIX) in draft.settings:
+        return None
+    return next((name for name, host in draft.raw.hosts.items() if variable in host.values), None)
+
+
 def waivers_are_known(draft: Draft) -> Iterator[InputError]:
     """A site's waivers are about controls that exist, each under an id of its own."""
     if not draft.settings.get("waivers"):
@@ -393,6 +449,14 @@ def waivers_are_known(draft: Draft) -> Iterator[InputError]:
         if waiver.id in taken:
             yield InputError(f"there is a waiver '{waiver.id}' already", draft.at("waivers", number, "id"), "give it an id of its own")
         taken.add(waiver.id)
+        held = [each for each in load_invariants() if not waiver.part and set(each.controls) & set(waiver.controls)]
+        if held:
+            mine = [name for name in waiver.controls if any(name in each.controls for each in held)]
+            yield InputError(
+                f"waiver '{waiver.id}' waives {', '.join(mine)} as a whole, and {held[0].title} ({held[0].id})",
+                draft.at("waivers", number, "controls"),
+                f"no waiver lifts that: {held[0].why}. Name the part that is not met in `part`, or take the waiver out",
+            )
         for name in waiver.controls:
             if name not in controls:
                 yield InputError(
@@ -400,6 +464,41 @@ def waivers_are_known(draft: Draft) -> Iterator[InputError]:
                     draft.at("waivers", number, "controls"),
                     suggest(name, controls, "`lemonstand verify` lists all controls"),
                 )
+
+
+def accepts_are_known(draft: Draft) -> Iterator[InputError]:
+    """What a site's owner accepts is a deviation that is proposed to him, once, and not before it was proposed or in days to come."""
+    accepts = draft.settings.get("accepts", ())
+    if not accepts:
+        return
+    shipped = {waiver.id: waiver for waiver in load_waivers()}
+    profile = draft.settings.get("timer_profile")
+    timed = [deviation_id(profile, relation) for relation, _ in draft.timers.deviations(profile)] if profile is not None else []
+    own = {waiver.id for waiver in draft.settings.get("waivers", ())}
+    today = dt.datetime.now(dt.UTC).date()
+    seen: set[str] = set()
+    for number, each in enumerate(accepts):
+        at = draft.at("accepts", number, "id")
+        if each.id in own:
+            yield InputError(f"'{each.id}' is a waiver of the site's own", at, "take it out here: the waiver names its owner itself")
+        elif each.id not in shipped and each.id not in timed:
+            known = sorted({*shipped, *timed})
+            yield InputError(f"there is no deviation '{each.id}' to accept", at, suggest(each.id, known, f"use one of {', '.join(known)}"))
+        if each.id in seen:
+            yield InputError(f"the deviation '{each.id}' is accepted twice", at, "leave the one that holds")
+        seen.add(each.id)
+        if each.date > today:
+            yield InputError(
+                f"'{each.id}' is accepted on {each.date}, which is in the future",
+                draft.at("accepts", number, "date"),
+                "give the day it was done",
+            )
+        if each.id in shipped and each.date < shipped[each.id].date:
+            yield InputError(
+                f"'{each.id}' was accepted on {each.date}, before what is proposed now ({shipped[each.id].date})",
+                draft.at("accepts", number, "date"),
+                "read it again, and accept it anew",
+            )
 
 
 def timers_agree(draft: Draft) -> Iterator[InputError]:
@@ -587,15 +686,18 @@ def _management_ports(draft: Draft) -> set[int] | None:
     disabled, extra = draft.settings.get("flows_disabled"), draft.settings.get("flows_extra")
     if disabled is None or extra is None:
         return None
-    certificate = draft.settings.get("public_certificate")
-    conditions = {
-        "implicit_tls": draft.settings.get("tls_profile") != "seed-strict",
-        "managesieve": bool(draft.settings.get("managesieve")),
-        "acme": isinstance(certificate, AcmeCertificate),
-    }
-    active = [flow for flow in (*draft.flows.flows, *extra) if flow.name not in disabled and flow.holds(conditions)]
+    active = [flow for flow in (*draft.flows.flows, *extra) if flow.name not in disabled and flow.holds(_conditions(draft))]
     let_in = [flow for flow in active if flow.source == "controllers" and flow.destination == MANAGEMENT and flow.protocol == "tcp"]
     return {port for flow in let_in for port in flow.ports} if let_in else None
+
+
+def _conditions(draft: Draft) -> dict[str, bool]:
+    """Which conditions of flows hold."""
+    return {
+        "implicit_tls": draft.settings.get("tls_profile") != "seed-strict",
+        "managesieve": bool(draft.settings.get("managesieve")),
+        "acme": isinstance(draft.settings.get("public_certificate"), AcmeCertificate),
+    }
 
 
 def _port_of(ways: Mapping[str, str]) -> tuple[str, str]:
@@ -608,6 +710,12 @@ def _port_of(ways: Mapping[str, str]) -> tuple[str, str]:
         if found:
             return variable, found.group(1)
     return "ansible_port", "22"
+
+
+def shell_port(ways: Mapping[str, str]) -> int:
+    """The port Ansible comes in by; SSH's own where what is given is none, which is told elsewhere."""
+    port = _port_of(ways)[1]
+    return int(port) if port.isdigit() else SSH
 
 
 def _jump_host(ways: Mapping[str, str]) -> str:
@@ -783,7 +891,9 @@ RULES: tuple[Rule, ...] = (
     seeds_open_something,
     probe_users_can_log_in,
     flows_are_known,
+    flows_keep_the_invariants,
     waivers_are_known,
+    accepts_are_known,
     controllers_get_in,
     controllers_come_in_where_flows_let_them,
     families_match,
