@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -91,6 +92,8 @@ def look(order):
         "programs": programs(order.get("programs") or {}),
         "systemd": os.path.isdir("/run/systemd/system"),
         "connection": connection(),
+        "login": login(),
+        "ra_devices": ra_devices(),
         "addresses": addresses(),
         "ipv6": has_ipv6(),
         "listeners": listeners(),
@@ -179,6 +182,38 @@ def connection():
     return None
 
 
+def login():
+    """The account this program came in as, and whether there is a key for it: [name, has a key]; None if it is no SSH."""
+    process, account = os.getpid(), ""
+    while process > 1 and not account:
+        pairs = dict(pair.partition("=")[::2] for pair in read("/proc/%d/environ" % process).split("\0"))
+        # sudo has an environment of its own; the shell before it still has the account's.
+        if pairs.get("SSH_CONNECTION") and not pairs.get("SUDO_USER"):
+            account = pairs.get("USER", "")
+        parent = re.search(r"^PPid:\s*(\d+)", read("/proc/%d/status" % process), re.MULTILINE)
+        process = int(parent.group(1)) if parent else 0
+    if not account:
+        return None
+    told = run("/usr/sbin/sshd", "-T", "-C", f"user={account},host=localhost,addr=127.0.0.1")
+    settings = dict(line.partition(" ")[::2] for line in (told or "").splitlines())
+    if told is None or settings.get("authorizedkeyscommand", "none") != "none" or settings.get("trustedusercakeys", "none") != "none":
+        return [account, True]  # where keys come from is not for us to know
+    try:
+        entry = pwd.getpwnam(account)
+    except KeyError:
+        return [account, True]
+    files = settings.get("authorizedkeysfile", "").replace("%h", entry.pw_dir).replace("%u", account).replace("%U", str(entry.pw_uid))
+    texts = [read(os.path.join(entry.pw_dir, path)) for path in files.split()]
+    return [account, any(line.strip() and not line.startswith("#") for text in texts for line in text.splitlines())]
+
+
+def ra_devices():
+    """The devices by which this host has a default route from router advertisements."""
+    routes = json.loads(run("ip", "-6", "-j", "route", "show", "default") or "[]")
+    hops = [(route, hop) for route in routes for hop in route.get("nexthops") or [route]]
+    return sorted({hop["dev"] for route, hop in hops if route.get("protocol") == "ra" and "dev" in hop})
+
+
 def addresses():
     """Addresses by device, None if they can't be read."""
     text = run("ip", "-j", "address")
@@ -262,9 +297,10 @@ def judge(facts, order):
 
     The order's keys: `ports` (TCP ports that are to be ours), `management` (rules that let controllers in: ports, ipv4, ipv6), `legs`
     ({zone: {device, ipv4, ipv6}}), `programs` ({package: the version of its authors that roles are written for}), `routes` (whether this
-    host forwards), `foreign_tables` (looked at by the operator), `authorities` (the controller's CAs: {name: {fingerprint, key_id}}),
-    `pki_dir`, `trusted` and `requests` (which CA should be trusted, which should have signed what), `new_authorities`, `now` (seconds
-    since 1970), `settled` (this host is configured: what a run would mend is a fault).
+    host forwards), `ssh` (whom SSH is to let in: users, root), `routers` (devices on which routers are to be heard), `foreign_tables`
+    (looked at by the operator), `authorities` (the controller's CAs: {name: {fingerprint, key_id}}), `pki_dir`, `trusted` and `requests`
+    (which CA should be trusted, which should have signed what), `new_authorities`, `now` (seconds since 1970), `settled` (this host is
+    configured: what a run would mend is a fault).
     """
     faults = []
     if order.get("only") != "filters":
@@ -272,6 +308,8 @@ def judge(facts, order):
         faults += judge_programs(facts, order)
         faults += judge_clock(facts, order)
         faults += judge_connection(facts, order)
+        faults += judge_login(facts, order)
+        faults += judge_routes(facts, order)
         faults += judge_legs(facts, order)
         faults += judge_listeners(facts, order)
         faults += judge_authorities(facts, order)
@@ -361,6 +399,38 @@ def judge_connection(facts, order):
                 "the controller comes in at {}, and flows let it in by {} alone ({}): set ansible_host to an address there".format(
                     own, leg["device"], ", ".join(map(str, there))
                 )
+            )
+
+
+def judge_login(facts, order):
+    """SSH will let in listed accounts alone, and by key alone: the account of now must be one of them."""
+    ssh = order.get("ssh")
+    if not ssh or not facts["login"]:
+        return
+    account, has_key = facts["login"]
+    if ssh["users"] and account not in ssh["users"]:
+        yield (
+            "SSH will let in {} alone, and Ansible came in as {}: nobody could come in after this run; set ansible_user to {}, "
+            "or add it to lemonstand_ssh_users".format(", ".join(ssh["users"]), account, account)
+        )
+    if account == "root" and ssh["root"] == "no":
+        yield "SSH will not let root in, and Ansible came in as root: come in as another account, or take sshd_permit_root_login back"
+    if not has_key:
+        yield (
+            f"SSH will take keys alone, and there is none for {account}, as whom Ansible came in: nobody could come in after this run; "
+            "`ssh-copy-id` the controller's"
+        )
+
+
+def judge_routes(facts, order):
+    """Router advertisements are not listened to any more where the site does not say so."""
+    for device in facts["ra_devices"]:
+        if "routers" in order and device not in order["routers"]:
+            zone = next((zone for zone, leg in (order.get("legs") or {}).items() if leg["device"] == device), "")
+            remedy = f"add '{zone}' to lemonstand_accept_ra of this host, or give" if zone else "give"
+            yield (
+                f"this host has its IPv6 route from a router's advertisements on {device}, which will be heard no more: {remedy} "
+                "it a route of its own (/etc/network/interfaces: gateway)"
             )
 
 

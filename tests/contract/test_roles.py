@@ -14,6 +14,7 @@ ROLES = (
     "base",
     "sysctl",
     "nftables",
+    "sshd",
     "certificates",
     "acme_client",
     "edge",

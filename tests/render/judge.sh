@@ -14,7 +14,8 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x
 for name in public store-client issuer-client mail-store relay-client relay issuer; do cp /tmp/crt /etc/lemonstand/pki/$name.crt; cp /tmp/key /etc/lemonstand/pki/$name.key; done
 for name in public hosts issuer-clients store-clients relay-clients; do cp /tmp/crt /etc/lemonstand/pki/ca-$name.crt; done
 # What other files and units would have put there.
-mkdir -p /usr/local/lib/lemonstand /run/slapd
+mkdir -p /usr/local/lib/lemonstand /run/slapd /run/sshd
+ssh-keygen -q -A
 for program in /render/*/*/usr/local/lib/lemonstand/*; do install -m 0755 "$program" /usr/local/lib/lemonstand/; done
 install -d -o openldap -g openldap -m 0700 /var/lib/ldap/lemonstand
 id vmail >/dev/null 2>&1 || useradd --system --no-create-home vmail
@@ -37,7 +38,9 @@ while read -r where path <&3; do
     *.service | *.timer) judge "$where" "$path" systemd-analyze verify --man=no --recursive-errors=no "$file" ;;
     *.py | /usr/local/lib/lemonstand/*) judge "$where" "$path" python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read())' "$file" ;;
     *.json) judge "$where" "$path" python3 -m json.tool "$file" /dev/null ;;
-    /etc/sysctl.d/*) judge "$where" "$path" grep -Eqx '[a-z0-9_.]+ = [0-9]+' "$file" ;;
+    # A pattern is all interfaces; `-` in front is what a kernel may not have.
+    /etc/sysctl.d/*) judge "$where" "$path" sh -c '! grep -Evx "#.*|-?[a-z0-9_./*-]+ = [0-9]+" "$1"' sh "$file" ;;
+    /etc/ssh/*) judge "$where" "$path" /usr/sbin/sshd -t -f "$file" ;;
   esac
 done 3</render/places
 echo "judged $count files"

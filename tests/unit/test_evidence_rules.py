@@ -112,6 +112,21 @@ def test_jumps_return_and_other_tables_have_their_say() -> None:
     assert verdict([*rules, *foreign], Packet(*V4, port=143)) == (False, "stop")
 
 
+@pytest.mark.parametrize(
+    ("seen", "packet", "dropped"),
+    [
+        ({"ip option": {"name": "lsrr"}}, Packet(*V4, source_route="lsrr"), True),
+        ({"ip option": {"name": "lsrr"}}, Packet(*V4, source_route="ssrr"), False),
+        ({"ip option": {"name": "ssrr"}}, Packet(*V4), False),
+        ({"exthdr": {"name": "rt"}}, Packet(*V6, source_route="rt"), True),
+        ({"exthdr": {"name": "rt"}}, Packet(*V6), False),
+    ],
+)
+def test_source_routes_are_options_and_headers(seen: Json, packet: Packet, dropped: bool) -> None:
+    rules = [chain("early", "prerouting"), rule("early", match(seen, True), DROP)]
+    assert verdict(rules, packet, "prerouting")[0] is not dropped
+
+
 def test_limits_are_told() -> None:
     slow = rule("input", match(field("tcp", "dport"), 143), {"limit": {"rate": 1, "per": "minute"}}, ACCEPT, comment="slow")
     log = rule("input", {"limit": {"rate": 5, "per": "minute"}}, {"log": {"prefix": "x"}})
@@ -209,6 +224,9 @@ KERNEL = {
 }  # fmt: skip
 
 
+SOURCE_ROUTES = ({"ip option": {"name": "lsrr"}}, {"ip option": {"name": "ssrr"}}, {"exthdr": {"name": "rt"}})
+
+
 def facts(**changes: Any) -> Facts:
     """A host that holds every rule of the network checks, changed."""
     timers = load_timers().profiles[DEFAULT_PROFILE]
@@ -228,6 +246,8 @@ def facts(**changes: Any) -> Facts:
             for name, family in (("t4", "ip"), ("t6", "ip6"))
             for entry in (timeout(name, family, **policy), rule("timers", {"ct timeout": name}))
         ),
+        chain("strangers", "prerouting", priority=-300),
+        *(rule("strangers", match(option, True), DROP) for option in SOURCE_ROUTES),
         *(chain(hook, hook, "drop") for hook in ("input", "output", "forward")),
         *(
             rule(hook, match(field(protocol, "type"), {"set": kinds}), ACCEPT)
@@ -238,7 +258,18 @@ def facts(**changes: Any) -> Facts:
             )
         ),
     ]
+    shut = {
+        "ipv4": ("accept_redirects", "send_redirects", "accept_source_route"),
+        "ipv6": ("accept_redirects", "accept_source_route", "accept_ra"),
+    }
+    legs = ("all", "default", "dmz0")
+    interfaces = {version: {device: {**dict.fromkeys(names, 0), "forwarding": 1} for device in legs} for version, names in shut.items()}
+    for path, value in changes.pop("interfaces", {}).items():
+        version, device, name = path.split("/")
+        interfaces[version][device][name] = value
     data = {
+        "interfaces": interfaces,
+        "settings_of_boot": [[f"net/{version}/conf/*/{name}", "0"] for version, names in shut.items() for name in names],
         "virtualization": "none", "sysctl": sysctl | changes.pop("sysctl", {}), "nft": rules + changes.pop("rules", []), "socket_units": [],
         "sysctl_skipped": [], **changes,
     }  # fmt: skip
@@ -252,6 +283,7 @@ def ask(check: str, site: Site, host: Facts) -> None:
     function(**{each: known.get(each, "edge") for each in inspect.signature(function).parameters})
 
 
+RELATED = rule("input", match({"ct": {"key": "state"}}, ["related"], "in"), ACCEPT, comment="related")
 TIMEOUT = "net.netfilter.nf_conntrack_tcp_timeout_"
 KEPT = {"Id": "x.socket", "KeepAlive": "yes"}
 OTHER = [timeout("x", "ip", established=9000), rule("timers", {"ct timeout": "x"})]
@@ -283,6 +315,14 @@ NETWORK_MUTANTS: list[tuple[str, dict[str, Any]]] = [
     ),
     ("test_network.test_path_mtu_feedback_passes", {"sysctl": {"net.ipv4.tcp_mtu_probing": 0}}),
     ("test_network.test_path_mtu_feedback_passes", {"rules": [chain("early", "forward", "drop", priority=-5)]}),
+    (
+        "test_strangers.test_interfaces_take_no_route_from_strangers",
+        {"interfaces": {"ipv4/all/accept_redirects": 1, "ipv4/dmz0/accept_redirects": 1}},
+    ),
+    ("test_strangers.test_interfaces_take_no_route_from_strangers", {"interfaces": {"ipv6/default/accept_ra": 2}}),
+    ("test_strangers.test_interfaces_take_no_route_from_strangers", {"interfaces": {"ipv4/dmz0/send_redirects": 1}}),
+    ("test_strangers.test_a_boot_keeps_strangers_out", {"settings_of_boot": []}),
+    ("test_strangers.test_filters_drop_what_would_move_routes", {"rules": [RELATED]}),
     ("test_network.test_no_rule_makes_resets", {"rules": [rule("input", {"reject": {"type": "tcp reset"}})]}),
     (
         "test_isolation.test_nobody_interferes_with_mail",

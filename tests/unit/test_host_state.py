@@ -40,6 +40,8 @@ SOUND: Facts = {
     "programs": {"dovecot-core": ["1:2.4.1+dfsg1-6+deb13u2", True]},
     "systemd": True,
     "connection": ["198.51.100.254", "40000", "198.51.100.10", "22"],
+    "login": ["root", True],
+    "ra_devices": [],
     "addresses": {
         "lo": ["127.0.0.1", "::1"],
         "dmz0": ["192.0.2.10", "2001:db8:2::10", "fe80::1"],
@@ -62,6 +64,8 @@ ORDER: Facts = {
         "management": {"device": "mgmt0", "ipv4": "198.51.100.10", "ipv6": "2001:db8:5::10"},
     },
     "routes": False,
+    "routers": [],
+    "ssh": {"users": ["root"], "root": "prohibit-password"},
     "foreign_tables": [],
     "pki_dir": "/srv/pki",
     "authorities": {
@@ -302,6 +306,33 @@ def test_a_connection_that_stays_possible_is_sound(connection: list[str] | None,
 
 
 # --- legs, kernel, room, clock, release, ports ---
+
+
+@pytest.mark.parametrize(
+    ("facts", "ssh", "word"),
+    [
+        ({"login": ["alice", True]}, {"users": ["root"], "root": "no"}, "Ansible came in as alice"),
+        ({"login": ["root", True]}, {"users": ["root"], "root": "no"}, "will not let root in"),
+        ({"login": ["alice", False]}, {"users": [], "root": "no"}, "there is none for alice"),
+        ({"ra_devices": ["dmz0"]}, ORDER["ssh"], "add 'dmz' to lemonstand_accept_ra"),
+        ({"ra_devices": ["eth7"]}, ORDER["ssh"], "on eth7, which will be heard no more: give it"),
+    ],
+)
+def test_who_and_what_would_be_lost_is_named(facts: Facts, ssh: Facts, word: str) -> None:
+    assert word in judged({**ORDER, "ssh": ssh}, **facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "order"),
+    [
+        ({"login": None}, {}),
+        ({"login": ["alice", True]}, {"ssh": {"users": ["root", "alice"], "root": "no"}}),
+        ({"login": ["alice", True]}, {"ssh": {"users": [], "root": "no"}}),
+        ({"ra_devices": ["dmz0"]}, {"routers": ["dmz0"]}),
+    ],
+)
+def test_who_and_what_stays_is_sound(facts: Facts, order: Facts) -> None:
+    assert judged({**ORDER, **order}, **facts) == ""
 
 
 def test_a_kernel_without_ipv6_is_named_if_it_is_to_have_any() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import socket
 import struct
@@ -190,6 +191,32 @@ def test_claims_are_what_the_texts_ask_for() -> None:
     assert arp[20:22] == b"\x00\x02"
     assert socket.inet_ntoa(arp[28:32]) == "10.0.0.1"
     assert socket.inet_ntoa(arp[38:42]) == "10.0.0.2"
+
+
+def test_a_redirect_quotes_the_flow_and_says_where_to_go() -> None:
+    frame = frames._ipv4("10.0.0.1", "10.0.0.2", 1, b"x" * 8, bytes([131, 7, 8, 10, 0, 0, 1, 0]))
+    assert frame[0] == 0x47 and len(frame) == 36 and frames._checksum(frame[:28]) == 0
+    sent: list[bytes] = []
+
+    class Sending(Wire):
+        def send(self, whole: bytes) -> None:
+            sent.append(whole)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "_wire", lambda device: contextlib.nullcontext(Sending()))
+        patch.setattr(frames, "_own", lambda device: "10.0.0.9")
+        patch.setattr(frames.time, "sleep", lambda seconds: None)
+        frames.redirect("dmz0", "10.0.0.1", "10.0.0.2", "02:00:00:00:00:02", target="192.0.2.1", ports=(4000, 53), times=1)
+        frames.redirect("dmz0", "fe80::1", "fd00::2", "02:00:00:00:00:02", target="2001:db8::1", ports=(4000, 53), times=1)
+    four, six = sent
+    told = four[14 + 20 :]
+    assert told[:2] == b"\x05\x01" and frames._checksum(told) == 0 and socket.inet_ntoa(told[4:8]) == "10.0.0.9"
+    assert told[8 + 12 : 8 + 20] == socket.inet_aton("10.0.0.2") + socket.inet_aton("192.0.2.1")
+    assert struct.unpack_from("!HH", told, 8 + 20) == (4000, 53)
+    body = six[14 + 40 :]
+    assert body[0] == 137 and six[14 + 7] == 255
+    assert frames._checksum(frames._pseudo("fe80::1", "fd00::2", 58, len(body)) + body) == 0
+    assert socket.inet_ntop(socket.AF_INET6, body[24:40]) == "2001:db8::1"
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,43 @@ def test_plain_ansible_names_the_port(tmp_path: Path) -> None:
     assert "no flow lets the controllers in on 2299" in done.stdout
 
 
+# --- what SSH will let in ---
+
+LOST = {
+    "a password": (_ways(ansible_password="x"), "store by password", "ansible_password"),
+    "a password by its older name": (_ways(ansible_ssh_pass="x"), "store by password", "ansible_ssh_pass"),
+    "root": (_ways(ansible_user="root", sshd_permit_root_login="no"), "will not let root in", "sshd_permit_root_login"),
+    "through a host of the site": (
+        _ways(ansible_ssh_common_args="-J 198.51.100.1"),
+        "by way of edge, whose",
+        "ansible_ssh_common_args",
+    ),
+    "routers where there is no leg": (_ways(lemonstand_accept_ra=["dmz"]), "where it has no leg", "lemonstand_accept_ra"),
+    "an account that is a pattern": (_ways(lemonstand_ssh_users=["*"]), "", "lemonstand_ssh_users"),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_would_shut_the_operator_out_is_named(name: str, tmp_path: Path) -> None:
+    tree, word, variable = LOST[name]
+    found = [each for each in faults(tmp_path, tree) if word in each.what and variable in each.where]
+    assert found, faults(tmp_path, tree)
+    assert found[0].remedy
+
+
+def test_a_password_is_not_told(tmp_path: Path) -> None:
+    told = "\n".join(map(str, faults(tmp_path, _ways(ansible_password="hunter2"))))
+    assert "ansible_password" in told and "hunter2" not in told
+
+
+def test_ways_that_stay_are_sound(tmp_path: Path) -> None:
+    tree = _ways(ansible_user="alice", sshd_permit_root_login="no", lemonstand_ssh_users=["bob"], lemonstand_accept_ra=["store"])
+    assert not faults(tmp_path, tree)
+    tree = _ways(ansible_ssh_common_args="-J 198.51.100.1")
+    member(tree, "edges", "edge")["sshd_jump_to"] = ["198.51.100.12:22"]
+    assert not [each for each in faults(tmp_path, tree) if "pass nobody on" in each.what]
+
+
 # --- the directory with the CAs ---
 
 

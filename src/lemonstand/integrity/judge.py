@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lemonstand.integrity.discrepancies import APPLY, KINDS, Discrepancy
@@ -494,13 +494,9 @@ def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Dis
 def kernel(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Each setting that the role writes, in force as written; others that make a host do more, for each interface; foreign modules."""
     values, skipped = reading["sysctl"], set(reading["sysctl_skipped"])
-    wanted: dict[str, str] = {}
-    for line in known.texts.get("/etc/sysctl.d/60-lemonstand.conf", "").splitlines():
-        name, mark, value = (word.strip() for word in line.partition("="))
-        if mark and not name.startswith("#"):
-            wanted[name.lstrip("-")] = " ".join(value.split())
+    wanted = _wanted_settings(known.texts.get("/etc/sysctl.d/60-lemonstand.conf", ""), values)
     for name, value in wanted.items():
-        if name in values and name not in skipped and values[name] != value:
+        if name not in skipped and values[name] != value:
             yield Discrepancy("kernel", name, values[name], value, APPLY)
     router = known.is_router
     for rule in known.debian.kernel:
@@ -514,6 +510,18 @@ def kernel(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         yield Discrepancy(
             "kernel", f"module {module}", f"from outside the kernel's tree {flags}", "modules of the kernel's package", f"rmmod {module}"
         )
+
+
+def _wanted_settings(text: str, names: Iterable[str]) -> dict[str, str]:
+    """What a file of sysctl.d(5) says of each of these settings: `*` is every interface, a name that is written out goes before it."""
+    said: dict[str, str] = {}
+    for line in text.splitlines():
+        key, mark, value = (word.strip() for word in line.partition("="))
+        if mark and not key.startswith(("#", ";")):
+            said[key.removeprefix("-").replace("/", ".")] = " ".join(value.split())
+    patterns = {key: value for key, value in said.items() if "*" in key}
+    spread = {name: value for key, value in patterns.items() for name in fnmatch.filter(names, key)}
+    return spread | {key: value for key, value in said.items() if key in set(names)}
 
 
 def mounts(reading: Reading, known: Known) -> Iterator[Discrepancy]:

@@ -113,13 +113,25 @@ CARRIER_TIMERS = {
 """Seconds. A carrier that does just what RFC 5382 REQ-5 asks: 2 h 4 min established, 4 min transitory."""
 
 
+NO_ROUTERS = ("net.ipv6.conf.all.accept_ra=0", "net.ipv6.conf.default.accept_ra=0")
+"""What stands for the rest of the world has the routes it is given, whoever advertises himself."""
+KERNELS_OWN = tuple(
+    f"net.{name}"
+    for place in ("all", "default")
+    for name in (
+        f"ipv4.conf.{place}.accept_redirects=1", f"ipv4.conf.{place}.send_redirects=1", f"ipv6.conf.{place}.accept_redirects=1",
+        f"ipv6.conf.{place}.accept_ra=1", f"ipv4.conf.{place}.accept_source_route={int(place == 'default')}",
+    )
+)  # fmt: skip
+"""Hosts that roles manage begin as open as a kernel begins. By IPv4 they would have what this machine has, and a lab would prove that."""
+
+
 def build(topology: Topology) -> None:
     """Makes all namespaces, bridges, cables, addresses and routes. Nothing of the lab may exist yet (see `remove`)."""
+    managed = {topology.container(machine.name) for machine in MACHINES if machine.managed}
     for namespace in topology.namespaces():
         run(["ip", "netns", "add", namespace])
-        run(
-            ["ip", "netns", "exec", namespace, "sysctl", "-qw", "net.ipv6.conf.all.accept_ra=0", "net.ipv6.conf.default.accept_ra=0"],
-        )
+        run(["ip", "netns", "exec", namespace, "sysctl", "-qw", *(KERNELS_OWN if namespace in managed else NO_ROUTERS)])
         _batch(namespace, ["link set lo up"])
     _batch(topology.switch, [line for zone in ZONES for line in (f"link add br-{zone} type bridge", f"link set br-{zone} up")])
 

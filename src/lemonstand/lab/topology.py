@@ -25,12 +25,16 @@ class Leg:
 
 @dataclass(frozen=True)
 class Machine:
-    """One lab host. ``via`` maps a destination (zone name or ``default``) to the (zone, octet) of the next hop."""
+    """One lab host. ``via`` maps a destination (zone name or ``default``) to the (zone, octet) of the next hop.
+
+    ``managed``: roles harden it; else it stands for a part of the rest of the world.
+    """
 
     name: str
     legs: tuple[Leg, ...]
     via: dict[str, tuple[str, int]] = field(default_factory=dict)
     ipv6_via: dict[str, tuple[str, int]] = field(default_factory=dict)
+    managed: bool = True
 
 
 def _leg(zone: str, *octets: int) -> Leg:
@@ -51,8 +55,16 @@ MACHINES: tuple[Machine, ...] = (
     Machine("auth", (_leg("auth", 10), _leg("management", 11)), {"dmz": ("auth", 1)}, {"dmz": ("auth", 1)}),
     Machine("store", (_leg("store", 10), _leg("management", 12)), {"dmz": ("store", 1)}, {"dmz": ("store", 1)}),
     # IPv6 of the DMZ is public, so the Internet routes it to the edge; its IPv4 addresses are private and have no route here.
-    Machine("peer", (_leg("internet", 25), _leg("management", 14)), {}, {"dmz": ("internet", 1), "carrier": ("internet", 2)}),
-    Machine("handset", (_leg("carrier", *range(10, 18)), _leg("management", 15)), {"default": ("carrier", 1)}, {"default": ("carrier", 1)}),
+    Machine(
+        "peer", (_leg("internet", 25), _leg("management", 14)), {}, {"dmz": ("internet", 1), "carrier": ("internet", 2)}, managed=False
+    ),
+    Machine(
+        "handset",
+        (_leg("carrier", *range(10, 18)), _leg("management", 15)),
+        {"default": ("carrier", 1)},
+        {"default": ("carrier", 1)},
+        managed=False,
+    ),
 )
 
 

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from lemonstand.observations import note
 from lemonstand.outcomes import Invalid
 from lemonstand.remote.certificates import Certificate
+from lemonstand.remote.interfaces import Interfaces, after_boot
 from lemonstand.remote.netfilter import Ruleset
 from lemonstand.remote.settings import Settings, pairs
 
@@ -19,7 +20,8 @@ LOOPBACK = ("127.", "::1")
 ASKED = {
     "nft": "nft -j list ruleset", "listen": "ss -Htln; ss -Huln", "packages": "dpkg-query -W", "tracking": "chronyc -c tracking",
     "units": "systemctl show", "socket_units": "systemctl show *.socket", "scheduled": "systemctl list-timers; cron tables",
-    "sysctl_skipped": "cat /run/lemonstand/sysctl-skipped.json", "pki": "ls -l /etc/lemonstand/pki", "mounts": "cat /proc/self/mounts",
+    "sysctl_skipped": "cat /run/lemonstand/sysctl-skipped.json", "interfaces": "sysctl net.ipv4.conf net.ipv6.conf",
+    "settings_of_boot": "systemd-sysctl --cat-config", "pki": "ls -l /etc/lemonstand/pki", "mounts": "cat /proc/self/mounts",
     "ticket_keys": "ls -l /etc/lemonstand/ticket* /run/ticket-issuer", "sieve": "sievec of a script with all extensions",
     "directory": "cat /var/lib/lemonstand/directory.json",
     "secrets": "grep for private keys, hashes and credentials below /etc /srv /root /home /opt /usr/local /var",
@@ -104,6 +106,43 @@ class Facts:
         value = int(self._data["sysctl"][name])
         note("setting", self.name, f"sysctl {name}", value)
         return value
+
+    @property
+    def interfaces(self) -> Interfaces:
+        """Who may tell this host its routes, interface by interface, as it is now."""
+        return Interfaces(self.data["interfaces"])
+
+    @property
+    def interfaces_after_boot(self) -> Interfaces:
+        """The same as the next boot will have it.
+
+        Raises:
+            Invalid: what systemd-sysctl is told can't be read.
+        """
+        told = self.data["settings_of_boot"]
+        if told is None:
+            raise Invalid(f"{self.name}: systemd-sysctl shows no configuration")
+        return after_boot(self._data["interfaces"], told)
+
+    def ssh_server(self, whose: Literal["everybody", "account's"]) -> dict[str, list[str]]:
+        """The settings of sshd by keyword, for everybody or for the account the checks come as.
+
+        Raises:
+            Invalid: sshd does not take its own configuration.
+        """
+        told = self._data["ssh"][whose]
+        if told is None:
+            raise Invalid(f"{self.name}: sshd -T fails")
+        found: dict[str, list[str]] = {}
+        for line in told.splitlines():
+            keyword, _, value = line.partition(" ")
+            found.setdefault(keyword, []).append(value)
+        return Noting(found, self.name, lambda key: f"sshd -T {key}" if whose == "everybody" else f"sshd -T -C user={self.account} {key}")
+
+    @property
+    def account(self) -> str:
+        """The account that the checks come as."""
+        return str(self._data["ssh"]["account"])
 
     @property
     def rules(self) -> Ruleset:

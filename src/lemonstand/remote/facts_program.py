@@ -35,6 +35,16 @@ SYSCTLS = [
     "net.netfilter.nf_conntrack_tcp_timeout_time_wait", "net.netfilter.nf_conntrack_tcp_timeout_close",
     "fs.inotify.max_user_instances", "fs.inotify.max_user_watches",
 ]  # fmt: skip
+# Of each interface: who may tell this host its routes. What of it counts is worked out by remote/interfaces.py.
+INTERFACE_SETTINGS = {
+    "ipv4": ["forwarding", "accept_redirects", "secure_redirects", "send_redirects", "accept_source_route", "log_martians"],
+    "ipv6": ["forwarding", "accept_redirects", "accept_source_route", "accept_ra"],
+}  # fmt: skip
+HARDENING = [
+    "kernel.dmesg_restrict", "kernel.kptr_restrict", "kernel.unprivileged_bpf_disabled", "kernel.yama.ptrace_scope",
+    "dev.tty.ldisc_autoload", "fs.protected_fifos", "fs.protected_hardlinks", "fs.protected_regular", "fs.protected_symlinks",
+    "fs.suid_dumpable",
+]  # fmt: skip
 UNITS = [
     "dovecot.service",
     "mailbox-nudge.service",
@@ -115,9 +125,54 @@ def read(path: str) -> str | None:
         return None
 
 
+def interfaces() -> dict[str, dict[str, dict[str, int]]]:
+    """The settings of each interface, of `all` and of `default`: {IP version: {interface: {setting: value}}}."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for version, names in INTERFACE_SETTINGS.items():
+        place = f"/proc/sys/net/{version}/conf"
+        for device in sorted(map(os.path.basename, glob.glob(f"{place}/*"))):
+            values = {name: text for name in names if (text := read(f"{place}/{device}/{name}")) is not None}
+            found.setdefault(version, {})[device] = {name: int(text) for name, text in values.items()}
+    return found
+
+
+def settings_of_boot() -> list[list[str]] | None:
+    """What systemd-sysctl is told about interfaces, in the order it reads it: [name with slashes, value], no value: never by a pattern."""
+    text = run("/usr/lib/systemd/systemd-sysctl", "--cat-config")
+    if text is None:
+        return None
+    told = []
+    for line in text.splitlines():
+        name, given, value = (part.strip() for part in line.strip().lstrip("-").partition("="))
+        first = next((letter for letter in name if letter in "./"), "")
+        name = name if first == "/" else name.translate(str.maketrans("./", "/."))
+        if name.startswith(("net/ipv4/conf/", "net/ipv6/conf/")) and (given or line.strip().startswith("-")):
+            told.append([name, value])
+    return told
+
+
+def login() -> tuple[str, str]:
+    """The account of this SSH session and where it comes from. sudo takes both out of the environment; a process above still has them."""
+    process = os.getpid()
+    while process > 1:
+        pairs = dict(pair.partition("=")[::2] for pair in (read(f"/proc/{process}/environ") or "").split("\0"))
+        if pairs.get("SSH_CONNECTION") and pairs.get("USER") and not pairs.get("SUDO_USER"):
+            return pairs["USER"], pairs["SSH_CONNECTION"].split()[0]
+        parent = re.search(r"^PPid:\s*(\d+)", read(f"/proc/{process}/status") or "", re.MULTILINE)
+        process = int(parent.group(1)) if parent else 0
+    return "root", "127.0.0.1"
+
+
+def ssh_server() -> dict[str, Any]:
+    """What sshd would do, for everybody and for the account of this session."""
+    account, client = login()
+    who = f"user={account},host={client},addr={client}"
+    return {"account": account, "everybody": run("/usr/sbin/sshd", "-T"), "account's": run("/usr/sbin/sshd", "-T", "-C", who)}
+
+
 def sysctls() -> dict[str, int]:
     values: dict[str, int] = {}
-    for name in SYSCTLS:
+    for name in SYSCTLS + HARDENING:
         text = read("/proc/sys/" + name.replace(".", "/"))
         if text is not None:
             values[name] = int(text.split()[0])
@@ -403,6 +458,9 @@ def main() -> int:
         "virtualization": (run("systemd-detect-virt", "--container") or "none").strip(),
         "sysctl": sysctls(),
         "sysctl_skipped": json.loads(skipped) if skipped else [],
+        "interfaces": interfaces(),
+        "settings_of_boot": settings_of_boot(),
+        "ssh": ssh_server(),
         "nft": json.loads(rules)["nftables"] if rules else None,
         "listen": sockets(),
         "units": units(),

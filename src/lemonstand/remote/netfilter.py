@@ -13,9 +13,10 @@ from typing import Any, Literal
 Json = Any
 FAMILIES = {4: ("ip", "inet"), 6: ("ip6", "inet")}
 ICMP_NAMES = {
-    "icmp": {3: "destination-unreachable", 8: "echo-request", 11: "time-exceeded", 12: "parameter-problem"},
+    "icmp": {3: "destination-unreachable", 5: "redirect", 8: "echo-request", 11: "time-exceeded", 12: "parameter-problem"},
     "icmpv6": {
         1: "destination-unreachable", 2: "packet-too-big", 3: "time-exceeded", 4: "parameter-problem", 128: "echo-request",
+        133: "nd-router-solicit", 134: "nd-router-advert", 135: "nd-neighbor-solicit", 136: "nd-neighbor-advert", 137: "nd-redirect",
     },
 }  # fmt: skip
 TIMEOUT_DEFAULTS = {"close": 10, "close_wait": 60, "established": 432000, "fin_wait": 120, "last_ack": 30, "retrans": 300,
@@ -41,6 +42,7 @@ class Packet:
         state: conntrack's view.
         icmp_type: number of the ICMP type.
         translated: it was subject to DNAT.
+        source_route: the option or header by which its sender says which way it goes: lsrr or ssrr (IPv4), rt (IPv6).
     """
 
     source: str
@@ -53,6 +55,7 @@ class Packet:
     icmp_type: int = -1
     icmp_code: int = 0
     translated: bool = False
+    source_route: Literal["", "lsrr", "ssrr", "rt"] = ""
 
     @property
     def version(self) -> int:
@@ -205,7 +208,7 @@ def _dnat_target(value: Json, packet: Packet) -> str | None:
     raise UnreadableRule(f"dnat to {target!r}")
 
 
-def _matches(match: Json, packet: Packet) -> bool:
+def _matches(match: Json, packet: Packet) -> bool:  # noqa: PLR0911 - a return for each kind of match
     left, right = match["left"], match["right"]
     negated: bool = match["op"] == "!="
     if match["op"] not in {"==", "!=", "in"}:
@@ -222,6 +225,9 @@ def _matches(match: Json, packet: Packet) -> bool:
     if kind == "payload":
         seen = _payload(value, packet)
         return False if seen is None else _holds(seen, right) != negated
+    if kind in {"ip option", "exthdr"} and "field" not in value:
+        # Whether it is there.
+        return bool((right is (packet.source_route == value["name"])) != negated)
     if kind == "ct":
         if value["key"] == "state":
             return _holds(packet.state, right) != negated

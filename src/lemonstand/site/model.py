@@ -30,6 +30,9 @@ MAX_DEVICES = 64
 FOREIGN_TABLE = r"^(ip|ip6|inet|arp|netdev|legacy-ip|legacy-ip6) [^\s]+$"
 """A table as preflight names it: family and name; `legacy-` for those of xtables."""
 
+ACCOUNT = r"^[a-z_][a-z0-9_-]{0,31}$"
+"""A local account as Debian's useradd takes it: nothing in it is a pattern to sshd."""
+
 
 def is_host_name(text: str) -> bool:
     """Whether a text is a host name with a domain (RFC 1123 section 2.1, lower case)."""
@@ -370,6 +373,16 @@ class HostSettings(Strict):
         _default("foreign_tables"),
         description="nftables tables of others that may drop or translate: a list such as [inet f2b-table]; each is for you to judge",
         examples=[["inet f2b-table"]],
+    )
+    accept_ra: tuple[ZoneName, ...] = Field(
+        _default("accept_ra"),
+        description="zones in which routers tell this host its IPv6 route (router advertisements); elsewhere nobody is listened to",
+        examples=[["dmz"]],
+    )
+    ssh_users: tuple[Annotated[str, Field(pattern=ACCOUNT)], ...] = Field(
+        _default("ssh_users"),
+        description="accounts that may log in by SSH beside the one Ansible comes as (ansible_user)",
+        examples=[["alice"]],
     )
     user_passwords: dict[str, SecretStr] = Field(
         _default("user_passwords"),

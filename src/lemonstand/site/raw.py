@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+PASSWORDS = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
+"""Variables by which Ansible logs in by password; of these only that they are there is read."""
 Place = tuple[str, ...]
 """Way to a value: variable, then keys and list positions, for instance ``("lemonstand_users", "2", "name")``."""
 

@@ -31,7 +31,7 @@ from ansible.vars.manager import VariableManager
 
 from lemonstand.site import files
 from lemonstand.site.origins import origin
-from lemonstand.site.raw import packed
+from lemonstand.site.raw import PASSWORDS, packed
 
 VAULT_REMEDY = "name the file with the vault's password in ANSIBLE_VAULT_PASSWORD_FILE"
 
@@ -251,7 +251,7 @@ def _host(templar: Templar, own: Mapping[str, Any], known: Mapping[str, Any], pl
 
 CONNECTION = (
     "ansible_connection", "ansible_host", "ansible_ssh_host", "ansible_port", "ansible_ssh_port", "ansible_ssh_common_args",
-    "ansible_ssh_extra_args", "ansible_ssh_args",
+    "ansible_ssh_extra_args", "ansible_ssh_args", "ansible_user", "ansible_ssh_user",
 )  # fmt: skip
 """How Ansible gets to a host; what else begins with `ansible_` is between it and the user."""
 
@@ -267,6 +267,9 @@ def _connection(templar: Templar, own: Mapping[str, Any], origins: dict[str, Map
         if value is not None:
             found[str(key)] = str(value)
             origins[str(key)] = {"": origin(own[key]) or origin(key)}
+    for key in [key for key in own if str(key) in PASSWORDS]:
+        found[str(key)] = "set"
+        origins[str(key)] = {"": origin(own[key]) or origin(key)}
     return found
 
 

@@ -33,7 +33,7 @@ from lemonstand.site.model import (
     User,
     Zone,
 )
-from lemonstand.site.raw import RawHost, RawSite
+from lemonstand.site.raw import PASSWORDS, RawHost, RawSite
 from lemonstand.site.seeds import hash_fault, password_fault
 from lemonstand.site.shipped import filter_plugin
 
@@ -677,6 +677,49 @@ def controllers_come_in_where_flows_let_them(draft: Draft) -> Iterator[InputErro
             )
 
 
+def controllers_keep_their_way_in(draft: Draft) -> Iterator[InputError]:
+    """SSH will take keys alone, from listed accounts: what Ansible comes in by must go on."""
+    for name, host in draft.raw.hosts.items():
+        if not any(group in host.groups for group in ROLE_GROUPS):
+            continue
+        ways = host.connection
+        for variable in PASSWORDS:
+            if variable in ways:
+                yield InputError(
+                    f"Ansible logs in at {name} by password, and SSH there will take keys alone: nobody could come in after an apply",
+                    place_of(host, variable),
+                    f"`ssh-copy-id` the controller's key to {name}, and take {variable} away",
+                )
+        account = ways.get("ansible_user", ways.get("ansible_ssh_user", ""))
+        if account == "root" and host.values.get("sshd_permit_root_login") == "no":
+            yield InputError(
+                f"SSH at {name} will not let root in, and Ansible comes in as root: nobody could come in after an apply",
+                place_of(host, "sshd_permit_root_login"),
+                "set ansible_user to an account that may become root, or take sshd_permit_root_login away",
+            )
+        jump = _address(_jump_host(ways).rpartition("@")[2])
+        through = next((other for other, _, leg in draft.legs() if jump is not None and jump in leg.addresses), "")
+        if through and not draft.raw.hosts[through].values.get("sshd_jump_to"):
+            yield InputError(
+                f"{name} is reached by way of {through}, whose SSH will pass nobody on",
+                place_of(host, next(key for key in SSH_ARGUMENTS if key in ways)),
+                f"list {name}'s address and port in sshd_jump_to of {through}, or come by another way",
+            )
+
+
+def routers_speak_where_the_host_stands(draft: Draft) -> Iterator[InputError]:
+    """A host hears routers in zones in which it has a leg with IPv6."""
+    for name, settings in draft.hosts.items():
+        for zone in settings.get("accept_ra", ()):
+            leg = settings.get("interfaces", {}).get(zone)
+            if leg is None or leg.ipv6 is None:
+                yield InputError(
+                    f"{name} is to hear routers in zone '{zone}', where it has no {'leg' if leg is None else 'IPv6 address'}",
+                    draft.at("accept_ra", host=name),
+                    f"take '{zone}' from {PREFIX}accept_ra, or give the host a leg there",
+                )
+
+
 MAX_PORT = 65535
 SSH_ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
 
@@ -896,6 +939,8 @@ RULES: tuple[Rule, ...] = (
     accepts_are_known,
     controllers_get_in,
     controllers_come_in_where_flows_let_them,
+    controllers_keep_their_way_in,
+    routers_speak_where_the_host_stands,
     families_match,
     flows_have_a_family,
     timers_agree,

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypedDict
 
-from lemonstand.probes.events import emit
+from lemonstand.probes.events import ENOUGH, emit
 from lemonstand.probes.network.reach import reach_as
 
 ALL_FRAMES = 0x0003
@@ -219,15 +219,99 @@ def advertise_router(device: str, times: int = 2) -> str:
     return source
 
 
-def redirect(device: str, router: str, victim: str, victim_mac: str, target: str) -> None:
-    """Says in the router's name that a target is better reached by way of this host (RFC 792)."""
+def redirect(device: str, router: str, victim: str, victim_mac: str, *, target: str, ports: tuple[int, int], times: int = 3) -> None:
+    """Says in the router's name that a target is better reached by way of this host (RFC 792, RFC 4861 section 8).
+
+    Several times: Linux takes the first as an occasion to ask where this host is, and believes the next.
+
+    Args:
+        router: the address the victim knows its router by; by IPv6 one of the wire alone.
+        ports: of a UDP datagram of the victim's to the target: IPv4 believes who quotes what was really sent.
+    """
     with _wire(device) as wire:
-        inner = _ipv4(victim, target, 17, struct.pack("!HHHH", 123, 123, 8, 0))
-        told = b"\x05\x01\0\0" + socket.inet_aton(_own(device)) + inner
-        body = told[:2] + struct.pack("!H", _checksum(told)) + told[4:]
-        for _ in range(2):
-            wire.send(_ether(wire, victim_mac, IPV4) + _ipv4(router, victim, 1, body))
-            time.sleep(0.1)
+        for _ in range(times):
+            if ":" in target:
+                mac = bytes(wire.getsockname()[4])
+                ends = (socket.inet_pton(socket.AF_INET6, each) for each in (_link_local(mac), target))
+                wire.send(_icmp6(wire, victim_mac, router, victim, b"\x89\0\0\0" + b"\0" * 4 + b"".join(ends) + b"\x02\x01" + mac))
+            else:
+                inner = _ipv4(victim, target, 17, struct.pack("!HHHH", *ports, 8 + len(_question(ports[0])), 0))
+                told = b"\x05\x01\0\0" + socket.inet_aton(_own(device)) + inner
+                body = told[:2] + struct.pack("!H", _checksum(told)) + told[4:]
+                wire.send(_ether(wire, victim_mac, IPV4) + _ipv4(router, victim, 1, body))
+            time.sleep(0.4)
+
+
+ELSEWHERE = "2001:db8:5383::1"
+"""An address of nobody's (RFC 3849), to which a victim has a route for as long as it is looked at."""
+
+
+def live_flow(target: str, port: int, router: str, device: str, within: float) -> dict[str, Any]:
+    """Asks a name server, says `open` with its own port, and keeps the flow; then says where its ways lead, before and after.
+
+    A way by IPv6 to `ELSEWHERE`, by the router's address of the wire, stands for hosts that know their router as RFC 4861 has it: no other
+    router can be replaced by a redirect. Taken away at the end, as is what was believed.
+
+    Args:
+        target: by IPv4.
+        router: the router's IPv6 address of the wire.
+        within: seconds until it looks again, unless it is told that it is enough.
+
+    Returns:
+        `answered`; `before` and `after`: the next hop by target.
+    """
+    far = f"{ELSEWHERE}/128"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flow:
+        flow.connect((target, port))
+        flow.settimeout(3)
+        flow.send(_question(1))
+        try:
+            answered = bool(flow.recv(512))
+        except OSError:
+            answered = False
+        subprocess.run(["ip", "-6", "route", "replace", far, "via", router, "dev", device], capture_output=True, check=True)
+        try:
+            before = {each: _next_hop(each) for each in (target, ELSEWHERE)}
+            emit("open", port=flow.getsockname()[1])
+            ENOUGH.wait(within)
+            return {"answered": answered, "before": before, "after": {each: _next_hop(each) for each in before}}
+        finally:
+            subprocess.run(["ip", "-6", "route", "del", far], capture_output=True, check=False)
+            subprocess.run(["ip", "route", "flush", "cache"], capture_output=True, check=False)
+
+
+def _next_hop(address: str) -> str:
+    told = json.loads(subprocess.run(["ip", "-j", "route", "get", address], capture_output=True, text=True, check=True).stdout)
+    return str(told[0].get("gateway", "on the wire"))
+
+
+def source_routed(ways: list[Way]) -> dict[str, dict[str, bool]]:
+    """Echo requests that say which way they came, beside one that does not (RFC 791, loose and strict source route at its end).
+
+    Returns:
+        By target, whether `plain`, `loose` and `strict` were answered.
+    """
+    kinds = {"plain": 0, "loose": 131, "strict": 137}
+    found: dict[str, dict[str, bool]] = {}
+    for way in ways:
+        answered = dict.fromkeys(kinds, False)
+        with _wire(way["device"]) as wire:
+            tokens = {kind: secrets.randbits(16) for kind in kinds}
+            for kind, number in kinds.items():
+                echo = struct.pack("!BBHHH", 8, 0, 0, tokens[kind], 1) + b"lemonstand"
+                echo = echo[:2] + struct.pack("!H", _checksum(echo)) + echo[4:]
+                # Three octets, one address, the end of options; the pointer is past the last address: this is where it was to go.
+                options = bytes([number, 7, 8]) + socket.inet_aton(way["source"]) + b"\0" if number else b""
+                wire.send(_ether(wire, way["hop"], IPV4) + _ipv4(way["source"], way["target"], 1, echo, options))
+            until = time.monotonic() + LISTEN_SECONDS
+            while time.monotonic() < until and not all(answered.values()):
+                packet = _packet(wire)
+                if packet is None or packet["ours"] or packet["source"] != way["target"]:
+                    continue
+                for kind in kinds:
+                    answered[kind] |= _answers(packet, {"kind": "echo"}, tokens[kind])
+        found[way["target"]] = answered
+    return found
 
 
 def neighbour(address: str, device: str) -> dict[str, str]:
@@ -356,9 +440,10 @@ def _checksum(data: bytes) -> int:
     return int(~total & 0xFFFF)
 
 
-def _ipv4(source: str, target: str, protocol: int, body: bytes) -> bytes:
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0x4000, 64, protocol, 0)
-    head += socket.inet_aton(source) + socket.inet_aton(target)
+def _ipv4(source: str, target: str, protocol: int, body: bytes, options: bytes = b"") -> bytes:
+    words = 5 + len(options) // 4
+    head = struct.pack("!BBHHHBBH", 0x40 | words, 0, 4 * words + len(body), 0, 0x4000, 64, protocol, 0)
+    head += socket.inet_aton(source) + socket.inet_aton(target) + options
     return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + body
 
 
@@ -423,13 +508,14 @@ def _datagram(wire: socket.socket, hop: str, each: dict[str, Any], token: int) -
             return _icmp6_routed(wire, hop, source, target, struct.pack("!BBHHH", 128, 0, 0, token, 1) + b"lemonstand")
         told = struct.pack("!BBHHH", 8, 0, 0, token, 1) + b"lemonstand"
         return _ip(wire, hop, (source, target), 1, told[:2] + struct.pack("!H", _checksum(told)) + told[4:])
-    if each["kind"] == "dns":
-        question = struct.pack("!HHHHHH", token, 0x0100, 1, 0, 0, 0) + b"\4peer\4test\0" + struct.pack("!HH", 1, 1)
-    else:
-        question = b"\x23" + b"\0" * 39 + struct.pack("!II", token, token)
+    question = _question(token) if each["kind"] == "dns" else b"\x23" + b"\0" * 39 + struct.pack("!II", token, token)
     udp = struct.pack("!HHHH", 20000 + token % 10000, int(each["port"]), 8 + len(question), 0) + question
     total = _checksum(_pseudo(source, target, 17, len(udp)) + udp) or 0xFFFF
     return _ip(wire, hop, (source, target), 17, udp[:6] + struct.pack("!H", total) + udp[8:])
+
+
+def _question(token: int) -> bytes:
+    return struct.pack("!HHHHHH", token, 0x0100, 1, 0, 0, 0) + b"\4peer\4test\0" + struct.pack("!HH", 1, 1)
 
 
 def _icmp6_routed(wire: socket.socket, hop: str, source: str, target: str, told: bytes) -> bytes:

@@ -153,7 +153,7 @@ def attempts(inner_services: InnerServices, account: Account, other: Account, sp
     jobs["anonymous"] = (_without_ticket, inner_services, lambda session: session.command("AUTHENTICATE ANONYMOUS dGVzdA=="))
     jobs["own ticket without a certificate"] = (_bearer, inner_services, account["user"], ticket, "")
     jobs["own ticket with the certificate for the issuer"] = (_bearer, inner_services, account["user"], ticket, "issuer-client")
-    jobs["own ticket before TLS"] = (_before_tls, inner_services, account["user"], ticket)
+    jobs["a ticket before TLS"] = (_before_tls, inner_services, account["user"], names["forged with a key of one's own"][1])
     submission: dict[str, Any] = {
         "own ticket": (_submission, inner_services, account["user"], ticket),
         "ticket of another user": (_submission, inner_services, other["user"], ticket),
@@ -429,11 +429,18 @@ def _oauthbearer(session: Imap, host: str, user: str, ticket: str) -> Answer:
     return Answer(status.upper(), text[0] if text else "")
 
 
-def _before_tls(inner_services: InnerServices, user: str, ticket: str) -> dict[str, Any]:
+READ = "READ"
+"""What becomes of a ticket in the clear whose signature was looked at: it was taken in, whatever was said to it."""
+PRIVACY = "[PRIVACYREQUIRED]"
+
+
+def _before_tls(inner_services: InnerServices, user: str, forged: str) -> dict[str, Any]:
+    """A ticket in the clear. It is good for nothing: everybody on the wire can read it. So only the reason of the refusal counts."""
     session = Imap(Wire(inner_services["store_address"], 143))
-    answer = _oauthbearer(session, inner_services["store"], user, ticket)
+    answer = _oauthbearer(session, inner_services["store"], user, forged)
     session.quit()
-    return dict(answer.plain())
+    shown = dict(answer.plain())
+    return shown if PRIVACY in str(shown["text"]) else {**shown, "status": READ}
 
 
 def _without_ticket(inner_services: InnerServices, login: Callable[[Imap], Answer]) -> dict[str, Any]:

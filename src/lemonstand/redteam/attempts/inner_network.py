@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from lemonstand.probes.attacks.frames import Way
+from lemonstand.probes.attacks.frames import ELSEWHERE, Way
 from lemonstand.redteam.attempts import code_of
 from lemonstand.redteam.context import ISSUER_PORT, LabUnderAttack, Seen, need
 
@@ -293,24 +293,62 @@ def neighbours_management(lab: LabUnderAttack) -> Seen:
     return _claims(lab, "management", [(lab.name(group), "controller") for group in ("auths", "stores", "relays")])
 
 
-@code_of("frontend-routes")
-def routes(lab: LabUnderAttack) -> Seen:
-    """Router advertisements and redirects to the other hosts of the DMZ."""
+@code_of("frontend-redirects")
+def redirects(lab: LabUnderAttack) -> Seen:
+    """Redirects to the relay in its router's name, by IPv4 about a flow that lives."""
     host, relay, edge = lab.name("frontends"), lab.name("relays"), _edge(lab)
-    dmz = lab.site.hosts[relay].interfaces["dmz"]
-    near = lab.addresses(edge, "dmz")[0]
-    before = lab.ask(relay, "neighbour", address=near, device=dmz.device)["routes"]
-    need("default" in before, "the relay has no route that could be replaced")
-    mine = lab.site.hosts[host].interfaces["dmz"].device
-    source = lab.ask(host, "advertise-router", device=mine)
-    lab.ask(
-        host, "redirect", device=mine, router=near, victim=lab.own(relay, "dmz", near), victim_mac=lab.mac(relay, "dmz"),
-        target=lab.addresses(lab.name("peers"), "internet")[0],
-    )  # fmt: skip
-    after = lab.ask(relay, "neighbour", address=near, device=dmz.device)["routes"]
-    changed = sorted(set(after.splitlines()) - set(before.splitlines()))
-    taken = [line for line in changed if source in line or "proto ra" in line or "redirect" in line]
-    return Seen(bool(taken), "; ".join(taken) or "no route changed", "the relay has a default route by the edge")
+    mine, wire = lab.site.hosts[host].interfaces["dmz"].device, lab.site.hosts[relay].interfaces["dmz"].device
+    target = next(each for each in lab.addresses(lab.name("peers"), "internet") if ":" not in each)
+    edges = lab.legs(edge)[lab.site.hosts[edge].interfaces["dmz"].device]["addresses"]
+    routers = {target: lab.own(edge, "dmz", target), ELSEWHERE: next(each for each in edges if each.startswith("fe80:"))}
+    order = {"target": target, "port": 53, "router": routers[ELSEWHERE], "device": wire, "within": WATCH_SECONDS}
+    with lab.prober.start(relay, "live-flow", **order) as flow:
+        ports = (int(flow.wait("open").values["port"]), 53)
+        for each, router in routers.items():
+            victim, mac = lab.own(relay, "dmz", each), lab.mac(relay, "dmz")
+            lab.ask(host, "redirect", device=mine, router=router, victim=victim, victim_mac=mac, target=each, ports=ports)
+        flow.enough()
+        seen = flow.result()
+    need(seen["answered"], "the relay's own question to a name server is not answered: its flow does not live")
+    need(seen["before"] == routers, f"the relay's ways do not lead by the edge: {seen['before']}")
+    after = {each: seen["after"][each] for each in routers}
+    moved = [f"{each} by {after[each]} in place of {router}" for each, router in routers.items() if after[each] != router]
+    got = "; ".join(moved) or f"{len(routers)} ways lead where they did"
+    return Seen(bool(moved), got, "its question was answered, by way of the edge")
+
+
+@code_of("frontend-router-advertisements")
+def router_advertisements(lab: LabUnderAttack) -> Seen:
+    """Router advertisements to the other hosts of the DMZ."""
+    host, relay, edge = lab.name("frontends"), lab.name("relays"), _edge(lab)
+    legs = {name: lab.site.hosts[name].interfaces["dmz"].device for name in (host, relay, edge)}
+
+    def routes(name: str) -> set[str]:
+        near = lab.addresses(edge if name != edge else relay, "dmz")[0]
+        return set(str(lab.ask(name, "neighbour", address=near, device=legs[name])["routes"]).splitlines())
+
+    before = {name: routes(name) for name in (relay, edge)}
+    need(any(line.startswith("default") for line in before[relay]), "the relay has no route that could be replaced")
+    source = lab.ask(host, "advertise-router", device=legs[host])
+    fresh = {name: sorted(routes(name) - before[name]) for name in before}
+    taken = [f"{name}: {line.strip()}" for name, lines in fresh.items() for line in lines if source in line or " ra " in line]
+    return Seen(bool(taken), "; ".join(taken) or "no route came of it", "the relay has a default route by the edge")
+
+
+@code_of("frontend-source-routes")
+def source_routes(lab: LabUnderAttack) -> Seen:
+    """Source-routed echoes to the other hosts of the DMZ."""
+    host = lab.name("frontends")
+    ways = [
+        lab.way(host, "dmz", lab.mac(name, "dmz"), address, [])
+        for name in (lab.name("relays"), _edge(lab))
+        for address in lab.addresses(name, "dmz")
+        if ":" not in address
+    ]
+    seen = lab.ask(host, "source-routed", ways=ways)
+    need(seen and all(answered["plain"] for answered in seen.values()), "an echo without a source route is not answered either")
+    taken = [f"{lab.owner(target)} answers a {kind} one" for target, said in seen.items() for kind in ("loose", "strict") if said[kind]]
+    return Seen(bool(taken), "; ".join(taken) or f"no answer of {len(seen)} hosts", "echoes without one are answered")
 
 
 def _spoof(lab: LabUnderAttack, host: str, watcher: str, ways: list[Way]) -> dict[str, Any]:
