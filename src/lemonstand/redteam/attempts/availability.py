@@ -8,7 +8,7 @@ from typing import Any
 from lemonstand.redteam.attempts import code_of
 from lemonstand.redteam.context import LabUnderAttack, Seen, need
 
-CONNECTIONS, LOGINS, CROWD_SECONDS = 60, 400, 300
+CONNECTIONS, LOGINS, CROWD_SECONDS = 60, 240, 300
 """So many logins, however long a machine takes for them."""
 NETWORK_LIMIT = 100
 """Names a network may be refused in an hour (record 0030)."""
@@ -40,7 +40,8 @@ def shut_out(lab: LabUnderAttack) -> Seen:
         answers = crowd.result()
     meanwhile += roaming()
     guessed = answers.get("NO AUTHENTICATIONFAILED", 0)
-    need(guessed >= NETWORK_LIMIT // 2, f"the crowd was hardly heard: {answers}")
+    heard = sum(answers.values()) - answers.get("CLOSED", 0)
+    need(heard >= NETWORK_LIMIT, f"the crowd was hardly heard: {answers}")
     refused = [f"{each['user']}: {each['status']}" for each in meanwhile if each["status"] != 200]
     what = (
         [f"{len(refused)} of {len(meanwhile)} logins of users on new networks refused: {', '.join(sorted(set(refused)))}"]
