@@ -227,7 +227,8 @@ def host_rules(
             other = _split(_resolve(flow["from"], groups, hosts, own))
             managed = flow["to"] == "management"
             devices = [legs["management"]["device"]] if managed else outer if flow["from"] == "internet" else [None]
-            rules["input"] += [{**common, "device": device, "management": managed, **other} for device in devices]
+            most = flow.get("per_source")
+            rules["input"] += [{**common, "device": device, "management": managed, "per_source": most, **other} for device in devices]
         if _is(flow["from"], name, groups, hosts):
             other = _split(_resolve(flow["to"], groups, hosts, own))
             rules["output"] += [

@@ -52,6 +52,12 @@ def _active(profile: str = "both", *, managesieve: bool = False, acme: bool = Fa
     return active
 
 
+def test_the_host_that_answers_holds_each_source_to_its_share() -> None:
+    shares = {rule["name"]: rule["per_source"] for name in HOSTS for rule in filters.host_rules(_active(), name, GROUPS, HOSTS)["input"]}
+    assert {name: share for name, share in shares.items() if share is not None} == {"ask-issuer": 512}
+    assert all("per_source" not in rule for rule in filters.host_rules(_active(), "frontend", GROUPS, HOSTS)["output"])
+
+
 def test_acme_opens_what_it_needs_and_nothing_else_does() -> None:
     def rules(*, acme: bool) -> tuple[set[int], set[int]]:
         found = filters.host_rules(_active(acme=acme), "frontend", GROUPS, HOSTS)

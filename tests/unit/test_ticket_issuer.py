@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 PATH = Path(__file__).parents[2] / "roles" / "ticket_issuer" / "files" / "ticket_issuer.py"
 
@@ -39,14 +42,23 @@ HOME = "192.0.2.1"
 
 
 def _refusals(issuer: ModuleType, clock: Clock, path: str = ":memory:", **limits: int) -> Any:
-    wanted = {"refusals_per_client": 3, "refusals_per_user": 5, "refusals_per_frontend": 50, **limits}
-    settings = issuer.Settings(issuer="https://x/", frontends=(FRONTEND,), directory_base_dn="dc=x", refusals_file=path, **wanted)
-    return issuer.Refusals(settings, clock)
+    wanted = {"refusals_per_client": 3, "refusals_per_user": 5, "refusals_per_network": 8, "refusals_per_frontend": 50, **limits}
+    chosen = issuer.Settings(issuer="https://x/", frontends=(FRONTEND,), directory_base_dn="dc=x", refusals_file=path, **wanted)
+    return issuer.Refusals(chosen, clock)
 
 
-def _guess(refusals: Any, login: str, address: str, times: int = 1) -> None:
+def _guess(refusals: Any, login: str | None, address: str, times: int = 1) -> list[str]:
+    """Counts refusals of passwords that were tried; the counts that reached their limit."""
+    return [kind for _ in range(times) for kind in refusals.refused(login, address, FRONTEND, tried=True).reached]
+
+
+def _ask(refusals: Any, login: str | None, address: str, times: int = 1) -> list[str]:
+    """Asks with a wrong password as the issuer does: what each question is answered, `wrong` or `later`."""
+    answers = []
     for _ in range(times):
-        refusals.add(login, address, FRONTEND)
+        tried = refusals.closed(login, address, FRONTEND) is None
+        answers.append("later" if refusals.refused(login, address, FRONTEND, tried=tried).later else "wrong")
+    return answers
 
 
 def test_a_name_is_not_tried_after_its_limit_from_one_address(issuer: ModuleType) -> None:
@@ -70,14 +82,118 @@ def test_a_name_has_a_limit_over_all_addresses_but_where_the_user_got_in(issuer:
     assert refusals.closed(ALICE, HOME, FRONTEND) == "client", "a known place can't guess either"
 
 
-def test_a_frontend_that_guesses_is_heard_only_for_known_places(issuer: ModuleType) -> None:
+def test_a_frontend_that_guesses_is_told_of_and_closes_for_nobody(issuer: ModuleType) -> None:
+    refusals = _refusals(issuer, Clock())
+    reached = [kind for number in range(60) for kind in _guess(refusals, f"user{number}@lemon.test", f"198.51.100.{number}")]
+    assert reached == ["frontend"], "one alarm"
+    assert refusals.closed(BOB, "192.0.2.7", FRONTEND) is None
+
+
+def test_whoever_invents_names_closes_his_own_network_alone(issuer: ModuleType) -> None:
     refusals = _refusals(issuer, Clock())
     refusals.forget(ALICE, HOME)
-    for number in range(50):
-        _guess(refusals, f"user{number}@lemon.test", f"198.51.100.{number}")
-    assert refusals.closed(BOB, "192.0.2.7", FRONTEND) == "frontend"
-    assert refusals.closed(BOB, "192.0.2.7", "other.site") is None
-    assert refusals.closed(ALICE, HOME, FRONTEND) is None
+    answers = [_ask(refusals, f"user{number}@lemon.test", HOME)[0] for number in range(1000)]
+    assert answers.count("wrong") == 8
+    assert refusals.closed(BOB, HOME, FRONTEND) == "network"
+    assert refusals.closed(BOB, "192.0.2.7", FRONTEND) is None, "a user on another network, where he never was"
+    assert refusals.closed(ALICE, HOME, FRONTEND) is None, "a user who got in from there before"
+
+
+def test_what_is_no_name_is_counted(issuer: ModuleType) -> None:
+    refusals = _refusals(issuer, Clock())
+    assert _ask(refusals, None, HOME, 10) == ["wrong"] * 8 + ["later"] * 2
+    assert refusals.closed(BOB, HOME, FRONTEND) == "network"
+    assert refusals.closed(None, "192.0.2.7", FRONTEND) is None
+
+
+def test_a_network_is_charged_once_for_a_handset_with_an_old_password(issuer: ModuleType) -> None:
+    """Thousands stand behind a carrier's address, and some of them always have an old password (LEM-6-05)."""
+    clock = Clock()
+    refusals = _refusals(issuer, clock, refusals_per_user=100_000)
+    for _ in range(24 * 6):
+        clock.now += 600
+        for number in range(7):
+            _ask(refusals, f"user{number}@lemon.test", HOME)
+        assert refusals.closed(BOB, HOME, FRONTEND) is None
+
+
+def test_a_customers_whole_ipv6_network_is_one_guesser(issuer: ModuleType) -> None:
+    refusals = _refusals(issuer, Clock())
+    for number in range(8):
+        _ask(refusals, f"user{number}@lemon.test", f"2001:db8:0:{number:x}::1")
+    assert refusals.closed(BOB, "2001:db8:0:ff::1", FRONTEND) == "network"
+    assert refusals.closed(BOB, "2001:db8:0:100::1", FRONTEND) is None
+    assert issuer.surroundings("2001:db8:0:1ff::1") == "2001:db8:0:100::/56"
+    assert issuer.surroundings("::ffff:192.0.2.1") == issuer.surroundings(HOME) == HOME
+
+
+def test_guesses_beside_a_user_who_logs_in_all_the_time_have_an_end(issuer: ModuleType) -> None:
+    """The right password forgives what came before it from its own network (SP 800-63B 5.2.2), and a guesser there as well."""
+    clock = Clock()
+    refusals = _refusals(issuer, clock, refusals_per_place=12, refusals_per_user=1000)
+    tried = 0
+    for _ in range(24 * 60):
+        clock.now += 60
+        for _ in range(5):
+            if refusals.closed(ALICE, HOME, FRONTEND) is None:
+                refusals.refused(ALICE, HOME, FRONTEND, tried=True)
+                tried += 1
+        if refusals.closed(ALICE, HOME, FRONTEND) is None:
+            refusals.forget(ALICE, HOME)
+    assert tried <= 24 * 12 + 28, f"{tried} guesses in a day"
+
+
+QUESTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(("asked", "elsewhere", "invented", "pause", "longer")), st.integers(min_value=1, max_value=12)
+    ),
+    max_size=40,
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(QUESTIONS)
+@example([("elsewhere", 3), ("elsewhere", 2), ("asked", 2), ("pause", 4), ("elsewhere", 1), ("pause", 7), ("asked", 1)])
+@example([("elsewhere", 3), ("elsewhere", 2), ("pause", 2), ("asked", 5), ("pause", 2), ("asked", 1)])
+def test_answers_tell_nobody_where_a_user_got_in(issuer: ModuleType, questions: list[tuple[str, int]]) -> None:
+    """Two networks with the same history but that the user got in from one: whoever has no password sees no difference."""
+    clock = Clock()
+    known, other = (_refusals(issuer, clock, refusals_per_network=100) for _ in range(2))
+    known.forget(ALICE, HOME)
+    for number, (what, times) in enumerate(questions):
+        if what == "pause":
+            clock.now += 10 * times
+        elif what == "longer":
+            clock.now += 300 * times
+        elif what == "elsewhere":
+            said = [_ask(each, ALICE, f"198.51.100.{number}", times) for each in (known, other)]
+        elif what == "invented":
+            said = [_ask(each, f"user{number}@lemon.test", "203.0.113.5", times) for each in (known, other)]
+        else:
+            said = [_ask(each, ALICE, HOME, times) for each in (known, other)]
+            assert said[0] == said[1], (number, said)
+
+
+def test_a_name_that_is_no_users_is_not_logged(issuer: ModuleType, tmp_path: Path) -> None:
+    path = str(tmp_path / "refusals.sqlite")
+    refusals = _refusals(issuer, Clock(), path)
+    shown = refusals.shown("summer@2024.fun", lambda login: False)
+    assert "summer" not in shown
+    assert shown == _refusals(issuer, Clock(), path).shown("summer@2024.fun", lambda login: False), "known again after a restart"
+    assert shown != refusals.shown("winter@2024.fun", lambda login: False)
+    assert shown != _refusals(issuer, Clock()).shown("summer@2024.fun", lambda login: False), "keyed"
+    assert refusals.shown(ALICE, lambda login: True) == ALICE
+    refusals.forget(ALICE, HOME)
+    assert refusals.shown(ALICE, lambda login: False) == ALICE, "who got in is known without asking"
+    assert "alice" not in refusals.shown("alice@lemon.tes", lambda login: False)
+
+
+def test_an_operator_can_ask_how_a_name_is_shown(issuer: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, path = tmp_path / "issuer.json", str(tmp_path / "refusals.sqlite")
+    file.write_text(json.dumps({"issuer": "https://x/", "frontends": [], "directory_base_dn": "dc=x", "refusals_file": path}))
+    issuer.show_names(file, ["Summer@2024.fun\n", "hunter2\n"])
+    said = capsys.readouterr().out.splitlines()
+    assert said == [_refusals(issuer, Clock(), path).shown("summer@2024.fun", lambda login: False), "-not-a-name-"]
 
 
 def test_a_client_has_one_count_for_its_whole_ipv6_network(issuer: ModuleType) -> None:
@@ -112,6 +228,17 @@ def test_whoever_goes_on_guessing_while_it_is_closed_makes_no_wait_longer(issuer
     _guess(refusals, ALICE, HOME, 100)
     clock.now += 31
     assert refusals.closed(ALICE, HOME, FRONTEND) is None
+
+
+def test_what_is_not_tried_because_of_itself_counts_nothing(issuer: ModuleType) -> None:
+    clock = Clock()
+    refusals = _refusals(issuer, clock)
+    assert _ask(refusals, ALICE, HOME, 100).count("wrong") == 3
+    assert refusals.closed(ALICE, "192.0.2.2", FRONTEND) is None, "three of five"
+    clock.now += 31
+    assert _ask(refusals, ALICE, HOME) == ["wrong"]
+    clock.now += 61
+    assert refusals.closed(ALICE, HOME, FRONTEND) is None, "the second wait"
 
 
 def test_guesses_in_the_long_run_are_few(issuer: ModuleType) -> None:
@@ -157,7 +284,7 @@ def test_counts_outlive_the_process_and_are_shared_by_several(issuer: ModuleType
 
 def test_threads_count_every_refusal(issuer: ModuleType, tmp_path: Path) -> None:
     path = str(tmp_path / "refusals.sqlite")
-    workers = [_refusals(issuer, Clock(), path, refusals_per_client=400) for _ in range(4)]
+    workers = [_refusals(issuer, Clock(), path, refusals_per_client=400, refusals_per_place=4000) for _ in range(4)]
     with ThreadPoolExecutor(max_workers=16) as pool:
         list(pool.map(lambda number: _guess(workers[number % 4], ALICE, HOME), range(399)))
     assert workers[0].closed(ALICE, HOME, FRONTEND) == "user"
@@ -210,8 +337,8 @@ def test_the_file_has_an_end(issuer: ModuleType, tmp_path: Path) -> None:
 
 
 def test_a_ticket_is_for_one_user_at_one_store_for_a_minute(issuer: ModuleType) -> None:
-    settings = issuer.Settings(issuer="https://auth.site/", frontends=(FRONTEND,), directory_base_dn="dc=x")
-    claims = issuer.ticket_claims(issuer.Person(ALICE, "store1.site"), settings, 1000.7)
+    chosen = issuer.Settings(issuer="https://auth.site/", frontends=(FRONTEND,), directory_base_dn="dc=x")
+    claims = issuer.ticket_claims(issuer.Person(ALICE, "store1.site"), chosen, 1000.7)
     ident = claims.pop("jti")
     assert len(ident) == 32
     assert claims == {

@@ -238,6 +238,9 @@ class Slow:
         time.sleep(0.02)
         return self._person(login, "store.site") if password == "right" else None
 
+    def has(self, login: str) -> bool:
+        return login.startswith("alice")
+
 
 def _tries(issuer: ModuleType, slots: int = 2, **more: int) -> tuple[Any, Any, Slow]:
     settings = issuer.Settings(
@@ -271,6 +274,27 @@ def test_a_returning_user_costs_few_tries_and_keeps_nobody_out(issuer: ModuleTyp
         said = list(pool.map(lambda name: tries.of(name, "right", HOME, FRONTEND, _nothing), names))
     assert [person.login for _, person in said] == names
     assert Counter(login for login, _ in directory.tried)["alice@lemon.test"] <= 10
+
+
+def test_a_wave_of_names_from_one_network_is_one_turn(issuer: ModuleType) -> None:
+    """A user on a network where he never was waits for one of sixty guesses, not for all."""
+    tries, _, directory = _tries(issuer, slots=1)
+    with ThreadPoolExecutor(70) as pool:
+        wave = [pool.submit(tries.of, f"nobody{n}@lemon.test", "guess", HOME, FRONTEND, _nothing) for n in range(60)]
+        while not directory.tried:
+            time.sleep(0.001)
+        assert pool.submit(tries.of, "alice@lemon.test", "right", "192.0.2.2", FRONTEND, _nothing).result()[1].login == "alice@lemon.test"
+        before = len(directory.tried)
+        for each in wave:
+            each.result()
+    assert before < 30
+
+
+def test_what_is_not_tried_takes_as_long_as_what_was(issuer: ModuleType) -> None:
+    tries, _, _ = _tries(issuer)
+    assert tries.lately() == 0.0
+    tries.of("alice@lemon.test", "wrong", HOME, FRONTEND, _nothing)
+    assert 0.02 <= tries.lately() <= issuer.LONGEST_HOLD
 
 
 def test_another_place_is_another_question(issuer: ModuleType) -> None:

@@ -15,19 +15,22 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import hmac
 import ipaddress
 import json
 import logging
 import os
+import random
 import re
 import secrets
 import sqlite3
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from ticket_turns import Busy, Turns
 
@@ -40,6 +43,9 @@ log = logging.getLogger("ticket_issuer")
 LONGEST_LOGIN = 254
 LONGEST_PASSWORD = 512
 LONGEST_FORM = 16384
+NOT_A_NAME = "-not-a-name-"
+LONGEST_HOLD = 3.0
+"""Seconds an answer that cost nothing is held back, at most."""
 
 # What a login name looks like in lower case, unless the settings say otherwise.
 LOGIN = (
@@ -68,7 +74,9 @@ class Settings:
     refusal_milliseconds: int = 500
     refusals_window_seconds: int = 3600
     refusals_per_client: int = 10
+    refusals_per_place: int = 100
     refusals_per_user: int = 100
+    refusals_per_network: int = 100
     refusals_per_frontend: int = 1000
     refusals_wait_seconds: int = 30
     refusals_longest_wait_seconds: int = 900
@@ -112,6 +120,9 @@ class Directory(Protocol):
     def check(self, login: str, password: str) -> Person | None:
         """Return the user if the password is his, None if not; raise DirectoryUnavailable if that can't be told now."""
 
+    def has(self, login: str) -> bool:
+        """Tell whether this is a user's name; raise DirectoryUnavailable if that can't be told now."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SigningKey:
@@ -137,16 +148,38 @@ class SigningKey:
         return cls(pem=pem, kid=hashlib.sha256(der).hexdigest()[:16])
 
 
+class Refused(NamedTuple):
+    """What came of counting a refusal.
+
+    Args:
+        later: whether it is told as "later", not as "wrong password".
+        reached: the counts whose limit it reached, for the log.
+    """
+
+    later: bool
+    reached: list[str]
+
+
 class Refusals:
-    """Counts refusals, so that nobody can go on guessing, and never locks anybody out for good.
+    """Counts refusals: nobody can go on guessing, nobody is locked out for good, nobody is shut out by what others do elsewhere.
 
-    Three counts: of a name as one network asks for it, of a name whoever asks, and of all that one frontend asks. A count drains evenly,
-    its limit within a window. At its limit it closes for a while, twice as long after each further refusal, up to a longest wait; then one
-    question is let through. So a count never stays closed longer than that wait, and in the long run guesses come no faster than it drains,
-    or than one in each longest wait.
+    | count | of | asked for | at its limit |
+    |---|---|---|---|
+    | client | a name as one network asks for it, since the user last got in there | always | closes |
+    | place | the same, whether he got in or not | always | closes |
+    | user | a name, whoever asks | where he did not get in lately | closes |
+    | network | different names one network asks for, and what is no name | where he did not | closes |
+    | frontend | all that one frontend asks | never | is told of |
 
-    A network from which a user got in lately is asked for the first count only: a guesser elsewhere keeps no user out of a place he uses.
-    An address alone is never limited: a carrier puts thousands of handsets behind one, and some of them always have an old password.
+    A count drains evenly, its limit within a window. At its limit it closes for a while, twice as long after each further refusal, up to a
+    longest wait; then one question is let through. So a count never stays closed longer than that wait, and in the long run guesses come no
+    faster than it drains, or than one in each longest wait.
+
+    A carrier puts thousands of handsets behind one address, and some of them always have an old password: so a network is charged for a
+    name once, however often it asks, and it keeps nobody out of a place he uses.
+
+    What is answered must not tell where a user got in. There a password is tried when it would not be elsewhere; if it is wrong, the answer
+    is that of elsewhere, and counts nothing that can be seen elsewhere. So `client` and `place` count what was not tried as well.
 
     It lives in SQLite, which keeps it right over a restart and among several processes. No password is ever handed to it.
 
@@ -157,79 +190,115 @@ class Refusals:
 
     MOST_ROWS = 50_000
     KNOWN_SECONDS = 30 * 86400
+    OWN = ("client", "place")
+    OTHERS = ("user", "network")
     _TABLES = """
         CREATE TABLE IF NOT EXISTS counts (key TEXT PRIMARY KEY, level REAL NOT NULL, at REAL NOT NULL, until REAL NOT NULL);
         CREATE INDEX IF NOT EXISTS counts_at ON counts (at);
         CREATE TABLE IF NOT EXISTS places (key TEXT PRIMARY KEY, at REAL NOT NULL);
         CREATE INDEX IF NOT EXISTS places_at ON places (at);
+        CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
+        self._limits = {
+            "client": settings.refusals_per_client,
+            "place": settings.refusals_per_place,
+            "user": settings.refusals_per_user,
+            "network": settings.refusals_per_network,
+            "frontend": settings.refusals_per_frontend,
+        }
         self._clock = clock
         self._lock = threading.Lock()
         self._database = self._open(settings.refusals_file)
 
-    def closed(self, login: str, address: str, frontend: str) -> str | None:
-        """Return which count keeps a name from being tried now: `client`, `user`, `frontend`, or None."""
-        found: str | None = self._with(lambda database: self._closed(database, login, address, frontend), None)
+    def closed(self, login: str | None, address: str, frontend: str) -> str | None:
+        """Return which count keeps a name (None: what is no name) from being tried now: `client`, `place`, `user`, `network`, or None."""
+        found: str | None = self._with(lambda database: self._closed(database, self._keys(login, address, frontend)), None)
         return found
 
-    def add(self, login: str, address: str, frontend: str) -> list[str]:
-        """Count a refusal; return the counts it closed, for the log."""
-        closed: list[str] = self._with(lambda database: self._add(database, login, address, frontend), [])
-        return closed
+    def refused(self, login: str | None, address: str, frontend: str, *, tried: bool) -> Refused:
+        """Count what was not granted: a wrong password, or a question that was not tried because a count is closed."""
+        counted: Refused = self._with(
+            lambda database: self._refused(database, self._keys(login, address, frontend), tried), Refused(not tried, [])
+        )
+        return counted
 
     def known(self, login: str, address: str) -> bool:
         """Tell whether the user got in from this network lately."""
-        known: bool = self._with(lambda database: self._known(database, login, network(address)), False)
+        known: bool = self._with(lambda database: self._known(database, f"{login} {network(address)}"), False)
         return known
 
     def forget(self, login: str, address: str) -> None:
         """The right password came from this network: it is known now, and what came from others still counts."""
         self._with(lambda database: self._forget(database, login, address), None)
 
-    def _closed(self, database: sqlite3.Connection, login: str, address: str, frontend: str) -> str | None:
-        now, place = self._clock(), network(address)
-        keys = self._keys(login, place, frontend)
-        if self._known(database, login, place):
-            keys = {"client": keys["client"]}
-        for kind, key in keys.items():
-            row = database.execute("SELECT until FROM counts WHERE key = ?", (key,)).fetchone()
-            # A clock that was set back must not make a wait longer than the longest.
-            if row and now < row[0] <= now + self._settings.refusals_longest_wait_seconds:
-                return kind
-        return None
+    def shown(self, login: str, is_user: Callable[[str], bool]) -> str:
+        """Return a name as logs have it: itself if a user has it; else a keyed digest, since it may be a password in the wrong field.
 
-    def _known(self, database: sqlite3.Connection, login: str, place: str) -> bool:
-        since = self._clock() - self.KNOWN_SECONDS
-        return database.execute("SELECT 1 FROM places WHERE key = ? AND at > ?", (f"{login} {place}", since)).fetchone() is not None
+        Args:
+            is_user: tells of a name that never got in.
+        """
+        secret, seen = self._with(lambda database: self._for_logs(database, login), (b"", False))
+        if seen or is_user(login):
+            return login
+        return "unknown:" + (hmac.digest(secret, login.encode(), "sha256").hex()[:12] if secret else "")
 
-    def _add(self, database: sqlite3.Connection, login: str, address: str, frontend: str) -> list[str]:
+    def _for_logs(self, database: sqlite3.Connection, login: str) -> tuple[bytes, bool]:
+        database.execute("INSERT OR IGNORE INTO secrets VALUES ('names', ?)", (secrets.token_bytes(32),))
+        (secret,) = database.execute("SELECT value FROM secrets WHERE name = 'names'").fetchone()
+        seen = database.execute("SELECT 1 FROM places WHERE key >= ? AND key < ?", (f"{login} ", f"{login}!")).fetchone()
+        return secret, seen is not None
+
+    def _closed(self, database: sqlite3.Connection, keys: Mapping[str, str]) -> str | None:
+        kinds = self.OWN if self._known(database, keys.get("known", "")) else (*self.OWN, *self.OTHERS)
+        return next((kind for kind in kinds if kind in keys and self._waits(database, keys[kind])), None)
+
+    def _waits(self, database: sqlite3.Connection, key: str) -> bool:
+        row = database.execute("SELECT until FROM counts WHERE key = ?", (key,)).fetchone()
         now = self._clock()
-        limits = {
-            "client": self._settings.refusals_per_client,
-            "user": self._settings.refusals_per_user,
-            "frontend": self._settings.refusals_per_frontend,
-        }
-        closed = []
-        for kind, key in self._keys(login, network(address), frontend).items():
-            limit = limits[kind]
-            level, at, until = database.execute("SELECT level, at, until FROM counts WHERE key = ?", (key,)).fetchone() or (0.0, now, 0.0)
-            level = max(0.0, level - max(0.0, now - at) * limit / self._settings.refusals_window_seconds) + 1
-            # What was under way when the count closed adds nothing to the wait.
-            if level > limit - 1 + 1e-6 and not now < until <= now + self._settings.refusals_longest_wait_seconds:
-                doublings = min(16, max(0, round(level - limit)))
-                until = now + min(self._settings.refusals_longest_wait_seconds, self._settings.refusals_wait_seconds * 2**doublings)
-                closed.append(kind)
-            database.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?)", (key, min(level, limit + 16.0), now, until))
-        self._trim(database, "counts", now - 2 * max(self._settings.refusals_window_seconds, self._settings.refusals_longest_wait_seconds))
-        return closed
+        # A clock that was set back must not make a wait longer than the longest.
+        return bool(row and now < row[0] <= now + self._settings.refusals_longest_wait_seconds)
+
+    def _known(self, database: sqlite3.Connection, key: str) -> bool:
+        since = self._clock() - self.KNOWN_SECONDS
+        return database.execute("SELECT 1 FROM places WHERE key = ? AND at > ?", (key, since)).fetchone() is not None
+
+    def _refused(self, database: sqlite3.Connection, keys: Mapping[str, str], tried: bool) -> Refused:
+        elsewhere = any(self._waits(database, keys[kind]) for kind in self.OTHERS if kind in keys)
+        own = any(self._waits(database, keys[kind]) for kind in self.OWN if kind in keys)
+        kinds = [*self.OWN] if tried or not own else []
+        # Where a count is closed for others it would not have been tried elsewhere, and counted nothing.
+        if tried and not elsewhere:
+            kinds += ["user", "frontend", *(["network"] if self._is_new(database, keys.get("place", "")) else [])]
+        reached = [kind for kind in kinds if kind in keys and self._count(database, kind, keys[kind])]
+        window = 2 * max(self._settings.refusals_window_seconds, self._settings.refusals_longest_wait_seconds)
+        self._trim(database, "counts", self._clock() - window)
+        return Refused(not tried or elsewhere, reached)
+
+    def _is_new(self, database: sqlite3.Connection, key: str) -> bool:
+        """Tell whether a network did not ask for a name within the window."""
+        row = database.execute("SELECT at FROM counts WHERE key = ?", (key,)).fetchone()
+        return row is None or abs(self._clock() - row[0]) > self._settings.refusals_window_seconds
+
+    def _count(self, database: sqlite3.Connection, kind: str, key: str) -> bool:
+        """Add one to a count; tell whether that closed it."""
+        now, limit, closes = self._clock(), self._limits[kind], False
+        level, at, until = database.execute("SELECT level, at, until FROM counts WHERE key = ?", (key,)).fetchone() or (0.0, now, 0.0)
+        level = max(0.0, level - max(0.0, now - at) * limit / self._settings.refusals_window_seconds) + 1
+        # What was under way when the count closed adds nothing to the wait.
+        if level > limit - 1 + 1e-6 and not now < until <= now + self._settings.refusals_longest_wait_seconds:
+            doublings = min(16, max(0, round(level - limit)))
+            until = now + min(self._settings.refusals_longest_wait_seconds, self._settings.refusals_wait_seconds * 2**doublings)
+            closes = True
+        database.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?)", (key, min(level, limit + 16.0), now, until))
+        return closes
 
     def _forget(self, database: sqlite3.Connection, login: str, address: str) -> None:
         now, place = self._clock(), network(address)
         key = f"{login} {place}"
-        database.execute("DELETE FROM counts WHERE key = ?", (self._keys(login, place, "")["client"],))
+        database.execute("DELETE FROM counts WHERE key = ?", (self._keys(login, address, "")["client"],))
         row = database.execute("SELECT at FROM places WHERE key = ?", (key,)).fetchone()
         # Once a day is enough: a login writes nothing otherwise.
         if place and (row is None or abs(now - row[0]) > 86400):
@@ -237,8 +306,13 @@ class Refusals:
             self._trim(database, "places", now - self.KNOWN_SECONDS)
 
     @staticmethod
-    def _keys(login: str, place: str, frontend: str) -> dict[str, str]:
-        return {"client": f"client {login} {place}", "user": f"user {login}", "frontend": f"frontend {frontend}"}
+    def _keys(login: str | None, address: str, frontend: str) -> dict[str, str]:
+        place = network(address)
+        keys = {"network": f"network {surroundings(address)}", "frontend": f"frontend {frontend}"}
+        if login is not None:
+            keys |= {kind: f"{kind} {login} {place}" for kind in ("client", "place")}
+            keys |= {"user": f"user {login}", "known": f"{login} {place}"}
+        return keys
 
     def _trim(self, database: sqlite3.Connection, table: str, oldest: float) -> None:
         """Keep a table bounded: what is too old goes, and of too many the oldest."""
@@ -297,6 +371,12 @@ def network(address: str) -> str:
         mapped = parsed.ipv4_mapped
         return str(mapped) if mapped else str(ipaddress.ip_network((parsed, 64), strict=False))
     return str(parsed)
+
+
+def surroundings(address: str) -> str:
+    """Return what one who rents an address has at hand: itself, or the IPv6 network of 56 bits a customer gets (RFC 6177 section 2)."""
+    place = network(address)
+    return str(ipaddress.ip_network(place).supernet(new_prefix=56)) if ":" in place else place
 
 
 def warn(form: str, *values: object) -> None:
@@ -423,6 +503,15 @@ class LdapDirectory:
             raise DirectoryUnavailable(f"{type(problem).__name__}") from problem
         return None
 
+    def has(self, login: str) -> bool:
+        """Tell whether there is such an entry, locked or not."""
+        from ldap3.core.exceptions import LDAPException
+
+        try:
+            return self._looked_up(person_dn(login, self._base_dn)) is not None
+        except (LDAPException, OSError) as problem:
+            raise DirectoryUnavailable(f"{type(problem).__name__}") from problem
+
     @contextlib.contextmanager
     def _connection(self, url: str, **options: Any) -> Any:
         import ldap3
@@ -436,6 +525,11 @@ class LdapDirectory:
 
     def _was_hashed(self, dn: str) -> bool:
         """Tell whether slapd compared a hash when it refused this entry."""
+        found = self._looked_up(dn)
+        return found is not None and not found.get("pwdAccountLockedTime")
+
+    def _looked_up(self, dn: str) -> dict[str, Any] | None:
+        """Return of an entry what the issuer may see; None if there is none."""
         import ldap3
 
         me = f"gidNumber={os.getegid()}+uidNumber={os.geteuid()},cn=peercred,cn=external,cn=auth"
@@ -445,9 +539,9 @@ class LdapDirectory:
             if not connection.bind():
                 raise DirectoryUnavailable(f"local socket: {connection.result['description']}")
             if not connection.search(dn, "(objectClass=*)", search_scope="BASE", attributes=["pwdAccountLockedTime"]):
-                return False
+                return None
             found = [each for each in connection.response if each.get("type") == "searchResEntry"]
-            return bool(found) and not found[0]["raw_attributes"].get("pwdAccountLockedTime")
+            return dict(found[0]["raw_attributes"]) if found else None
 
     @staticmethod
     def _read(connection: Any, dn: str, login: str) -> Person:
@@ -474,6 +568,7 @@ class Tries:
         self._turns = Turns(slots, settings.queue_seconds, settings.queue_per_user)
         self._users = users
         self._refusals = refusals
+        self._refused_in: deque[float] = deque(maxlen=32)
         # Of this process alone: what is kept of a waiting password, to know the same one by, tells nobody what it is.
         self._secret = secrets.token_bytes(32)
 
@@ -484,26 +579,54 @@ class Tries:
             DirectoryUnavailable: the directory could not tell.
             Busy: the turn did not come.
         """
-        kind = "known" if self._refusals.known(login, address) else "new"
+        # Where a user got in before he waits for himself alone; elsewhere each network has its turn: a wave of names is one of them.
+        known = self._refusals.known(login, address)
+        path = (frontend, "known", login) if known else (frontend, "new", surroundings(address), login)
         digest = hashlib.blake2b(password.encode("utf-8", "surrogatepass"), key=self._secret).digest()
         work = functools.partial(self._try, login, password, address, frontend)
-        answer: tuple[str | None, Person | None] = self._turns.ask(
-            (frontend, kind, login), (frontend, login, network(address), digest), work, waiting
-        )
+        began = time.monotonic()
+        answer: tuple[str | None, Person | None] = self._turns.ask(path, (frontend, login, network(address), digest), work, waiting)
+        if answer[1] is None:
+            self._refused_in.append(time.monotonic() - began)
         return answer
+
+    def lately(self) -> float:
+        """Return the seconds a refusal took lately, one of many: what is not tried takes as long, so that its time tells nothing."""
+        return min(LONGEST_HOLD, random.choice([*self._refused_in] or [0.0]))  # noqa: S311 - no secret
 
     def _try(self, login: str, password: str, address: str, frontend: str, askers: int) -> tuple[str | None, Person | None]:
         limit = self._refusals.closed(login, address, frontend)
         if limit:
+            for _ in range(askers):
+                self._refusals.refused(login, address, frontend, tried=False)
             return limit, None
         person = self._users.check(login, password)
         if person is not None:
             self._refusals.forget(login, address)
             return None, person
-        for reached in [each for _ in range(askers) for each in self._refusals.add(login, address, frontend)]:
-            values = (reached, *map(loggable, (login, frontend, address)))
-            warn("alarm=guessing limit=%s user=%s frontend=%s client=%s", *values)
-        return None, None
+        counted = [self._refusals.refused(login, address, frontend, tried=True) for _ in range(askers)]
+        for reached in [kind for each in counted for kind in each.reached]:
+            alarm(reached, self.shown(login), frontend, address)
+        return ("as-elsewhere" if counted[0].later else None), None
+
+    def shown(self, login: str, *, ask: bool = True) -> str:
+        """Return a name as logs have it.
+
+        Args:
+            ask: whether the directory is asked about a name that never got in; what was not tried is not worth a question.
+        """
+        return self._refusals.shown(login, self._is_user if ask else lambda _: False)
+
+    def _is_user(self, login: str) -> bool:
+        try:
+            return self._users.has(login)
+        except DirectoryUnavailable:
+            return False
+
+
+def alarm(limit: str, login: str, frontend: str, address: str) -> None:
+    """Write that a count reached its limit."""
+    warn("alarm=guessing limit=%s user=%s frontend=%s client=%s", *map(loggable, (limit, login, frontend, address)))
 
 
 def say_wait(environ: Mapping[str, Any]) -> None:
@@ -585,14 +708,19 @@ def create_app(
             if (self.request.payload.scope or conf.scope).split() != [conf.scope]:
                 raise InvalidScopeError()
             login = normalise_login(username, conf.login_pattern)
-            # Somebody may have typed his password where his name belongs: what can't be a name is not logged.
-            g.login = login or "-not-a-name-"
+            address = request.headers.get("X-Client-IP", "")
             password = prepare(password)
             if login is None or not password or len(password) > LONGEST_PASSWORD:
-                raise InvalidGrantError()
-            address = request.headers.get("X-Client-IP", "")
+                # Somebody may have typed his password where his name belongs: what can't be a name is not logged.
+                g.login = NOT_A_NAME
+                g.limit = refusals.closed(None, address, g.frontend)
+                for reached in refusals.refused(None, address, g.frontend, tried=not g.limit).reached:
+                    alarm(reached, g.login, g.frontend, address)
+                raise SlowDown() if g.limit else InvalidGrantError()
+            g.asked_for = login
             g.limit = refusals.closed(login, address, g.frontend)
             if g.limit:
+                refusals.refused(login, address, g.frontend, tried=False)
                 raise SlowDown()
             try:
                 g.limit, person = tries.of(login, password, address, g.frontend, functools.partial(say_wait, request.environ))
@@ -603,7 +731,7 @@ def create_app(
                 raise SlowDown()
             if person is None:
                 raise InvalidGrantError()
-            g.store = person.store
+            g.login, g.store = login, person.store
             return person
 
         def validate_requested_scope(self) -> None:
@@ -649,6 +777,8 @@ def create_app(
         response: Response = server.create_token_response()
         answer = response.get_json(silent=True) or {}
         verdict = "granted" if response.status_code == 200 else str(answer.get("error"))
+        if "login" not in g and "asked_for" in g:
+            g.login = tries.shown(g.asked_for, ask=verdict == "invalid_grant" or g.get("limit") == "as-elsewhere")
         log.info(
             "decision=%s status=%d user=%s frontend=%s client=%s service=%s session=%s store=%s ticket=%s%s%s",
             verdict,
@@ -663,10 +793,24 @@ def create_app(
             f" limit={g.limit}" if g.get("limit") else "",
             f" reason={g.reason!r}" if "reason" in g else "",
         )
-        if verdict == "invalid_grant":
-            # Both kinds of refusal cost one hash; the least time hides what else differs between them.
-            hold_until(started + conf.refusal_milliseconds / 1000)
+        if verdict in {"invalid_grant", "slow_down"}:
+            # Refusals cost one hash; the least time hides what else differs between them. What was not tried takes as long as they do.
+            least = conf.refusal_milliseconds / 1000
+            hold_until(started + (max(least, tries.lately()) if g.get("limit") not in {None, "as-elsewhere"} else least))
         return response
 
     app.add_url_rule("/token", view_func=token, methods=["POST"])
     return app
+
+
+def show_names(settings: Path, names: Iterable[str]) -> None:
+    """Print how the log shows names: what nobody has is a digest there, by which its lines are found."""
+    conf = Settings.from_file(settings)
+    refusals = Refusals(conf)
+    for name in names:
+        login = normalise_login(name, conf.login_pattern)
+        print(refusals.shown(login, lambda _: False) if login else NOT_A_NAME)
+
+
+if __name__ == "__main__":
+    show_names(Path("/etc/lemonstand/ticket/issuer.json"), sys.stdin)

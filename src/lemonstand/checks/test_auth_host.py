@@ -106,6 +106,31 @@ def test_directory_is_the_one_that_was_made(facts_of: FactsOf, auth: str, measur
     )
 
 
+@pytest.mark.control("LEM-8-08", "LEM-6-05")
+def test_no_frontend_takes_the_part_of_others(site: Site, facts_of: FactsOf, auth: str, measure: Measure) -> None:
+    """The packet filter lets each frontend's address have so many connections to the issuer, before the rule that lets it in."""
+    flow = next(flow for flow in site.active_flows if flow.destination == "auths" and flow.per_source)
+    wanted = {
+        str(a) for host in site.group("frontends") for zone, leg in host.interfaces.items() if zone != "management" for a in leg.addresses
+    }
+    bounded: dict[str, int] = {}
+    for rule in facts_of(auth).rules.every_rule():
+        counts = [each["ct count"] for each in rule["expr"] if "ct count" in each]
+        drops = any("drop" in each for each in rule["expr"])
+        sources = [
+            each["match"]["right"]
+            for each in rule["expr"]
+            if each.get("match", {}).get("left", {}).get("payload", {}).get("field") == "saddr"
+        ]
+        if counts and drops and counts[0].get("inv") and rule["chain"] == "input":
+            bounded |= {str(source): int(counts[0]["val"]) for source in sources}
+    measure("addresses with a share", len(bounded))
+    missing = sorted(wanted - set(bounded))
+    expect(bool(wanted) and not missing, "a frontend may take all connections", seen=missing, expected="a share for each address")
+    other = {source: most for source, most in bounded.items() if most != flow.per_source}
+    expect(not other, "the share is another than flows.yml has", seen=other, expected=flow.per_source)
+
+
 @pytest.mark.control("LEM-8-11")
 def test_tickets_are_short_and_narrow(site: Site, facts_of: FactsOf, auth: str, measure: Measure) -> None:
     """What the issuer puts into tickets, and for whom it makes them."""

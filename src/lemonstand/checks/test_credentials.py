@@ -146,6 +146,38 @@ def test_an_odd_password_is_refused_as_any_other(odd: dict[str, Any], family: in
 
 
 @measurement()
+def misplaced(vantage: Vantage) -> dict[str, str]:
+    """Passwords typed where names belong, by kind: of a name's form, of its characters alone, and of others."""
+    made = {kind: f"canary{secrets.token_hex(8)}" for kind in ("a name's form", "a name's characters", "other characters")}
+    made["a name's form"] += f"@{secrets.token_hex(4)}.fun"
+    made["other characters"] += "!%7D"
+    for typed in made.values():
+        vantage.ask("login-answers", endpoint=vantage.endpoints(), account=Account(user=typed, password=generate_password()))
+    return made
+
+
+@pytest.mark.answer("live")
+@pytest.mark.control("LEM-8-08")
+def test_a_password_in_the_field_of_the_name_is_not_logged(
+    misplaced: dict[str, str], host: HostFactory, site: Site, measure: Measure
+) -> None:
+    """What nobody has as a name stands in no journal of frontends and issuers, and the issuer's has the login all the same."""
+    name = misplaced["a name's form"]
+    lines = _lines(host, site, name, 1)
+    measure("lines with a digest in its place", len(lines))
+    if not lines:
+        invalid(f"the issuer wrote nothing about a refused login of {name}")
+    found = []
+    for each in (*site.group("frontends"), *site.group("auths")):
+        for kind, typed in misplaced.items():
+            # Words of our own making, up to what a shell or a pattern would read in another way.
+            word = typed.partition("@")[0].partition("!")[0]
+            text = host(each.name).run(f"journalctl -u dovecot -u slapd -u ticket-issuer -o cat --since -5min --grep {word}").stdout
+            found += [f"{each.name}, of {kind}: {line[:120]}" for line in text.splitlines() if word in line]
+    expect(not found, "a password typed as a name is logged", seen=found[:4], expected="nowhere")
+
+
+@measurement()
 def forged(vantage: Vantage, version: int) -> tuple[str, Any]:
     """Two refused logins of a made-up name, and what they were told."""
     nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{vantage.site.settings.mail_domains[0]}", password=generate_password())
@@ -176,13 +208,14 @@ def test_the_issuer_hears_the_clients_own_address(
 
 
 def _lines(host: HostFactory, site: Site, name: str, wanted: int) -> list[dict[str, str]]:
-    """What the issuers wrote about a name."""
+    """What the issuers wrote about a name nobody has."""
     until = time.monotonic() + LINE_SECONDS
     while True:
         found = []
         for each in site.group("auths"):
-            # The name is of our own making: no shell sees anything else.
-            text = host(each.name).run(f"journalctl -u ticket-issuer -o cat --since -2min --grep user={name}").stdout
+            # The name is of our own making: no shell sees anything else. The log has a digest in its place.
+            shown = host(each.name).run(f"echo {name} | python3 /usr/local/lib/lemonstand/ticket_issuer.py").stdout.strip()
+            text = host(each.name).run(f"journalctl -u ticket-issuer -o cat --since -2min --grep user={shown}").stdout
             found += [dict(word.partition("=")[::2] for word in line.split()) for line in text.splitlines() if line.startswith("decision=")]
         if len(found) >= wanted or time.monotonic() > until:
             return found

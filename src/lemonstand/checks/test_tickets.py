@@ -18,6 +18,9 @@ pytestmark = pytest.mark.answer("live")
 
 Attempts = dict[str, Any]
 GUESSES = 12
+HALTED, HALTED_SECONDS = 16, 20.0
+LEAST_REFUSAL_SECONDS = 0.4
+"""The issuer holds refusals back for half a second; what a clock of another host makes of that."""
 GRANTED = "own ticket"
 TICKET_KEYS = ["access_token", "expires_in", "scope", "store", "token_type"]
 
@@ -109,6 +112,80 @@ def test_guessing_ends(guessed: dict[str, Any], measure: Measure) -> None:
     measure("refusals before the end", guessed["wave"].count(400))
     expect(guessed["next"] == 429, "a name can be guessed without end", seen=guessed, expected="429 after a dozen guesses")
     expect(guessed["account"] == 200, "somebody else is locked out too", seen=guessed["account"], expected=200)
+
+
+@measurement()
+def network_closed(vantage: Vantage) -> dict[str, Any]:
+    """A network that asks under what is no name until it is not heard any more, and what names are answered then."""
+    frontend = vantage.site.group("frontends")[0].name
+    return dict(
+        vantage.prober.ask(frontend, "closed-network", seconds=120, inner_services=vantage.inner_services, accounts=vantage.accounts[:2])
+    )
+
+
+@pytest.mark.control("LEM-8-24", "LEM-6-05")
+def test_whoever_invents_names_shuts_out_his_own_network_alone(network_closed: dict[str, Any], measure: Measure) -> None:
+    """Names are counted by the network that asks for them; a user who got in from there, and everybody elsewhere, is heard all the same."""
+    seen = network_closed
+    if seen["first"]["status"] != 200:
+        invalid(f"a user on a new network is refused before anything was tried: {seen['first']}")
+    measure("refused before the end", seen["refused"])
+    expect(
+        seen["later"] > 0 and seen["invented"]["status"] == 429,
+        "names can be invented without end",
+        seen={"refused": seen["refused"], "then": seen["invented"]},
+        expected="429 after a hundred",
+    )
+    expect(seen["elsewhere"]["status"] == 200, "users on new networks are shut out", seen=seen["elsewhere"], expected=200)
+    expect(seen["known right"]["status"] == 200, "a user is shut out of a place he uses", seen=seen["known right"], expected=200)
+
+
+@pytest.mark.control("LEM-8-08")
+@pytest.mark.supports("LEM-8-24")
+def test_answers_do_not_tell_where_a_user_got_in(network_closed: dict[str, Any], measure: Measure) -> None:
+    """On a network that is closed a wrong password is answered alike, whether the user got in from there before or not."""
+    seen = network_closed
+    if seen["first"]["status"] != 200 or seen["invented"]["status"] != 429:
+        invalid(f"there was no closed network from which a user got in: {seen}")
+    measure("answered where he got in", f"{seen['known']['status']} after {seen['known']['seconds']} s")
+    measure("answered where he did not", f"{seen['stranger']['status']} after {seen['stranger']['seconds']} s")
+    expect(
+        seen["known"]["status"] == seen["stranger"]["status"] == 429,
+        "answers tell from which networks a user comes",
+        seen={"known": seen["known"], "stranger": seen["stranger"]},
+        expected="429 for both",
+    )
+    least = LEAST_REFUSAL_SECONDS
+    expect(
+        seen["stranger"]["seconds"] >= least and seen["known"]["seconds"] >= least,
+        "the time of answers tells from which networks a user comes",
+        seen={"known": seen["known"], "stranger": seen["stranger"]},
+        expected=f"neither sooner than {least} s",
+    )
+
+
+@measurement(waits=True)
+def halted(vantage: Vantage) -> dict[str, Any]:
+    """Connections to the issuer that stop half-way, some of each kind."""
+    order: dict[str, Any] = {"inner_services": vantage.inner_services, "account": vantage.accounts[0]}
+    frontend = vantage.site.group("frontends")[0].name
+    return {
+        "beside": vantage.prober.ask(frontend, "reset-beside", seconds=120, rounds=3, count=10, **order),
+        **vantage.prober.ask(frontend, "slow-questions", seconds=120, count=HALTED, within=HALTED_SECONDS, **order),
+    }
+
+
+@pytest.mark.control("LEM-8-08")
+@pytest.mark.supports("LEM-6-05")
+def test_the_issuer_ends_what_does_not_go_on(halted: dict[str, Any], measure: Measure) -> None:
+    """A connection that stops before or within handshake, header or body, or hardly goes on, is ended; one that is reset ends no other."""
+    if halted["held"] < HALTED // 2:
+        invalid(f"hardly any connection was held: {halted}")
+    for kind, seconds in halted["longest"].items():
+        measure(f"ended: {kind}", seconds, "s")
+    lost = [answer for answer in halted["beside"] if answer["status"] != 200]
+    expect(not lost, "connections that are reset end questions of others", seen=lost, expected="200 each")
+    expect(not halted["left"], "a connection that does not go on is kept", seen=halted["left"], expected=f"ended in {HALTED_SECONDS:.0f} s")
 
 
 @pytest.mark.control("LEM-8-10")

@@ -13,7 +13,7 @@ from lemonstand.policy.waivers import Waiver
 DATA = Path(__file__).with_name("attempts.yml")
 
 Position = Literal["frontend", "relay", "internet", "user"]
-Goal = Literal["mail", "credentials", "inward", "sender", "relaying", "urls", "names", "guessing", "transport"]
+Goal = Literal["mail", "credentials", "inward", "sender", "relaying", "urls", "names", "guessing", "service", "transport"]
 POSITIONS: tuple[Position, ...] = ("frontend", "relay", "internet", "user")
 GOALS: dict[Goal, str] = {
     "mail": "other users' mail",
@@ -24,6 +24,7 @@ GOALS: dict[Goal, str] = {
     "urls": "URLs that give mail away",
     "names": "names that are read in two ways",
     "guessing": "guessing passwords",
+    "service": "keeping users out",
     "transport": "the start of TLS and the end of a message",
 }
 

@@ -31,6 +31,7 @@ from lemonstand.probes.clients.tickets import (
     compact,
     decode,
     encode,
+    fresh_network,
 )
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.messages import message
@@ -388,3 +389,12 @@ def guess_with_addresses(inner_services: InnerServices, name: str, guesses: int)
     with ThreadPoolExecutor(max_workers=16) as pool:
         statuses = list(pool.map(one, range(min(guesses, 200))))
     return {str(status): statuses.count(status) for status in sorted(set(statuses))}
+
+
+def roaming(inner_services: InnerServices, accounts: list[Account]) -> list[dict[str, Any]]:
+    """Asks for users who are on networks they were never seen on, with their own passwords: `{user, status, seconds}` of each."""
+    found = []
+    for account in accounts:
+        answer = _ask(inner_services, account["user"], account["password"], client=fresh_network())
+        found.append({"user": account["user"], "status": answer["status"], "seconds": answer.get("seconds")})
+    return found

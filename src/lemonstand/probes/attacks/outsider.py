@@ -300,3 +300,30 @@ def starttls(endpoint: Endpoint, port: int) -> bool:
     good = smtp.command("NOOP").ok
     smtp.quit()
     return good
+
+
+def crowd(endpoint: Endpoint, domain: str, connections: int, logins: int, within: float) -> dict[str, int]:
+    """Logs in under names nobody has, on many connections from one address, until so many are answered. How often each answer came."""
+    until = time.monotonic() + within
+    answers: list[str] = []
+
+    def over() -> bool:
+        return len(answers) - answers.count("CLOSED") >= logins or time.monotonic() > until
+
+    def one(_: int) -> None:
+        while not over():
+            try:
+                session = Imap.open(endpoint)
+                for _ in range(4):
+                    if over():
+                        break
+                    answer = session.plain({"user": f"nobody-{secrets.token_hex(6)}@{domain}", "password": secrets.token_hex(8)})
+                    answers.append(f"{answer.status} {answer.code.partition(' ')[0]}".strip())
+                session.quit()
+            except OSError:
+                answers.append("CLOSED")
+                time.sleep(0.5)
+
+    with ThreadPoolExecutor(max_workers=connections) as pool:
+        list(pool.map(one, range(connections)))
+    return {each: answers.count(each) for each in sorted(set(answers))}

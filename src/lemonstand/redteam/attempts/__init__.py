@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lemonstand.redteam.context import LabUnderAttack, Seen
 
 AttemptCode = Callable[[LabUnderAttack], Seen]
-MODULES = ("abuse", "credentials", "inner_network", "mail", "outside")
+MODULES = ("abuse", "availability", "credentials", "inner_network", "mail", "outside")
 """They register their attempts when they are imported."""
 CODE: dict[str, AttemptCode] = {}
 
