@@ -214,6 +214,8 @@ def _unexplained(path: str, info: os.stat_result, packages: Packages) -> dict[st
     if packages.holds(path, info):
         if is_file and (info.st_mode & (stat.S_ISUID | stat.S_ISGID) or (info.st_mode & 0o111 and _capabilities(path))):
             return {**described(path, info), "package": packages.owner[path]}
+        if stat.S_ISDIR(info.st_mode) and path.startswith("/etc/"):
+            packages.kept.append(described(path, info))  # a role may name it as well
         return None
     if path.endswith("/__pycache__") or ("/__pycache__/" in path and _is_cache(path, packages)):
         return None
