@@ -88,6 +88,14 @@ def _free(project: Path) -> bool:
     return True
 
 
+@pytest.fixture(autouse=True)
+def hung_up_on() -> Iterator[None]:
+    """Whoever runs the tests may have told his own processes to outlive the terminal (nohup); those tried here are to hear of its end."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def started(project: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
     """A run that sleeps."""

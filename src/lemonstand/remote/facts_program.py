@@ -237,7 +237,7 @@ def scheduled() -> dict[str, str]:
 def packages() -> dict[str, str]:
     text = run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n") or ""
     rows = [line.split("\t") for line in text.splitlines()]
-    return {name: version for status, name, version in rows if status.startswith("ii") and PACKAGES.match(name)}
+    return {name: version for status, name, version in rows if status[1:2] == "i" and PACKAGES.match(name)}
 
 
 def running() -> dict[str, Any]:

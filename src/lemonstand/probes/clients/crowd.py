@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from lemonstand.probes.events import emit
+from lemonstand.probes.events import ENOUGH, emit
 from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.wire import Account, Endpoint
+
+LOOK_SECONDS = 5.0
+"""How often a waiting session looks whether anybody still waits for it."""
 
 OPENERS = 6
 """Logins side by side: enough to be quick, too few to be an attack."""
@@ -108,9 +111,11 @@ def _wait(client: _Client, until: float) -> None:
     try:
         while not client.pushed and (left := until - time.monotonic()) > 0:
             try:
-                line = client.session.response(left)
+                line = client.session.response(min(left, LOOK_SECONDS))
             except TimeoutError:
-                break
+                if ENOUGH.is_set():  # whoever asked has seen that nothing more can come
+                    break
+                continue
             client.pushed = line.endswith(b" EXISTS")
             if line.upper().startswith(b"* BYE"):
                 client.ended = line.decode("utf-8", "replace")
