@@ -172,9 +172,11 @@ def keep_alive(endpoint: Endpoint, account: Account, within: float, every: int =
     session.command("NOOP")  # its segments tell which numbers come next, and so what a keep-alive is
     began = time.monotonic() + BESIDE
     time.sleep(within)
+    # The last question may still be under way.
+    ended = time.monotonic() - every / 2
     capture.stop()
     silent = [entry for entry in capture.seen if entry[0] >= began]
-    asked = [entry for entry in silent if not entry[1] and entry[2] == "keep-alive"]
+    asked = [entry for entry in silent if not entry[1] and entry[2] == "keep-alive" and entry[0] <= ended]
     answered = [entry for entry in silent if entry[1] and entry[2] == "acknowledgement"]
     theirs = [entry for entry in silent if entry[1] and entry[2] == "keep-alive"]
     alive = session.command("NOOP").ok
