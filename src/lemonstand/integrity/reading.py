@@ -21,7 +21,7 @@ from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 from lemonstand.surroundings import environment
 
-READ_SECONDS = 90
+READ_SECONDS = 240
 
 
 @dataclass

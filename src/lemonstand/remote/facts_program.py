@@ -107,11 +107,14 @@ STATE_LEFT_OUT = re.compile(r"(\.key|\.db|\.lmdb|\.pyc|\.dpkg-.*|\.pem|~)$")
 STATE_RENEWED = re.compile(r"^/etc/lemonstand/pki/(?!ca)[^/]+$")
 SIEVE = 'require ["enotify", "imap4flags", "relational", "vacation", "variables", "comparator-i;unicode-casemap"];\nkeep;\n'
 
+PATIENCE = 30
+"""Seconds a command may take, on a busy host too."""
+
 
 def run(*command: str) -> str | None:
     """What a command printed, or None if it isn't there or failed."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=8, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -298,7 +301,7 @@ def owners(programs: list[str]) -> dict[str, tuple[str, str]]:
     """Package and version a program is from: {path: (package, version)}. Paths are tried with and without /usr."""
     asked = [path for program in programs for path in (program, program.removeprefix("/usr"))]
     try:
-        done = subprocess.run(["dpkg-query", "-S", *asked], capture_output=True, text=True, timeout=8, check=False)
+        done = subprocess.run(["dpkg-query", "-S", *asked], capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return {}
     packages: dict[str, str] = {}
@@ -442,7 +445,7 @@ def sieve() -> dict[str, Any]:
         with open(path, "w", encoding="ascii") as stream:
             stream.write(SIEVE)
         try:
-            done = subprocess.run(["sievec", path, path + ".svbin"], capture_output=True, text=True, timeout=8, check=False)
+            done = subprocess.run(["sievec", path, path + ".svbin"], capture_output=True, text=True, timeout=PATIENCE, check=False)
         except (OSError, subprocess.TimeoutExpired) as problem:
             return {"ok": False, "said": str(problem)}
         return {"ok": done.returncode == 0, "said": (done.stderr or done.stdout).strip()[-400:]}

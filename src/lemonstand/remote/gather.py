@@ -13,13 +13,15 @@ from typing import Any
 
 import testinfra
 
-from lemonstand.observations import note
+from lemonstand.observations import note, strain
 from lemonstand.outcomes import Invalid
 from lemonstand.remote.connections import BECOME_REMEDY, Connection
 from lemonstand.remote.facts import Facts
 from lemonstand.surroundings import environment
 
-GATHER_SECONDS = 60
+GATHER_SECONDS = 180
+TIMED_OUT = 124
+"""What timeout(1) exits with."""
 _PROGRAM = Path(__file__).with_name("facts_program.py")
 
 
@@ -72,6 +74,8 @@ def gather_facts(connections: Mapping[str, Connection], names: Sequence[str]) ->
             if name not in connections:
                 return Invalid(f"the inventory has no host '{name}'")
             done = reach(connections[name]).run(f"echo {program} | base64 -d | timeout {GATHER_SECONDS} python3 -")
+            if done.rc == TIMED_OUT and (busy := strain()):
+                return Invalid(f"{name} could not be read within {GATHER_SECONDS} s, at {busy}")
             if done.rc != 0:
                 said = (done.stderr.strip().splitlines() or ["no message"])[-1]
                 return Invalid(f"{name} can't be read (exit {done.rc}): {said}")
