@@ -24,6 +24,7 @@ from lemonstand.site.model import Expected
 ROOT = Path(__file__).resolve().parents[2]
 HASH = "a" * 64
 KEY = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 OWN = "/etc/dovecot/dovecot.conf"
 SYSCTL = "/etc/sysctl.d/60-lemonstand.conf"
 HOST = "store1"
@@ -46,7 +47,7 @@ def known(site: Site) -> Known:
     return Known(
         host=HOST, site=site, entries={each["path"]: each for each in (entry, gone)}, units=("dovecot.service",), accounts=("vmail",),
         texts={SYSCTL: "# ours\nnet.ipv4.tcp_keepalive_time = 7200\n", "/etc/chrony/chrony.conf": "server ntp.example.org iburst\n"},
-        login="root", keys=frozenset({"SHA256:controller"}), tickets=frozenset({KEY}), databases={"bash=5": "d1"},
+        login="root", keys=frozenset({"SHA256:controller"}), tickets=frozenset({KEY}), authorities=(), databases={"bash=5": "d1"},
     )  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def clean(site: Site) -> Reading:
             {"program": "/usr/sbin/dovecot", "package": "dovecot-core", "unit": "/system.slice/dovecot.service", "preload": "", "odd": [],
              "user": "root", "command": "dovecot -F", "orphan": False, "pid": 9},
         ],
-        "trusted": [], "tickets": {"/etc/lemonstand/ticket-keys/default/RS256/k1": {"public": KEY}},
+        "trusted": [], "certificates": {}, "tickets": {"/etc/lemonstand/ticket-keys/default/RS256/k1": {"public": KEY}},
         "journal": {"settings": "[Journal]\nStorage=auto\n", "rate": "", "level": "info"},
         "time": "^,*,ntp.example.org,2,6,377,1,0,0,0\n", "container": "none", "suffix": "", "seconds": 1.0,
     }  # fmt: skip
@@ -149,6 +150,8 @@ SPOILINGS: dict[str, tuple[str, Callable[[Reading], None]]] = {
     "pam": ("accounts", spoil("pam+", "/etc/pam.d/common-auth: auth sufficient pam_permit.so")),
     "ticket key": ("keys", spoil("tickets/k", {"public": "other"})),
     "private ticket key": ("keys", spoil("tickets/~etc~lemonstand~ticket-keys~p", {"private": KEY})),
+    "no certificate": ("keys", spoil("certificates", {"/etc/lemonstand/pki/x.crt": "nothing"})),
+    "another CA": ("keys", spoil("certificates", {"/etc/lemonstand/pki/ca-hosts.crt": CERTIFICATE})),
     "authority": ("keys", spoil("trusted+", "f" * 64)),
     "socket": ("sockets", spoil("sockets+", {"protocol": "tcp", "address": "127.0.0.1", "port": "9", "programs": [], "unit": "x.service"})),
     "raw socket": ("sockets", spoil("sockets+", {"protocol": "raw", "address": "*", "port": "1", "programs": [], "unit": "dovecot.service"})),
@@ -185,7 +188,9 @@ def test_what_is_beside_it_is_named_by_its_kind(name: str, site: Site, known: Kn
     kind, change = SPOILINGS[name]
     reading = copy.deepcopy(clean(site))
     if name.endswith("ticket key"):
-        reading["tickets"]["/etc/lemonstand/ticket-keys/default/RS256/other"] = {"public": "other"} if name[0] == "t" else {"private": KEY}
+        path = "/etc/lemonstand/ticket-keys/default/RS256/other"
+        reading["files"].append(described(path, mode="0600"))
+        reading["tickets"][path] = {"public": "other"} if name[0] == "t" else {"private": KEY}
     else:
         change(reading)
     found = {each: rows for each, rows in judge(reading, known).items() if rows}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from lemonstand.checks.background import measurement
+from lemonstand.checks.background import Answers, measurement
 from lemonstand.derived.deviations import waivers_of
 from lemonstand.errors import LemonstandError
 from lemonstand.integrity import Integrity, read_integrity
@@ -141,10 +141,21 @@ def connections(pytestconfig: pytest.Config, site: Site) -> Iterator[dict[str, C
 
 
 @pytest.fixture(scope="session")
-def integrity(connections: dict[str, Connection], site: Site) -> Integrity:
+def integrity_begun(answers: Answers, connections: dict[str, Connection], site: Site) -> None:
+    """Begins to read what lies and runs on every host, beside all else."""
+
+    def read() -> Integrity:
+        with Prober(connections) as prober:
+            return read_integrity(site, connections, prober)
+
+    answers.plan("integrity", read)
+    answers.begin_alone("integrity")
+
+
+@pytest.fixture(scope="session")
+def integrity(answers: Answers, integrity_begun: None) -> Integrity:
     """What lies and runs on every host, compared with what should; read in one go."""
-    with Prober(connections) as prober:
-        return read_integrity(site, connections, prober)
+    return cast(Integrity, answers("integrity", lambda: None))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any
 from lemonstand.integrity.discrepancies import APPLY, KINDS, Discrepancy
 from lemonstand.integrity.known import Known, policy_after_a_crash
 from lemonstand.policy.debian import Made, matches
+from lemonstand.remote.certificates import Certificate
 
 Reading = Mapping[str, Any]
 """What `probes/hosts/integrity.py` read from one host."""
@@ -26,6 +27,7 @@ UNIT_PLACES = (
 NO_SHELLS = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync")
 LINK_KINDS = ("veth", "vlan", "bond", "bond_slave", "bridge_slave", "")
 """Links of the kernel that a host of ours may have; cards have no kind."""
+PEM = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 KERNEL_ROUTES = ("kernel", "boot")
 JOURNAL_WRONG = {"Storage": ("none",), "MaxLevelStore": ("emerg", "alert", "crit", "err", "warning", "0", "1", "2", "3", "4")}
 
@@ -155,7 +157,7 @@ def files(reading: Reading, known: Known) -> Iterator[Discrepancy]:
                 seen = f"mode {each['mode']}: it runs with the rights of {each['owner']}:{each['group']}"
                 yield Discrepancy("files", path, seen, wanted or "no such right", f"chmod ug-s {shlex.quote(path)}")
             continue
-        if path in known.entries or _is_ticket_key(path) or path in judged_elsewhere or path.startswith("/run/systemd/transient/"):
+        if path in known.entries or path in reading["tickets"] or path in judged_elsewhere or path.startswith("/run/systemd/transient/"):
             continue
         if path.startswith(UNIT_PLACES) and ("link" in each or state == "directory"):
             continue  # `units` judges these
@@ -212,10 +214,6 @@ def _removal(path: str, made: Made | None) -> str:
 def _line_away(line: str) -> str:
     """The word for sed that removes one line."""
     return "\\|^[[:space:]]*" + re.sub(r"([\\.*^$|\[\]])", r"\\\1", line) + "|d"
-
-
-def _is_ticket_key(path: str) -> bool:
-    return path.startswith(("/etc/lemonstand/ticket/", "/etc/lemonstand/ticket-keys/"))
 
 
 def units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
@@ -344,8 +342,12 @@ def _userdel(name: str) -> str:
 def keys(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Ticket keys against those of the issuers; CAs of the system against their packages."""
     known_public = {_squeezed(each) for each in known.tickets}
+    described = _by_path(reading)
     owned = {_squeezed(each["private"]) for each in reading["tickets"].values() if "private" in each}
     for path, each in reading["tickets"].items():
+        if "private" in each and (described[path]["mode"], described[path]["owner"]) != ("0600", "root"):
+            seen = f"a private key with mode {described[path]['mode']}, of {described[path]['owner']}"
+            yield Discrepancy("keys", path, seen, "0600, root", f"chown root: {path}; chmod 0600 {path}")
         if "link" in each:
             if path.rpartition("/")[2] not in {"active.pem", "next.pem"} or "/" in each["link"]:
                 yield Discrepancy("keys", path, f"a link to {each['link']}", "no such link", f"rm {shlex.quote(path)}")
@@ -357,10 +359,37 @@ def keys(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             yield Discrepancy(
                 "keys", path, "a public key without its private half here", "pairs", f"rm {shlex.quote(path)}  # then: {APPLY}"
             )
+    yield from _certificates(reading, known)
     for digest in reading["trusted"]:
         yield Discrepancy("keys", f"CA {digest[:16]}", f"the system trusts a CA that no package brought (SHA-256 {digest[:16]}…)",
                       "CAs of the package ca-certificates alone",
                       "rm -f /usr/local/share/ca-certificates/*.crt; update-ca-certificates --fresh")  # fmt: skip
+
+
+def _certificates(reading: Reading, known: Known) -> Iterator[Discrepancy]:
+    """Certificates against the site's CAs, and the CAs that services trust against those the controller has."""
+    own = {_squeezed(each) for text in known.authorities for each in PEM.findall(text)}
+    signers = [Certificate("", text) for text in known.authorities]
+    elsewhere = known.site.settings.public_certificate.source != "private_ca"
+    for path, text in reading["certificates"].items():
+        name = path.rpartition("/")[2].removesuffix(".crt")
+        remedy = f"rm {shlex.quote(path)}  # then: {APPLY}"
+        found = PEM.findall(text)
+        if name.startswith("ca-"):
+            strange = [each for each in found if _squeezed(each) not in own]
+            if strange or not found:
+                seen = f"{len(strange)} of {len(found)} certificates in it are of no CA of the site"
+                yield Discrepancy("keys", path, seen, "the site's CAs alone", remedy)
+        elif not (elsewhere and name == "public"):
+            try:
+                certificate = Certificate(name, text)
+            except ValueError:
+                yield Discrepancy("keys", path, "is no certificate", "a certificate of the site", remedy)
+                continue
+            if not any(certificate.signed_by(each) for each in signers):
+                yield Discrepancy(
+                    "keys", path, f"no CA of the site signed it ({certificate.sha256[:16]}…)", "the site's own", remedy
+                )
 
 
 def _squeezed(pem: str) -> str:

@@ -29,6 +29,7 @@ class Known:
         login: the account by which Ansible comes in.
         keys: fingerprints of keys with which it may come in (`SHA256:…`).
         tickets: public keys (PEM) by which issuers sign, of all auth hosts.
+        authorities: the certificates (PEM) of the CAs that the controller has for this site.
         databases: what most hosts have for a version of a package, by `package=version`.
         debian: the data that ships.
     """
@@ -42,6 +43,7 @@ class Known:
     login: str
     keys: frozenset[str]
     tickets: frozenset[str]
+    authorities: tuple[str, ...]
     databases: Mapping[str, str]
     debian: Debian = field(default_factory=load_debian)
 

@@ -89,13 +89,14 @@ def read_integrity(site: Site, connections: Mapping[str, Connection], prober: Pr
             known_in_run["hosts"][name] = {"directory_found": {"answer": answer, "stdout": json.dumps(answer)}}
     held = read_manifest(site.inventory, known_in_run)
     databases = common_databases(readings.values())
+    authorities = tuple(path.read_text(encoding="ascii") for path in sorted(site.settings.pki_dir.glob("*/ca*.crt")))
     for name, reading in readings.items():
         own = held.get(name, {"files": [], "units": [], "accounts": [], "texts": {}})
         login, fingerprints = _ways_in(connections[name])
         known = Known(
             host=name, site=site, entries={each["path"]: each for each in own["files"]}, units=tuple(own["units"]),
             accounts=tuple(own["accounts"]), texts=own["texts"], login=login, keys=fingerprints, tickets=frozenset(tickets.values()),
-            databases=databases,
+            authorities=authorities, databases=databases,
         )  # fmt: skip
         found.found[name] = judge(reading, known)
         found.declared[name] = declared(reading, known)

@@ -277,6 +277,11 @@ def archives() -> list[str]:
     return found
 
 
+def certificates() -> dict[str, str]:
+    """The certificates of this host and of those it trusts, by path."""
+    return {str(path): text(path) for path in sorted(Path("/etc/lemonstand/pki").glob("*.crt"))}
+
+
 def suffix() -> str:
     """The suffix of the directory that is here (`/var/lib/lemonstand/directory.json`)."""
     try:

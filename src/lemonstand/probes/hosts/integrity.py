@@ -50,6 +50,7 @@ def read() -> dict[str, Any]:
         "processes": in_force.processes(packages),
         "trusted": in_force.trusted(),
         "tickets": in_force.tickets(),
+        "certificates": in_force.certificates(),
         "suffix": in_force.suffix(),
         "archives": in_force.archives(),
         "journal": in_force.journal(),
