@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +38,9 @@ GRACE_SECONDS = keeper.GRACE_SECONDS + 3
 FREE_OCTETS = 32 * 2**20
 """Room a run wants on the controller for its log and its events: a display that can't write stops Ansible half way."""
 EXTRA_VARS = "LEMONSTAND_EXTRA_VARS"
+MEMORY = Path("/dev/shm")  # noqa: S108 - what is put there is for this user alone
+NAMED = "lemonstand-held-"
+HELD = re.compile(r"/proc/[0-9]+/fd/[0-9]+")
 """Names the file with the variables of `-e`, for every program of ours that reads the inventory."""
 SECRET_NAME = re.compile(r"pass|secret|token|key|vault|credential", re.IGNORECASE)
 OWN_OF_RUNNER = frozenset(
@@ -113,8 +116,9 @@ def run_playbook(
         shown = repeat_command(inventory, playbooks, check=check, diff=diff, limit=limit, tags=tags, env=env, extra=extra)
         record = RunRecord()
         started, clock = datetime.now(UTC), time.monotonic()
-        words += ["-e", f"@{settings[EXTRA_VARS]}"] if settings.get(EXTRA_VARS) else []
-        interrupted, tail = _execute(folder, words + [str(path) for path in playbooks], settings, record, observer)
+        with _named_files(settings) as settings:
+            words += ["-e", f"@{settings[EXTRA_VARS]}"] if settings.get(EXTRA_VARS) else []
+            interrupted, tail = _execute(folder, words + [str(path) for path in playbooks], settings, record, observer)
         seconds = time.monotonic() - clock
         status = (folder / "artifacts" / "ansible" / "rc").read_text(encoding="ascii").strip()
         code = INTERRUPTED if interrupted else int(status != "0")
@@ -147,6 +151,39 @@ def environment(extra: Mapping[str, str], inventory: Path | None = None) -> dict
         "ANSIBLE_HOST_KEY_CHECKING": "True",  # ansible-runner turns it off unless it is named
         **extra,
     }
+
+
+@contextmanager
+def _named_files(settings: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The same settings, with texts that this process holds in memory as files that have names for as long as a run lasts.
+
+    Ansible takes the real path of files of variables and passwords, and what is held in memory has none. The files are in memory too, where
+    the system has such a place, and for this user alone; those whose process is gone are removed by the next run.
+
+    Args:
+        settings: variables of Ansible's environment; what is held stands in them as `/proc/PID/fd/N`.
+    """
+    held = sorted({path for value in settings.values() for path in HELD.findall(value)})
+    if not held:
+        yield dict(settings)
+        return
+    place = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    for left in place.glob(f"{NAMED}*"):
+        process = left.name.removeprefix(NAMED).partition("-")[0]
+        with suppress(OSError):
+            if left.stat().st_uid == os.getuid() and not Path("/proc", process).exists():
+                shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=f"{NAMED}{os.getpid()}-", dir=place))
+    try:
+        names = {}
+        for number, path in enumerate(held):
+            file = folder / str(number)
+            file.touch(mode=0o600)
+            file.write_bytes(Path(path).read_bytes())
+            names[path] = str(file)
+        yield {name: HELD.sub(lambda found: names[found.group()], value) for name, value in settings.items()}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sockets() -> Path:

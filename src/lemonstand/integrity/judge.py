@@ -387,9 +387,7 @@ def _certificates(reading: Reading, known: Known) -> Iterator[Discrepancy]:
                 yield Discrepancy("keys", path, "is no certificate", "a certificate of the site", remedy)
                 continue
             if not any(certificate.signed_by(each) for each in signers):
-                yield Discrepancy(
-                    "keys", path, f"no CA of the site signed it ({certificate.sha256[:16]}…)", "the site's own", remedy
-                )
+                yield Discrepancy("keys", path, f"no CA of the site signed it ({certificate.sha256[:16]}…)", "the site's own", remedy)
 
 
 def _squeezed(pem: str) -> str:
