@@ -366,3 +366,8 @@ def test_who_listens_under_the_name_and_is_another_user_gets_nothing(monkeypatch
     assert not over_there._same_user(ours)
     for each in (ours, theirs):
         each.close()
+
+
+def test_what_a_login_prints_is_no_line_of_ours(channel: Start) -> None:
+    way = channel(["sh", "-c", 'printf "1 update waits\\n0 of 5\\n0\\n\\n2 1 > x\\n"; exec "$@"', "sh", *HERE])
+    assert [event.values.get("each") for event in _order(way, "count", number=3, every=0).events()] == [0, 1, 2, None]

@@ -98,7 +98,10 @@ class Holder(Agent):
 
     def _meet(self) -> None:
         """Takes a courier that knocks, in place of one whose connection may be dead without anybody having said so."""
-        courier, _ = self._listener.accept()
+        try:
+            courier, _ = self._listener.accept()
+        except OSError:  # it is gone again
+            return
         if not _same_user(courier):
             courier.close()
             return

@@ -142,12 +142,13 @@ class Channel:
         """Takes a line of the agent."""
         number, _, rest = line.partition(" ")
         kind, _, rest = rest.partition(" ")
-        there, _, text = rest.partition(" ")
+        at, _, text = rest.partition(" ")
         running = self._running.get(int(number)) if number.isdecimal() else None
-        if running is None:
+        there = _seconds(at)
+        if running is None or there is None:
             self._said.append(line)
             return
-        running.hear(kind, text.rstrip("\n"), float(there))
+        running.hear(kind, text.rstrip("\n"), there)
         if kind == "=":
             with self._lock:
                 del self._running[running.number]
@@ -160,6 +161,13 @@ class Channel:
             for line in self._said or [f"exit status {self._process.returncode}"]:
                 running.hear("!", line)
             running.hear("=", "")
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 class Running:

@@ -169,10 +169,11 @@ class LastingChannel(Channel):
         if not line.endswith("\n"):
             return  # half of one: the holder has it still
         count, _, rest = line.partition(" ")
-        if not count.isdecimal():
+        words = rest.split()
+        if count == "0" and words and words[0] in {"-", "@"}:
+            self._answered(words)
+        elif not (self._there and count.isdecimal()):  # what logins print, say
             self._said.append(line)
-        elif count == "0":
-            self._answered(rest.split())
         elif int(count) == self._heard + 1:
             self._heard += 1
             super()._take(rest)

@@ -79,13 +79,13 @@ class Prober:
         """How long the connection for probes that last was lost, seconds, each time."""
         return list(self._absences.get(host, []))
 
-    def ask(self, host: str, probe: str, *, seconds: int = PROBE_SECONDS, lasting: bool = False, **args: Any) -> Any:
+    def ask(self, host: str, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Any:
         """Runs one and returns what it found.
 
         Raises:
             Invalid: it could not.
         """
-        return self.start(host, probe, seconds=seconds, lasting=lasting, **args).result()
+        return self.start(host, probe, seconds=seconds, **args).result()
 
 
 def results(running: Mapping[K, Running]) -> dict[K, Any]:
