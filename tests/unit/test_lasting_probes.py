@@ -371,3 +371,13 @@ def test_who_listens_under_the_name_and_is_another_user_gets_nothing(monkeypatch
 def test_what_a_login_prints_is_no_line_of_ours(channel: Start) -> None:
     way = channel(["sh", "-c", 'printf "1 update waits\\n0 of 5\\n0\\n\\n2 1 > x\\n"; exec "$@"', "sh", *HERE])
     assert [event.values.get("each") for event in _order(way, "count", number=3, every=0).events()] == [0, 1, 2, None]
+
+
+@pytest.mark.parametrize("octets", [1, 50, 3000])
+def test_half_of_an_order_is_none(tmp_path: Path, channel: Start, octets: int) -> None:
+    greeting = OWN + 1 + len(json.dumps({"name": "0" * 32, "begin": True})) + 1 + len('{"heard": 0}') + 1
+    assert len(json.dumps(_made_up("count"))) > octets
+    (tmp_path / "plan").write_text(json.dumps([(greeting + octets, None)]), encoding="utf-8")
+    way = channel([sys.executable, "-c", NARROW, str(tmp_path / "plan"), *HERE])
+    assert [event.values.get("each") for event in _order(way, "count", number=3, every=0).events()] == [0, 1, 2, None]
+    assert len(way._absences) == 1

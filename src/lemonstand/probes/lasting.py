@@ -107,7 +107,7 @@ class Holder(Agent):
             return
         self._part()
         courier.setblocking(False)
-        self._courier, self._data, self._last_word = courier, b"", time.monotonic()
+        self._courier, self._last_word = courier, time.monotonic()
         self._greeted = False
         self._selector.register(courier, selectors.EVENT_READ, self._talk)
 
