@@ -29,8 +29,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Lowest first. A package may import from layers below its own; packages of one layer do not know each other."""
 WITHIN: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "probes": (("events", "boot"), ("execute", "registry", "agent"), ("protocols",), ("hosts",), ("network",), ("clients",), ("attacks",)),
-}
+    "probes": (
+        ("events", "boot"), ("execute", "registry", "agent"), ("lasting",), ("protocols",), ("hosts",), ("network",), ("clients",),
+        ("attacks",),
+    ),
+}  # fmt: skip
 """The same within a package."""
 Module = tuple[str, ...]
 

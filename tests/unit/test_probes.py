@@ -338,7 +338,7 @@ def test_a_probe_finds_all_it_imports_in_what_is_sent() -> None:
         probe = next(name for name in PROBES if PROBES[name].startswith(f"{place}."))
         sent = shipment(probe)
         both = {"modules": {**own["modules"], **sent["modules"]}, "packages": [*own["packages"], *sent["packages"]]}
-        boot = BOOT.replace('importlib.import_module("lemonstand.probes.agent").main(sent, rest)', code)
+        boot = BOOT.replace('importlib.import_module(first["main"]).main(sent, rest)', code)
         given = json.dumps(both) + "\n"
         done = subprocess.run([sys.executable, "-I", "-S", "-c", boot], input=given, text=True, capture_output=True, check=False)
         assert done.returncode == 0, f"{probe}: {done.stderr}"

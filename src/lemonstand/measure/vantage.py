@@ -139,9 +139,9 @@ class Vantage:
         """Asks from outside."""
         return self.prober.ask(self.host, probe, seconds=seconds, **args)
 
-    def start(self, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Running:
-        """Starts a probe outside."""
-        return self.prober.start(self.host, probe, seconds=seconds, **args)
+    def start(self, probe: str, *, seconds: int = PROBE_SECONDS, lasting: bool = False, **args: Any) -> Running:
+        """Starts a probe outside; one that is `lasting` goes on if the connection to the host is lost."""
+        return self.prober.start(self.host, probe, seconds=seconds, lasting=lasting, **args)
 
     def near(self, version: int) -> Endpoint:
         """The frontend's own endpoint, for whoever stands behind the edge."""

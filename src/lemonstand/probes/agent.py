@@ -1,6 +1,6 @@
 """Stays on a host as long as somebody asks, and carries out each order in a process of its own.
 
-Standard input brings one JSON object a line, standard output tells lines `NUMBER KIND TEXT`.
+Standard input brings one JSON object a line, standard output tells lines `NUMBER KIND AT TEXT`; `AT`: this host's monotonic clock, seconds.
 
 | in | means |
 |---|---|
@@ -10,6 +10,7 @@ Standard input brings one JSON object a line, standard output tells lines `NUMBE
 
 | kind | text |
 |---|---|
+| `+` | none: the order's process was begun |
 | `>` | a line the order's process printed: an event |
 | `!` | a line it wrote to standard error |
 | `%` | this host's load over the last minute, and its CPUs |
@@ -17,7 +18,7 @@ Standard input brings one JSON object a line, standard output tells lines `NUMBE
 
 A process is forked for each order, so that a probe which breaks, hangs or changes its user spoils no other. The agent imports what probes
 need before it forks: that is most of what starting one would cost. When standard input ends, the agent ends, and with it all processes:
-each ends itself when its own standard input does.
+each ends itself when its own standard input does. Orders that outlive a connection are those of `lasting`, which is an agent as well.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Sent(Protocol):
 
 
 @dataclass
-class _Child:
+class Child:
     """A process at work on an order.
 
     Args:
@@ -80,28 +81,39 @@ class Agent:
     def __init__(self, sent: Sent, data: bytes) -> None:
         self._sent, self._data = sent, data
         self._selector = selectors.DefaultSelector()
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, Child] = {}
+        self._over = False
 
     def serve(self) -> None:
         """Works until standard input ends."""
-        self._selector.register(0, selectors.EVENT_READ, None)
+        self._selector.register(0, selectors.EVENT_READ, self._read)
         self._orders()
-        while True:
-            for key, _ in self._selector.select(self._patience()):
-                if key.data is None:
-                    more = os.read(0, PIECE)
-                    if not more:
-                        return
-                    self._data += more
-                    self._orders()
-                elif key.fd == key.data.ended:
-                    self._finish(key.data)
-                else:
-                    self._pass_on(key.data, key.fd)
-            self._kill_late()
+        while not self._over:
+            self._round()
+
+    def _round(self) -> None:
+        """Waits until there is something to do, and does it."""
+        for key, _ in self._selector.select(self._patience()):
+            if not isinstance(key.data, Child):
+                key.data()
+            elif key.fd == key.data.ended:
+                self._finish(key.data)
+            else:
+                self._pass_on(key.data, key.fd)
+        self._kill_late()
+
+    def _read(self) -> None:
+        more = os.read(0, PIECE)
+        self._data += more
+        self._over = not more
+        self._orders()
+
+    def _due(self) -> list[float]:
+        """When there is something to do though nothing comes."""
+        return [child.kill_at for child in self._children.values() if child.kill_at]
 
     def _patience(self) -> float | None:
-        due = [child.kill_at for child in self._children.values() if child.kill_at]
+        due = self._due()
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _kill_late(self) -> None:
@@ -114,17 +126,22 @@ class Agent:
     def _orders(self) -> None:
         *lines, self._data = self._data.split(b"\n")
         for line in lines:
-            said = json.loads(line)
-            if "start" in said:
-                self._sent.modules.update(said["modules"])
-                self._sent.packages.update(said["packages"])
-                self._start(int(said["start"]), said["order"])
-            elif "enough" in said and (child := self._children.get(said["enough"])) and child.speak >= 0:
-                with contextlib.suppress(OSError):
-                    os.write(child.speak, b"enough\n")
-            elif "stop" in said and (child := self._children.get(said["stop"])):
-                self._hush(child)
-                child.kill_at = time.monotonic() + STOP_SECONDS
+            self._obey(json.loads(line))
+
+    def _obey(self, said: dict[str, Any]) -> None:
+        if "start" in said:
+            self._sent.modules.update(said["modules"])
+            self._sent.packages.update(said["packages"])
+            self._start(int(said["start"]), said["order"])
+        elif "enough" in said and (child := self._children.get(said["enough"])) and child.speak >= 0:
+            with contextlib.suppress(OSError):
+                os.write(child.speak, b"enough\n")
+        elif "stop" in said and (child := self._children.get(said["stop"])):
+            self._stop(child)
+
+    def _stop(self, child: Child) -> None:
+        self._hush(child)
+        child.kill_at = child.kill_at or time.monotonic() + STOP_SECONDS
 
     def _start(self, number: int, order: dict[str, Any]) -> None:
         # What can't be imported is told by the order's own process, which tries again.
@@ -138,13 +155,14 @@ class Agent:
             _carry_out(order, theirs, out, errors)
         for each in (theirs, out, errors):
             os.close(each)
-        child = _Child(number, process, os.pidfd_open(process), speak, kinds={heard: b">", grumbled: b"!"})
+        child = Child(number, process, os.pidfd_open(process), speak, kinds={heard: b">", grumbled: b"!"})
         child.rest = dict.fromkeys(child.kinds, b"")
         self._children[number] = child
         for each in (*child.kinds, child.ended):
             self._selector.register(each, selectors.EVENT_READ, child)
+        self._tell(number, b"+", b"")
 
-    def _pass_on(self, child: _Child, descriptor: int) -> bool:
+    def _pass_on(self, child: Child, descriptor: int) -> bool:
         """Passes on what a process wrote; whether there may be more."""
         if descriptor not in child.kinds:
             return False
@@ -153,14 +171,14 @@ class Agent:
         if not piece and child.rest[descriptor]:
             lines.append(child.rest[descriptor])
         for line in lines:
-            _tell(child.number, child.kinds[descriptor], line)
+            self._tell(child.number, child.kinds[descriptor], line)
         if not piece:
             self._selector.unregister(descriptor)
             os.close(descriptor)
             del child.kinds[descriptor]
         return bool(piece)
 
-    def _finish(self, child: _Child) -> None:
+    def _finish(self, child: Child) -> None:
         _, status = os.waitpid(child.process, 0)
         for descriptor in list(child.kinds):
             os.set_blocking(descriptor, False)
@@ -177,19 +195,18 @@ class Agent:
         self._hush(child)
         del self._children[child.number]
         code = os.waitstatus_to_exitcode(status)
-        _tell(child.number, b"%", b"%.1f %d" % (os.getloadavg()[0], os.cpu_count() or 1))
-        _tell(child.number, b"=", str(code if code >= 0 else 128 - code).encode())
+        self._tell(child.number, b"%", b"%.1f %d" % (os.getloadavg()[0], os.cpu_count() or 1))
+        self._tell(child.number, b"=", str(code if code >= 0 else 128 - code).encode())
 
-    def _hush(self, child: _Child) -> None:
+    def _hush(self, child: Child) -> None:
         if child.speak >= 0:
             os.close(child.speak)
             child.speak = -1
 
-
-def _tell(number: int, kind: bytes, line: bytes) -> None:
-    data = b"%d %s %s\n" % (number, kind, line)
-    while data:
-        data = data[os.write(1, data) :]
+    def _tell(self, number: int, kind: bytes, line: bytes) -> None:
+        data = b"%d %s %.3f %s\n" % (number, kind, time.monotonic(), line)
+        while data:
+            data = data[os.write(1, data) :]
 
 
 def _carry_out(order: dict[str, Any], given: int, out: int, errors: int) -> None:
@@ -213,8 +230,13 @@ def _carry_out(order: dict[str, Any], given: int, out: int, errors: int) -> None
         os._exit(code)
 
 
-def main(sent: Sent, data: bytes) -> None:
-    """Serves until nobody asks any more."""
+def warm() -> None:
+    """Imports what most probes need."""
     for name in ("lemonstand.probes.execute", *WARM):
         importlib.import_module(name)
+
+
+def main(sent: Sent, data: bytes) -> None:
+    """Serves until nobody asks any more."""
+    warm()
     Agent(sent, data).serve()

@@ -1,7 +1,7 @@
 """Begins the agent on a host that holds nothing of lemonstand.
 
-The text of this file is the argument of `python3 -c`; the first line of standard input brings the texts of the agent's modules. What comes
-after that line is the agent's.
+The text of this file is the argument of `python3 -c`; the first line of standard input brings the texts of the agent's modules, and
+says which of them goes on. What comes after that line is that one's.
 """
 
 import importlib.abc
@@ -55,7 +55,7 @@ def main() -> None:
     sent.modules.update(first["modules"])
     sent.packages.update(first["packages"])
     sys.meta_path.insert(0, sent)
-    importlib.import_module("lemonstand.probes.agent").main(sent, rest)
+    importlib.import_module(first["main"]).main(sent, rest)
 
 
 main()

@@ -3,259 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
-import queue
 import shlex
-import subprocess
 import threading
-import time
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import IO, Any, TypeVar, cast
+from collections.abc import Hashable, Mapping
+from typing import Any, TypeVar
 
 from lemonstand import observations
-from lemonstand.outcomes import Invalid, Unmet
-from lemonstand.remote.connections import BECOME_REMEDY, REFUSAL, Connection
-from lemonstand.remote.shipment import BOOT, agent_shipment, shipment
-from lemonstand.surroundings import environment
+from lemonstand.remote.channel import Channel, Event, Running
+from lemonstand.remote.connections import Connection
+from lemonstand.remote.lasting import LastingChannel
+from lemonstand.remote.shipment import BOOT, shipment
+
+__all__ = ["PROBE_SECONDS", "Channel", "Event", "Prober", "Running", "results"]
 
 PROBE_SECONDS = 120
 """After which a probe ends itself if nobody says otherwise: enough for the longest on a busy machine."""
-GRACE_SECONDS = 10
-STOP_SECONDS = 2
 
 K = TypeVar("K", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something a probe told.
-
-    Args:
-        name: `result`, `error`, or the probe's own word.
-        values: what it said.
-        at: when it was heard here, seconds of a monotonic clock.
-    """
-
-    name: str
-    values: dict[str, Any]
-    at: float
-
-
-class Channel:
-    """The agent on one host (`lemonstand.probes.agent`), over one ssh session, and the probes it runs for us side by side.
-
-    Args:
-        host: its inventory name.
-        command: the ssh command that runs it.
-        given: what becoming root reads of standard input before the agent does.
-    """
-
-    def __init__(self, host: str, command: list[str], given: str = "") -> None:
-        self.host = host
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=environment()
-        )
-        streams = (self._process.stdin, self._process.stdout, self._process.stderr)
-        self._stdin, self._stdout, self._stderr = (cast(IO[str], each) for each in streams)
-        self._lock = threading.RLock()
-        self._running: dict[int, Running] = {}
-        self._numbers = itertools.count(1)
-        self._said: list[str] = []
-        self._over = False
-        own = agent_shipment()
-        self._sent = set(own["modules"])
-        self._errors = threading.Thread(target=self._hear_errors, daemon=True)
-        self._errors.start()
-        threading.Thread(target=self._listen, daemon=True).start()
-        self._write(given + json.dumps(own) + "\n")
-
-    @property
-    def works(self) -> bool:
-        """Whether it can be asked."""
-        return not self._over
-
-    def start(self, shipment: Mapping[str, Any], args: Mapping[str, Any], seconds: float, what: str = "a probe") -> Running:
-        """Starts a probe.
-
-        Args:
-            shipment: what it needs (`remote.shipment`).
-            args: of its function; secrets travel here, never as arguments of a program.
-            seconds: after which it ends itself.
-            what: how evidence names it: the probe and what it was told, without secrets.
-        """
-        running = Running(self, next(self._numbers), seconds, what)
-        with self._lock:
-            lacking = {name: text for name, text in shipment["modules"].items() if name not in self._sent}
-            self._sent |= set(lacking)
-            self._running[running.number] = running
-            over = self._over
-            # Within the lock: an order that relies on modules another one brings must not overtake it.
-            order = {"function": shipment["function"], "args": args, "seconds": seconds}
-            self._write(json.dumps({"start": running.number, "modules": lacking, "packages": shipment["packages"], "order": order}) + "\n")
-        if over:
-            self._end()
-        return running
-
-    def enough(self, number: int) -> None:
-        """Tells a probe that the asker has seen what it wanted."""
-        self._write(json.dumps({"enough": number}) + "\n")
-
-    def stop(self, number: int) -> None:
-        """Tells the agent that nobody wants a probe's answer any more."""
-        self._write(json.dumps({"stop": number}) + "\n")
-
-    def close(self) -> None:
-        """Ends the agent, and all its probes."""
-        with contextlib.suppress(OSError):
-            self._stdin.close()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-
-    def _write(self, text: str) -> None:
-        # ssh's own words say why it is gone.
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            self._stdin.write(text)
-            self._stdin.flush()
-
-    def _listen(self) -> None:
-        for line in self._stdout:
-            number, _, rest = line.partition(" ")
-            kind, _, text = rest.partition(" ")
-            running = self._running.get(int(number)) if number.isdecimal() else None
-            if running is None:
-                self._said.append(line)
-                continue
-            running.hear(kind, text.rstrip("\n"))
-            if kind == "=":
-                with self._lock:
-                    del self._running[running.number]
-        self._process.wait()
-        self._errors.join(STOP_SECONDS)
-        self._end()
-
-    def _end(self) -> None:
-        with self._lock:
-            self._over = True
-            left, self._running = list(self._running.values()), {}
-        for running in left:
-            for line in self._said or [f"exit status {self._process.returncode}"]:
-                running.hear("!", line)
-            running.hear("=", "")
-
-    def _hear_errors(self) -> None:
-        self._said.extend(self._stderr)
-
-
-class Running:
-    """A probe at work on a host.
-
-    Args:
-        channel: the host's agent.
-        number: the agent's for it.
-        seconds: after which it ends itself.
-        what: how evidence names it.
-    """
-
-    def __init__(self, channel: Channel, number: int, seconds: float, what: str) -> None:
-        self.number = number
-        self._channel, self._host, self._what = channel, channel.host, what
-        self._deadline = time.monotonic() + seconds + GRACE_SECONDS
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._said: list[str] = []
-        self._ended = threading.Event()
-
-    def hear(self, kind: str, text: str) -> None:
-        """Takes a line of the agent about it; see there."""
-        if kind == "=":
-            if text:
-                self._said = self._said or [f"exit status {text}"]
-            self._ended.set()
-            self._events.put(None)
-            return
-        if kind == "%":
-            load, cpus = text.split()
-            observations.strained(self._host, float(load), int(cpus))
-            return
-        if kind == ">":
-            with contextlib.suppress(ValueError, KeyError, AttributeError):
-                values = json.loads(text)
-                self._events.put(Event(str(values.pop("event")), values, time.monotonic()))
-                return
-        self._said.append(text)
-
-    def __enter__(self) -> Running:
-        """Itself; the probe is stopped at the end of the block, however that ends."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def wait(self, name: str) -> Event:
-        """Waits for an event; for any, if the name is empty.
-
-        Raises:
-            Invalid: the probe failed or ended without it.
-            Unmet: a service refused what it must allow.
-        """
-        while True:
-            try:
-                event = self._events.get(timeout=max(0.01, self._deadline - time.monotonic()))
-            except queue.Empty:
-                self.stop()
-                raise Invalid(f"the probe on {self._host} did not end in time") from None
-            if event is None:
-                said = " ".join(line.strip() for line in self._said[-3:])
-                if REFUSAL in said:
-                    why = said.partition(REFUSAL)[2]
-                    raise Invalid(f"the probe on {self._host} could not become root: sudo said no: {why[:200]}; {BECOME_REMEDY}")
-                raise Invalid(f"the probe on {self._host} ended without an answer: {said[:400]}")
-            if event.name == "error":
-                raise Invalid(f"the probe on {self._host} failed: {event.values['kind']}: {event.values['message']}")
-            if event.name == "refused":
-                raise Unmet(
-                    f"a service refuses what it must allow, asked by the probe {self._what.split()[1]}",
-                    event.values["message"],
-                    "leave",
-                    "see the service's journal",
-                )
-            if name in {event.name, ""}:
-                if event.name != "result":
-                    observations.note("packets", self._host, f"{self._what}: {name}", event.values)
-                return event
-
-    def events(self) -> Iterator[Event]:
-        """All it tells, as it tells it; the last one is its result.
-
-        Raises:
-            Invalid: the probe failed or ended without an answer.
-            Unmet: a service refused what it must allow.
-        """
-        while True:
-            event = self.wait("")
-            yield event
-            if event.name == "result":
-                return
-
-    def enough(self) -> None:
-        """Tells the probe that the asker has seen what it wanted: one that only waits ends, and `result` has what it found."""
-        self._channel.enough(self.number)
-
-    def result(self) -> Any:
-        """What it found."""
-        with self:
-            found = self.wait("result").values["data"]
-        observations.note("packets", self._host, self._what, found)
-        return found
-
-    def stop(self) -> None:
-        """Ends it, if it has not ended, and waits for that: without anybody at its standard input it goes away by itself."""
-        if not self._ended.is_set():
-            self._channel.stop(self.number)
-            self._ended.wait(STOP_SECONDS + 1)
 
 
 class Prober:
@@ -267,8 +31,9 @@ class Prober:
 
     def __init__(self, connections: dict[str, Connection]) -> None:
         self._connections = connections
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[tuple[str, bool], Channel] = {}
         self._locks = {name: threading.Lock() for name in connections}
+        self._absences: dict[str, list[float]] = {}
 
     def __enter__(self) -> Prober:
         """Itself; the agents end with the block."""
@@ -283,24 +48,36 @@ class Prober:
         for channel in channels.values():
             channel.close()
 
-    def start(self, host: str, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Running:
+    def start(self, host: str, probe: str, *, seconds: int = PROBE_SECONDS, lasting: bool = False, **args: Any) -> Running:
         """Starts one; see `lemonstand.probes.registry` for names.
 
         Args:
             host: inventory name.
             probe: its name.
             seconds: after which it ends itself.
+            lasting: it goes on if the connection to the host is lost, and is come back to.
         """
-        return self._channel(host).start(shipment(probe), args, seconds, f"probe {probe} {observations.without_secrets(args)}")
+        what = f"probe {probe} {observations.without_secrets(args)}"
+        return self._channel(host, lasting=lasting).start(shipment(probe), args, seconds, what)
 
-    def _channel(self, host: str) -> Channel:
+    def _channel(self, host: str, *, lasting: bool) -> Channel:
         way = self._connections[host]
         with self._locks[host]:
-            channel = self._channels.get(host)
+            channel = self._channels.get((host, lasting))
             if channel is None or not channel.works:  # the host was started again, say
-                command = ["ssh", *shlex.split(way.ssh_arguments), way.target, way.as_root(["python3", "-c", BOOT])]
-                channel = self._channels[host] = Channel(host, command, way.given())
+                # What lasts has a connection of its own: it is not lost with a shared one, and does not wait for one that hangs.
+                own = ["-o", "ControlPath=none"] if lasting else []
+                command = ["ssh", *own, *shlex.split(way.ssh_arguments), way.target, way.as_root(["python3", "-c", BOOT])]
+                if lasting:
+                    channel = LastingChannel(host, command, way.given(), self._absences.setdefault(host, []))
+                else:
+                    channel = Channel(host, command, way.given())
+                self._channels[host, lasting] = channel
             return channel
+
+    def absences(self, host: str) -> list[float]:
+        """How long the connection for probes that last was lost, seconds, each time."""
+        return list(self._absences.get(host, []))
 
     def ask(self, host: str, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Any:
         """Runs one and returns what it found.

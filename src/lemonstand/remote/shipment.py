@@ -14,8 +14,10 @@ FOLDER = Path(probes.__file__).parent
 PREFIX = probes.__name__
 BOOT = (FOLDER / "boot.py").read_text(encoding="utf-8")
 """The program that is given to `python3 -c`."""
-AGENT = (f"{PREFIX}.agent", f"{PREFIX}.execute")
-"""What stays on a host while somebody asks, and what carries out an order there."""
+AGENTS = {False: f"{PREFIX}.agent", True: f"{PREFIX}.lasting"}
+"""What stays on a host while somebody asks; True: what stays though the connection is lost."""
+EXECUTE = f"{PREFIX}.execute"
+"""What carries out an order there."""
 
 
 @cache
@@ -33,9 +35,10 @@ def shipment(probe: str) -> dict[str, Any]:
 
 
 @cache
-def agent_shipment() -> dict[str, Any]:
-    """What the agent itself needs: module texts and packages."""
-    return _packed({name for each in AGENT for name in _closure(each)})
+def agent_shipment(*, lasting: bool = False) -> dict[str, Any]:
+    """What the agent itself needs: module texts, packages, and which module goes on."""
+    main = AGENTS[lasting]
+    return {**_packed(_closure(main) | _closure(EXECUTE)), "main": main}
 
 
 def _packed(needed: set[str]) -> dict[str, Any]:
