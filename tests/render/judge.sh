@@ -15,7 +15,7 @@ for name in public store-client issuer-client mail-store relay-client relay issu
 for name in public hosts issuer-clients store-clients relay-clients; do cp /tmp/crt /etc/lemonstand/pki/ca-$name.crt; done
 # What other files and units would have put there.
 mkdir -p /usr/local/lib/lemonstand /run/slapd /run/sshd
-ssh-keygen -q -A
+ssh-keygen -A >/dev/null
 for program in /render/*/*/usr/local/lib/lemonstand/*; do install -m 0755 "$program" /usr/local/lib/lemonstand/; done
 install -d -o openldap -g openldap -m 0700 /var/lib/ldap/lemonstand
 id vmail >/dev/null 2>&1 || useradd --system --no-create-home vmail
