@@ -53,15 +53,16 @@ def test_no_sleeping_session_is_lost_by_renewal_or_apply(
             if message["code"] != 250:
                 invalid(f"no message could be sent: {message['code']} {message['text']}")
             sent.append((account, message["ident"]))
-        for account, ident in sent:
-            vantage.ask("wait-for", endpoint=endpoints(), account=account, ident=ident, within=ARRIVAL_SECONDS)
-        # Both messages are there: who is not told of them now is not told at all.
-        patience = threading.Timer(TOLD_SECONDS, crowd.enough)
+        # Both messages are there by then: who has not been told of them is not told at all.
+        patience = threading.Timer(ARRIVAL_SECONDS + TOLD_SECONDS, crowd.enough)
         patience.start()
         try:
             found = crowd.result()
         finally:
             patience.cancel()
+    # It takes them away, so not while anybody is still to be told of them.
+    for account, ident in sent:
+        vantage.ask("wait-for", endpoint=endpoints(), account=account, ident=ident, within=ARRIVAL_SECONDS)
     kept, renewed = [], 0
     for name in servers:
         for own, pem in prober.ask(name, "certificates")["certificates"].items():
