@@ -70,7 +70,7 @@ def broken(flow: Flow, ground: Ground) -> Iterator[tuple[Invariant, End, End]]:
         ground: the site.
     """
     sources = _sources(flow.source, ground)
-    pairs = [(source, target) for source in sources for target in _targets(flow.destination, {each.who for each in sources}, ground)]
+    pairs = [(source, target) for source in sources for target in _ends(flow.destination, {each.who for each in sources}, ground)]
     for invariant in load_invariants():
         for source, target in pairs:
             forbidden = _among(source, invariant.sources) and _among(target, invariant.destinations)
@@ -90,26 +90,23 @@ def _at_home(zone: str) -> list[str]:
 
 
 def _sources(endpoint: str, ground: Ground) -> list[End]:
-    if endpoint == OUTSIDE:
-        return [End(OUTSIDE, OUTSIDE)]
     if endpoint == "controllers":
         return [End("controllers", MANAGEMENT)]
-    if endpoint == MANAGEMENT:
-        return [End("controllers", MANAGEMENT), *(End(group, MANAGEMENT) for group in KINDS.groups), End(SOMEBODY, MANAGEMENT)]
-    if endpoint in KINDS.zones:
-        return [*(End(group, endpoint) for group in _at_home(endpoint)), End(SOMEBODY, endpoint)]
-    if endpoint in KINDS.kinds:
-        return [End(endpoint, zone) for zone in _homes(endpoint)]
-    return _listed(endpoint, None, ground)
+    ends = _ends(endpoint, None, ground)
+    return [End("controllers", MANAGEMENT), *ends] if endpoint == MANAGEMENT else ends
 
 
-def _targets(endpoint: str, asking: Collection[str], ground: Ground) -> list[End]:
+def _ends(endpoint: str, asking: Collection[str] | None, ground: Ground) -> list[End]:
+    """Who an endpoint of a flow stands for, as its target; as its source, controllers apart.
+
+    Args:
+        asking: the groups that ask, for a list of addresses of theirs; None: of all hosts.
+    """
     if endpoint == OUTSIDE:
         return [End(OUTSIDE, OUTSIDE)]
-    if endpoint == MANAGEMENT:
-        return [*(End(group, MANAGEMENT) for group in KINDS.groups), End(SOMEBODY, MANAGEMENT)]
     if endpoint in KINDS.zones:
-        return [*(End(group, endpoint) for group in _at_home(endpoint)), End(SOMEBODY, endpoint)]
+        groups = KINDS.groups if endpoint == MANAGEMENT else _at_home(endpoint)
+        return [*(End(group, endpoint) for group in groups), End(SOMEBODY, endpoint)]
     if endpoint in KINDS.kinds:
         return [End(endpoint, zone) for zone in _homes(endpoint)]
     return _listed(endpoint, asking, ground)
