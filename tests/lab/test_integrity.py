@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from lemonstand import lab as labs
 from lemonstand.breaking import load_mutants
 from lemonstand.integrity import APPLY, Discrepancy, read_integrity
-from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.connections import connected
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -22,13 +20,8 @@ NOT_HERE = "apt-get install"
 
 
 def found_on(site: Site) -> list[tuple[str, Discrepancy]]:
-    sockets = sockets_directory()
-    try:
-        connections = read_connections(site.inventory, sockets)
-        with Prober(connections) as prober:
-            integrity = read_integrity(site, connections, prober)
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+    with connected(site.inventory) as connections, Prober(connections) as prober:
+        integrity = read_integrity(site, connections, prober)
     assert not integrity.unread
     return [(host, each) for host, kinds in integrity.found.items() for rows in kinds.values() for each in rows]
 

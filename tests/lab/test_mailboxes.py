@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.connections import connected
 from lemonstand.remote.endpoints import ARRIVAL_SECONDS, accounts_of, ca_of_clients, endpoint_of, vantage_of
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
@@ -24,9 +23,8 @@ BEFORE = ("plain", "a/b/c", "50%", "x~y", "a^2eb", "R&D", "Übersicht", "a b", "
 @pytest.fixture(scope="module")
 def prober(lab_site: Site) -> Iterator[Prober]:
     """Starts probes on the lab's hosts."""
-    sockets = sockets_directory()
-    yield Prober(read_connections(lab_site.inventory, sockets))
-    shutil.rmtree(sockets, ignore_errors=True)
+    with connected(lab_site.inventory) as connections, Prober(connections) as prober:
+        yield prober
 
 
 def _inputs() -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +16,7 @@ from lemonstand.measure import Vantage, silence
 from lemonstand.outcomes import Invalid
 from lemonstand.policy import load_flows, load_timers
 from lemonstand.policy.kinds import load_kinds
-from lemonstand.remote.connections import Connection, read_connections, sockets_directory
+from lemonstand.remote.connections import Connection, connected
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.gather import described, gather_facts, noting, reach
 from lemonstand.remote.prober import Prober
@@ -133,11 +132,8 @@ def nodes(site: Site) -> list[str]:
 @pytest.fixture(scope="session")
 def connections(pytestconfig: pytest.Config, site: Site) -> Iterator[dict[str, Connection]]:
     """How to reach each host of the inventory; the ssh sessions end with the checks."""
-    sockets = sockets_directory()
-    try:
-        yield read_connections(site.inventory, sockets)
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)  # a master without its socket ends by itself
+    with connected(site.inventory) as connections:
+        yield connections
 
 
 @pytest.fixture(scope="session")

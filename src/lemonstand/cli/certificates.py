@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from typing import Any
 
@@ -66,18 +65,14 @@ def _rows(chosen: Chosen) -> list[dict[str, Any]]:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     from lemonstand.remote.certificates import Certificate  # noqa: PLC0415
-    from lemonstand.remote.connections import read_connections, sockets_directory  # noqa: PLC0415 - pytest comes with the checks
+    from lemonstand.remote.connections import connected  # noqa: PLC0415 - pytest comes with the checks
     from lemonstand.remote.prober import Prober  # noqa: PLC0415
 
     site = chosen.load()
     source = site.settings.public_certificate.source
-    sockets = sockets_directory()
-    try:
-        hosts = [host.name for host in site.hosts.values() if host.role_groups]
-        with Prober(read_connections(site.inventory, sockets)) as prober, ThreadPoolExecutor(max_workers=16) as pool:
-            found = dict(zip(hosts, pool.map(lambda name: prober.ask(name, "certificates"), hosts), strict=True))
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+    hosts = [host.name for host in site.hosts.values() if host.role_groups]
+    with connected(site.inventory) as connections, Prober(connections) as prober, ThreadPoolExecutor(max_workers=16) as pool:
+        found = dict(zip(hosts, pool.map(lambda name: prober.ask(name, "certificates"), hosts), strict=True))
     rows = []
     for host, seen in found.items():
         for name, pem in seen["certificates"].items():

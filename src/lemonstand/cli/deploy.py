@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,9 @@ from lemonstand.site.families import one_family_flows
 from lemonstand.site.pattern import Limit
 
 if TYPE_CHECKING:
+    from lemonstand.evidence.compare import Change
     from lemonstand.integrity import Discrepancy
+    from lemonstand.remote.connections import Connection
 
 NEEDED, NEEDING = "auths", "stores"
 """Stores are given the public keys of the issuers that are met in the same run, so a limited run takes these along."""
@@ -61,6 +62,7 @@ def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
     """Shows what `apply` would change, and what differs from the last evidence; changes nothing. One line if nothing does."""
     from lemonstand.evidence.drift import drift  # noqa: PLC0415 - testinfra is slow to import
     from lemonstand.evidence.write import read_evidence, write_plan  # noqa: PLC0415
+    from lemonstand.remote.connections import connected  # noqa: PLC0415
 
     loaded = chosen.load()
     console = Console(highlight=False, soft_wrap=True)
@@ -73,8 +75,12 @@ def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
         finish(console, result)
     evidence = read_evidence(chosen.state(loaded) / "evidence" / "evidence.json")
     known = evidence if evidence is not None and evidence.get("schema") == SCHEMA_VERSION else None
-    since = drift(loaded, known) if known else []
-    strange = _strange(loaded, with_needed(loaded, chosen.limit(limit))) if known else []
+    since: list[Change] = []
+    strange: list[tuple[str, Discrepancy]] = []
+    if known:
+        with connected(loaded.inventory) as connections:
+            since = drift(loaded, known, connections)
+            strange = _strange(loaded, connections, with_needed(loaded, chosen.limit(limit)))
     told = {change.host for change in result.record.changes} | {host for host, _ in strange}
     # What differs is named item by item: that the whole differs is no news then.
     since = [each for each in since if not (each.kind == "host" and each.subject in {f"{host} state" for host in told})]
@@ -166,24 +172,19 @@ def _run(console: Console, chosen: Chosen, site: Site, *, check: bool, diff: boo
     )
 
 
-def _strange(site: Site, names: list[str]) -> list[tuple[str, Discrepancy]]:
+def _strange(site: Site, connections: dict[str, Connection], names: list[str]) -> list[tuple[str, Discrepancy]]:
     """What is on hosts and is none of ours, as a verification finds it: what `apply` heals is left to what it would change.
 
     Args:
         site: the model.
+        connections: how to reach its hosts.
         names: of the hosts to tell about; none: of all.
     """
     from lemonstand.integrity import APPLY, read_integrity  # noqa: PLC0415
-    from lemonstand.remote.connections import read_connections, sockets_directory  # noqa: PLC0415
     from lemonstand.remote.prober import Prober  # noqa: PLC0415
 
-    sockets = sockets_directory()
-    try:
-        connections = read_connections(site.inventory, sockets)
-        with Prober(connections) as prober:
-            found = read_integrity(site, connections, prober)
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+    with Prober(connections) as prober:
+        found = read_integrity(site, connections, prober)
     return [
         (host, each)
         for host, kinds in found.found.items()

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
 from lemonstand.evidence.compare import Change, code_told, hosts
 from lemonstand.evidence.identity import code, inventory_hash
-from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.connections import Connection
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.gather import described, gather_facts
 from lemonstand.site import Site
 
 
-def drift(site: Site, evidence: Mapping[str, Any]) -> list[Change]:
+def drift(site: Site, evidence: Mapping[str, Any], connections: Mapping[str, Connection]) -> list[Change]:
     """Reads every host of the site and compares it with evidence; changes nothing.
 
     Args:
         site: the model.
         evidence: schema 2.
+        connections: how to reach its hosts.
 
     Returns:
         What differs: the inventory, lemonstand itself, hosts with their versions and state. Hosts that can't be read are told as such.
     """
-    sockets = sockets_directory()
     names = [host.name for host in site.hosts.values() if host.role_groups]
-    try:
-        taken = gather_facts(read_connections(site.inventory, sockets), names)
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+    taken = gather_facts(connections, names)
     changes = []
     now = inventory_hash(site.inventory)
     if evidence["inventory"] != now:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any
 from lemonstand.outcomes import Invalid, NotMeasurable, NotMeasured
 from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.wire import Account, Endpoint
-from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.connections import connected
 from lemonstand.remote.endpoints import (
     accounts_of,
     ca_of_clients,
@@ -226,9 +225,5 @@ def watching(site: Site, user: str, password: str, seconds: int, version: int) -
 @contextlib.contextmanager
 def _probing(site: Site) -> Iterator[Vantage]:
     vantage_of(site)
-    sockets = sockets_directory()
-    try:
-        with Prober(read_connections(site.inventory, sockets)) as prober:
-            yield Vantage(prober, site)
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+    with connected(site.inventory) as connections, Prober(connections) as prober:
+        yield Vantage(prober, site)

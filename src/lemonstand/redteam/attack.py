@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +18,7 @@ from lemonstand.outcomes import Unanswered
 from lemonstand.redteam.attempts import AttemptCode, load_code
 from lemonstand.redteam.catalogue import Attempt, Catalogue, Deviation, load_catalogue
 from lemonstand.redteam.context import CouldNotTry, LabUnderAttack
-from lemonstand.remote.connections import read_connections, sockets_directory
+from lemonstand.remote.connections import connected
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -126,25 +125,21 @@ def attack(
         raise InputError(f"'{site.settings.site_name}' is no lab: the red team attacks labs only", "--site", "name a lab's inventory")
     catalogue, code = load_catalogue(), load_code()
     chosen = choose(catalogue, names, position)
-    sockets = sockets_directory()
     started, began = dt.datetime.now(dt.UTC), time.monotonic()
-    try:
-        with Prober(read_connections(site.inventory, sockets)) as prober:
-            lab = LabUnderAttack(site, prober, _machine())
-            results: dict[str, Result] = {}
+    with connected(site.inventory) as connections, Prober(connections) as prober:
+        lab = LabUnderAttack(site, prober, _machine())
+        results: dict[str, Result] = {}
 
-            def one(attempt: Attempt) -> None:
-                results[attempt.id] = _made(attempt, code[attempt.id], lab, catalogue)
-                heard(results[attempt.id])
+        def one(attempt: Attempt) -> None:
+            results[attempt.id] = _made(attempt, code[attempt.id], lab, catalogue)
+            heard(results[attempt.id])
 
-            with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-                together = [attempt for attempt in chosen if not attempt.alone]
-                list(pool.map(one, sorted(together, key=lambda attempt: not attempt.long)))
-            for attempt in chosen:
-                if attempt.alone:
-                    one(attempt)
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+        with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+            together = [attempt for attempt in chosen if not attempt.alone]
+            list(pool.map(one, sorted(together, key=lambda attempt: not attempt.long)))
+        for attempt in chosen:
+            if attempt.alone:
+                one(attempt)
     return Report(site.settings.site_name, started, tuple(results[attempt.id] for attempt in chosen), time.monotonic() - began)
 
 

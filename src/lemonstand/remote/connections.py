@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,6 +130,23 @@ def connection(name: str, values: dict[str, str], sockets: Path) -> Connection:
     if "\n" in password or "\0" in password:
         raise InputError(f"the become password of {name} has more than one line", "ansible_become_password", "set another one")
     return Connection(target, shlex.join(words), become, password)
+
+
+@contextmanager
+def connected(inventory: Path) -> Iterator[dict[str, Connection]]:
+    """The connections of all hosts; the ssh sessions that are shared end with the block.
+
+    Args:
+        inventory: the site's directory or hosts file.
+
+    Raises:
+        LemonstandError: Ansible can't work them out.
+    """
+    sockets = sockets_directory()
+    try:
+        yield read_connections(inventory, sockets)
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)  # a master without its socket ends by itself
 
 
 def sockets_directory() -> Path:
