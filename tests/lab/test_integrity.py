@@ -21,7 +21,7 @@ NOT_HERE = "apt-get install"
 
 def found_on(site: Site) -> list[tuple[str, Discrepancy]]:
     with connected(site.inventory) as connections, Prober(connections) as prober:
-        integrity = read_integrity(site, connections, prober)
+        integrity = read_integrity(site, prober)
     assert not integrity.unread
     return [(host, each) for host, kinds in integrity.found.items() for rows in kinds.values() for each in rows]
 

@@ -164,8 +164,6 @@ def _begun(request: pytest.FixtureRequest, answers: Answers) -> None:
         with contextlib.suppress(Unanswered):
             _plan(answers, request.getfixturevalue("vantage"), wanted)
             threading.Thread(target=_begin, args=(answers, wanted), daemon=True).start()
-    if any("integrity" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        request.getfixturevalue("integrity_begun")
 
 
 @pytest.fixture(scope="session")

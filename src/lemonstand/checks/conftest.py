@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from lemonstand.checks.background import Answers, measurement
+from lemonstand.checks.background import measurement
 from lemonstand.derived.deviations import waivers_of
 from lemonstand.errors import LemonstandError
-from lemonstand.integrity import Integrity, read_integrity
 from lemonstand.measure import Vantage, silence
 from lemonstand.outcomes import Invalid
 from lemonstand.policy import load_flows, load_timers
@@ -19,7 +18,6 @@ from lemonstand.policy.kinds import load_kinds
 from lemonstand.remote.connections import Connection, connected
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.gather import described, gather_facts, noting, reach
-from lemonstand.remote.prober import Prober
 from lemonstand.site import Site, build, read_inventory
 
 HostFactory = Callable[[str], Any]
@@ -134,24 +132,6 @@ def connections(pytestconfig: pytest.Config, site: Site) -> Iterator[dict[str, C
     """How to reach each host of the inventory; the ssh sessions end with the checks."""
     with connected(site.inventory) as connections:
         yield connections
-
-
-@pytest.fixture(scope="session")
-def integrity_begun(answers: Answers, connections: dict[str, Connection], site: Site) -> None:
-    """Begins to read what lies and runs on every host, beside all else."""
-
-    def read() -> Integrity:
-        with Prober(connections) as prober:
-            return read_integrity(site, connections, prober)
-
-    answers.plan("integrity", read)
-    answers.begin_alone("integrity")
-
-
-@pytest.fixture(scope="session")
-def integrity(answers: Answers, integrity_begun: None) -> Integrity:
-    """What lies and runs on every host, compared with what should; read in one go."""
-    return cast(Integrity, answers("integrity", lambda: None))
 
 
 @pytest.fixture(scope="session")

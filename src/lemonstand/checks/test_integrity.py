@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import Measure
-from lemonstand.integrity import KINDS, Integrity
+from lemonstand.integrity import KINDS, Integrity, read_integrity
+from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect
 
 pytestmark = pytest.mark.answer("configuration")
+
+
+@measurement()
+def integrity(vantage: Vantage) -> Integrity:
+    """What lies and runs on every host, compared with what should; read in one go."""
+    return read_integrity(vantage.site, vantage.prober)
 
 
 def nothing_found(integrity: Integrity, host: str, kind: str, measure: Measure) -> None:
@@ -28,6 +36,8 @@ def nothing_found(integrity: Integrity, host: str, kind: str, measure: Measure) 
 @pytest.mark.control("INT-01")
 def test_files_are_as_apply_writes_them(integrity: Integrity, node: str, measure: Measure) -> None:
     """Text, owner, group and mode of each file of each role, against the manifest made on the controller now."""
+    if node in integrity.cpu:
+        measure("CPU of the host for the reading", integrity.cpu[node], "s")
     nothing_found(integrity, node, "own-files", measure)
 
 

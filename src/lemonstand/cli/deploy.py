@@ -184,7 +184,7 @@ def _strange(site: Site, connections: dict[str, Connection], names: list[str]) -
     from lemonstand.remote.prober import Prober  # noqa: PLC0415
 
     with Prober(connections) as prober:
-        found = read_integrity(site, connections, prober)
+        found = read_integrity(site, prober)
     return [
         (host, each)
         for host, kinds in found.found.items()

@@ -16,7 +16,6 @@ from lemonstand.remote.certificates import Certificate
 Reading = Mapping[str, Any]
 """What `probes/hosts/integrity.py` read from one host."""
 Rule = Callable[[Reading, Known], Iterator[Discrepancy]]
-OURS = ("/etc/lemonstand/", "/usr/local/lib/lemonstand/")
 UNIT_PLACES = (
     "/etc/systemd/system/",
     "/etc/systemd/user/",
@@ -32,14 +31,17 @@ KERNEL_ROUTES = ("kernel", "boot")
 JOURNAL_WRONG = {"Storage": ("none",), "MaxLevelStore": ("emerg", "alert", "crit", "err", "warning", "0", "1", "2", "3", "4")}
 
 
-def judge(reading: Reading, known: Known) -> dict[str, list[Discrepancy]]:
-    """All discrepancies of a host by kind, without those that the site declares."""
-    return {kind: [each for each in RULES[kind](reading, known) if not known.is_declared(kind, each.item)] for kind in KINDS}
-
-
-def declared(reading: Reading, known: Known) -> list[str]:
-    """What would be one if the site did not declare it, as `kind item`."""
-    return [f"{kind} {each.item}" for kind in KINDS for each in RULES[kind](reading, known) if known.is_declared(kind, each.item)]
+def judge(reading: Reading, known: Known) -> tuple[dict[str, list[Discrepancy]], list[str]]:
+    """All discrepancies of a host by kind, and apart what would be one if the site did not declare it, as `kind item`."""
+    found: dict[str, list[Discrepancy]] = {kind: [] for kind in KINDS}
+    declared = []
+    for kind, rule in RULES.items():
+        for each in rule(reading, known):
+            if known.is_declared(kind, each.item):
+                declared.append(f"{kind} {each.item}")
+            else:
+                found[kind].append(each)
+    return found, declared
 
 
 def _by_path(reading: Reading) -> dict[str, Mapping[str, Any]]:
@@ -262,15 +264,11 @@ def _running_units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             name.endswith((".service", ".timer", ".path", ".socket"))
             and not source
             and not unit.get("SourcePath")
-            and not _is_transient(unit)
+            and unit.get("Transient") != "yes"
         ):
             yield Discrepancy("units", name, "runs, and its file is gone", "a unit with its file", f"systemctl stop {name}")
         if name in known.units and unit.get("NeedDaemonReload") == "yes":
             yield Discrepancy("units", name, "its files changed since systemd read them", "read", f"systemctl daemon-reload; then {APPLY}")
-
-
-def _is_transient(unit: Mapping[str, str]) -> bool:
-    return unit.get("Transient") == "yes"
 
 
 def _command(unit: Mapping[str, str]) -> str:
@@ -533,7 +531,7 @@ def kernel(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         for name in fnmatch.filter(values, rule.name):
             if name not in wanted and not matches(values[name], *right) and ".lo." not in name:
                 yield Discrepancy("kernel", name, values[name], " or ".join(right), f"sysctl -w {name}={right[0]}")
-    for module, flags in reading["modules"]["tainted"].items():
+    for module, flags in reading["modules"].items():
         yield Discrepancy(
             "kernel", f"module {module}", f"from outside the kernel's tree {flags}", "modules of the kernel's package", f"rmmod {module}"
         )

@@ -9,11 +9,12 @@ import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from lemonstand.deploy.manifest import read_manifest
 from lemonstand.integrity.discrepancies import Discrepancy
-from lemonstand.integrity.judge import declared, judge
+from lemonstand.integrity.judge import judge
 from lemonstand.integrity.known import Known, common_databases
 from lemonstand.outcomes import Invalid, Unanswered
 from lemonstand.remote.connections import Connection
@@ -32,13 +33,13 @@ class Integrity:
         found: by host and kind.
         declared: by host, what the site says it adds on purpose, as `kind item`.
         unread: why a host could not be read.
-        seconds: what the reading took on each host.
+        cpu: seconds of CPU that the reading took on each host.
     """
 
     found: dict[str, dict[str, list[Discrepancy]]] = field(default_factory=dict)
     declared: dict[str, list[str]] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
 
     def of(self, host: str, kind: str) -> list[Discrepancy]:
         """The discrepancies of one kind on a host.
@@ -51,13 +52,12 @@ class Integrity:
         return self.found[host][kind]
 
 
-def read_integrity(site: Site, connections: Mapping[str, Connection], prober: Prober) -> Integrity:
+def read_integrity(site: Site, prober: Prober) -> Integrity:
     """Reads and compares.
 
     Args:
         site: the model.
-        connections: how to reach its hosts.
-        prober: asks them.
+        prober: asks its hosts.
 
     Raises:
         LemonstandError: what hosts should hold can't be worked out.
@@ -92,15 +92,14 @@ def read_integrity(site: Site, connections: Mapping[str, Connection], prober: Pr
     authorities = tuple(path.read_text(encoding="ascii") for path in sorted(site.settings.pki_dir.glob("*/ca*.crt")))
     for name, reading in readings.items():
         own = held.get(name, {"files": [], "units": [], "accounts": [], "texts": {}})
-        login, fingerprints = _ways_in(connections[name])
+        login, fingerprints = _ways_in(prober.connections[name])
         known = Known(
             host=name, site=site, entries={each["path"]: each for each in own["files"]}, units=tuple(own["units"]),
             accounts=tuple(own["accounts"]), texts=own["texts"], login=login, keys=fingerprints, tickets=frozenset(tickets.values()),
             authorities=authorities, databases=databases,
         )  # fmt: skip
-        found.found[name] = judge(reading, known)
-        found.declared[name] = declared(reading, known)
-        found.seconds[name] = float(reading["seconds"])
+        found.found[name], found.declared[name] = judge(reading, known)
+        found.cpu[name] = float(reading["cpu"])
     return found
 
 
@@ -116,16 +115,18 @@ def _ways_in(way: Connection) -> tuple[str, frozenset[str]]:
     )
     settings = [line.partition(" ")[::2] for line in done.stdout.splitlines()]
     login = next((value for name, value in settings if name == "user"), "root")
-    found = set()
+    found: set[str] = set()
     for name, value in settings:
         if name == "identityfile":
-            found |= _fingerprints(["ssh-keygen", "-lf", re.sub(r"^~", environment().get("HOME", "~"), value)])
-    return login, frozenset(found | _fingerprints(["ssh-add", "-l"]))
+            found |= _fingerprints("ssh-keygen", "-lf", re.sub(r"^~", environment().get("HOME", "~"), value))
+    return login, frozenset(found | _fingerprints("ssh-add", "-l"))
 
 
-def _fingerprints(command: list[str]) -> set[str]:
+@cache
+def _fingerprints(*command: str) -> frozenset[str]:
+    """What a command shows of keys; most hosts have the same."""
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment(), timeout=20)
     except (OSError, subprocess.TimeoutExpired):
-        return set()
-    return set(re.findall(r"\bSHA256:[A-Za-z0-9+/]+", done.stdout))
+        return frozenset()
+    return frozenset(re.findall(r"\bSHA256:[A-Za-z0-9+/]+", done.stdout))

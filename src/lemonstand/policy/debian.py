@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -15,7 +15,7 @@ SHIPPED = Path(__file__).with_name("debian.yml")
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Made(_Data):

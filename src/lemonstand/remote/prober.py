@@ -30,7 +30,7 @@ class Prober:
     """
 
     def __init__(self, connections: dict[str, Connection]) -> None:
-        self._connections = connections
+        self.connections = connections
         self._channels: dict[tuple[str, bool], Channel] = {}
         self._locks = {name: threading.Lock() for name in connections}
         self._absences: dict[str, list[float]] = {}
@@ -61,7 +61,7 @@ class Prober:
         return self._channel(host, lasting=lasting).start(shipment(probe), args, seconds, what)
 
     def _channel(self, host: str, *, lasting: bool) -> Channel:
-        way = self._connections[host]
+        way = self.connections[host]
         with self._locks[host]:
             channel = self._channels.get((host, lasting))
             if channel is None or not channel.works:  # the host was started again, say

@@ -16,6 +16,7 @@ import re
 import stat
 import struct
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Packages:
         self.altered: list[dict[str, Any]] = []
         self.kept: list[dict[str, Any]] = []
         self._seen: set[str] = set()
-        self.overrides = {line.split()[3]: line.split()[:3] for line in text(DPKG / "statoverride").splitlines() if len(line.split()) == 4}
+        self.overrides = {line.split()[3] for line in text(DPKG / "statoverride").splitlines() if len(line.split()) == 4}
         diverted = text(DPKG / "diversions").splitlines()
         self.diverted = {canonical(diverted[i]): canonical(diverted[i + 1]) for i in range(0, len(diverted) - 2, 3)}
         for path in sorted((DPKG / "info").glob("*.list")):
@@ -253,6 +254,7 @@ def _is_recorded(path: str) -> bool:
     return Path("/var/lib/systemd", helper, rest).exists()
 
 
+@cache
 def _mail_locations() -> tuple[str, ...]:
     """Where mailboxes are: too many files, and no program reads them."""
     home = command("doveconf", "-h", "mail_home") or ""

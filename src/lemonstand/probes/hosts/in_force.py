@@ -16,10 +16,7 @@ from lemonstand.probes.hosts.files import KEY, Packages, canonical
 from lemonstand.probes.hosts.shared import below, command, command_json, owner_name, text
 
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
-UNIT_PROPERTIES = (
-    "Id,ActiveState,LoadState,FragmentPath,DropInPaths,Transient,NeedDaemonReload,UnitFileState,SourcePath,LogLevelMax,Environment,MainPID,"
-    "ExecStart"
-)
+UNIT_PROPERTIES = "Id,ActiveState,FragmentPath,Transient,NeedDaemonReload,SourcePath,LogLevelMax,ExecStart"
 
 
 def accounts() -> list[dict[str, Any]]:
@@ -36,14 +33,14 @@ def accounts() -> list[dict[str, Any]]:
     return found
 
 
-def keys() -> list[dict[str, Any]]:
+def keys(accounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Keys that open an account over SSH: {user, path, type, fingerprint, options}, and what is in the way of reading them."""
     found = []
     settings = command("sshd", "-T") or ""
     patterns = next(
         (line.split()[1:] for line in settings.splitlines() if line.startswith("authorizedkeysfile ")), [".ssh/authorized_keys"]
     )
-    for account in accounts():
+    for account in accounts:
         for pattern in patterns:
             name = pattern.replace("%u", account["name"]).replace("%h", account["home"]).replace("%%", "%")
             path = name if name.startswith("/") else f"{account['home']}/{name}"
@@ -68,15 +65,15 @@ def keys() -> list[dict[str, Any]]:
 
 def units() -> list[dict[str, str]]:
     """Units that are active, failed or ours, with where they come from."""
-    text = command("systemctl", "show", "*", "-p", UNIT_PROPERTIES) or ""
-    blocks = [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+    printed = command("systemctl", "show", "*", "-p", UNIT_PROPERTIES) or ""
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in printed.split("\n\n")]
     return [block for block in blocks if block.get("ActiveState") in {"active", "activating", "reloading", "failed"}]
 
 
 def enabled() -> dict[str, str]:
     """Every unit file's state: enabled, disabled, masked, static and so on."""
-    text = command("systemctl", "list-unit-files", "--no-legend", "--no-pager", "--plain") or ""
-    found = {line.split()[0]: line.split()[1] for line in text.splitlines() if len(line.split()) > 1}
+    printed = command("systemctl", "list-unit-files", "--no-legend", "--no-pager", "--plain") or ""
+    found = {line.split()[0]: line.split()[1] for line in printed.splitlines() if len(line.split()) > 1}
     found["default.target"] = (command("systemctl", "get-default") or "").strip()
     return found
 
@@ -169,10 +166,10 @@ def mounts() -> list[dict[str, str]]:
     return found
 
 
-def modules() -> dict[str, Any]:
+def modules() -> dict[str, str]:
     """Modules from outside the kernel's own tree, by what they taint it with."""
     rows = [line.split() for line in text("/proc/modules").splitlines()]
-    return {"tainted": {row[0]: row[-1] for row in rows if row[-1].startswith("(")}, "loaded": sorted(row[0] for row in rows)}
+    return {row[0]: row[-1] for row in rows if row[-1].startswith("(")}
 
 
 def processes(packages: Packages) -> list[dict[str, Any]]:
@@ -242,8 +239,8 @@ def pam() -> list[str]:
 
 def _pam_words(line: str) -> str:
     """A line of PAM's with its jumps made comparable: profiles say `end` where files have a number."""
-    text = " ".join(line.partition("#")[0].split())
-    return re.sub(r"=(?:end|\d+)(?=[ \]])", "=end", text)
+    words = " ".join(line.partition("#")[0].split())
+    return re.sub(r"=(?:end|\d+)(?=[ \]])", "=end", words)
 
 
 def tickets() -> dict[str, dict[str, str]]:
@@ -294,15 +291,14 @@ def journal() -> dict[str, str]:
     """Whether what is logged is kept."""
     return {
         "settings": command("systemd-analyze", "cat-config", "systemd/journald.conf") or "",
-        "rate": command("systemctl", "show", "systemd-journald", "-p", "Environment,LogLevelMax,DropInPaths") or "",
         "level": (command("systemctl", "log-level") or "").strip(),
     }
 
 
-def traffic() -> list[str]:
+def traffic(links: list[dict[str, Any]] | None) -> list[str]:
     """What looks at or changes packets beside the packet filter: filters of the traffic control, programs at the interfaces."""
     found = [line for line in (command("tc", "qdisc", "show") or "").splitlines() if re.match(r"qdisc (?:ingress|clsact)", line)]
-    for link in command_json("ip", "-j", "-d", "link") or []:
+    for link in links or []:
         if link.get("xdp"):
             found.append(f"xdp at {link['ifname']}")
     return found
@@ -310,5 +306,5 @@ def traffic() -> list[str]:
 
 def installed() -> dict[str, list[str]]:
     """{package: [version, wanted and present state]}; a held package's state is `hold`."""
-    text = command("dpkg-query", "-W", "-f", "${binary:Package}\t${Version}\t${db:Status-Want} ${db:Status-Status}\n") or ""
-    return {line.split("\t")[0]: line.split("\t")[1:] for line in text.splitlines() if line.count("\t") == 2}
+    printed = command("dpkg-query", "-W", "-f", "${binary:Package}\t${Version}\t${db:Status-Want} ${db:Status-Status}\n") or ""
+    return {line.split("\t")[0]: line.split("\t")[1:] for line in printed.splitlines() if line.count("\t") == 2}

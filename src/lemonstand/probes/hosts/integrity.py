@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import grp
 import json
-import time
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ def read() -> dict[str, Any]:
         JSON's values. Of files: `files` (no package brought them, or they run with others' rights), `kept` (settings of packages),
         `altered` and `missing` (of packages), `templates`, `loose`, `databases`, `packages`, `archives`. In force: all else.
     """
-    began = time.monotonic()
     packages = files.Packages()
     found_files = list(files.unexplained(packages))
+    accounts, routes = in_force.accounts(), in_force.routes()
     found = {
         "files": found_files,
         "kept": packages.kept,
@@ -33,16 +33,16 @@ def read() -> dict[str, Any]:
         "databases": packages.databases(),
         "packages": in_force.installed(),
         "loose": list(files.loose()),
-        "accounts": in_force.accounts(),
+        "accounts": accounts,
         "groups": {each.gr_name: sorted(each.gr_mem) for each in grp.getgrall() if each.gr_mem},
-        "keys": in_force.keys(),
+        "keys": in_force.keys(accounts),
         "pam": in_force.pam(),
         "units": in_force.units(),
         "enabled": in_force.enabled(),
         "sockets": in_force.sockets(),
         "tables": in_force.tables(),
-        "traffic": in_force.traffic(),
-        "routes": in_force.routes(),
+        "traffic": in_force.traffic(routes["links"]),
+        "routes": routes,
         "sysctl": in_force.sysctl(),
         "sysctl_skipped": json.loads(shared.text("/run/lemonstand/sysctl-skipped.json") or "[]"),
         "mounts": in_force.mounts(),
@@ -57,5 +57,6 @@ def read() -> dict[str, Any]:
         "time": shared.command("chronyc", "-N", "-c", "sources"),
         "container": (shared.command("systemd-detect-virt", "--container") or "none").strip(),
     }
-    found["seconds"] = round(time.monotonic() - began, 2)
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    found["cpu"] = round(sum(each.ru_utime + each.ru_stime for each in used), 2)
     return found

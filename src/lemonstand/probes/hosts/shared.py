@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 20
+"""A command may take, on a busy host too."""
 
 
 def command(*words: str) -> str | None:
     """What a command printed; None where it is not there or fails."""
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=20, check=False)
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
