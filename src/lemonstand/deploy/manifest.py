@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,10 +23,9 @@ from ansible.template import Templar, trust_as_template
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
-from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
+from lemonstand.site.process import answer_of
 from lemonstand.site.reader import command_line, unlock
-from lemonstand.surroundings import environment
 
 LATE = {"stores": ["mail_store"]}
 """Roles that have a play of their own in `playbooks/site.yml`, by kind of host."""
@@ -72,20 +70,12 @@ def read_manifest(inventory: Path, known_in_run: Mapping[str, Any]) -> dict[str,
     Raises:
         LemonstandError: it can't be made.
     """
-    settings = {"ANSIBLE_CONFIG": str(data_dir("ansible.cfg")), "ANSIBLE_DEPRECATION_WARNINGS": "false"}
-    remedy = "see what `lemonstand check` says of the inventory"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "lemonstand.deploy.manifest", str(inventory)],
-            input=json.dumps(known_in_run), check=False, capture_output=True, text=True, encoding="utf-8", errors="replace",
-            timeout=SECONDS, env=environment(settings, inventory),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise LemonstandError(f"what hosts should hold was not worked out within {SECONDS} s", str(inventory), remedy) from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise LemonstandError(f"what hosts should hold can't be worked out: {last[:300]}", str(inventory), remedy)
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    answer = answer_of(
+        "lemonstand.deploy.manifest", inventory, what="what hosts should hold can't be worked out",
+        remedy="see what `lemonstand check` says of the inventory", seconds=SECONDS,
+        settings={"ANSIBLE_DEPRECATION_WARNINGS": "false"}, given=json.dumps(known_in_run),
+    )  # fmt: skip
+    found: dict[str, dict[str, Any]] = json.loads(answer)
     return found
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,9 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lemonstand.errors import InputError, LemonstandError
-from lemonstand.paths import data_dir
-from lemonstand.surroundings import environment
+from lemonstand.errors import InputError
+from lemonstand.site.process import answer_of
 
 VARIABLES = (
     "ansible_host", "ansible_port", "ansible_user", "ansible_become", "ansible_ssh_common_args", "ansible_ssh_extra_args",
@@ -95,17 +93,11 @@ def read_connections(inventory: Path, sockets: Path) -> dict[str, Connection]:
     Raises:
         LemonstandError: Ansible can't work them out.
     """
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "lemonstand.remote.connections", str(inventory), str(data_dir("playbooks"))],
-        check=False, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=READ_SECONDS,
-        stdin=subprocess.DEVNULL, env=environment({"ANSIBLE_CONFIG": str(data_dir("ansible.cfg"))}, inventory),
+    answer = answer_of(
+        "lemonstand.remote.connections", inventory, what="the hosts' connections can't be read",
+        remedy="see if `ansible all -m ping -i` on it works", seconds=READ_SECONDS,
     )  # fmt: skip
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise LemonstandError(
-            f"the hosts' connections can't be read: {last}", str(inventory), "see if `ansible all -m ping -i` on it works"
-        )
-    return {name: connection(name, values, sockets) for name, values in json.loads(done.stdout).items()}
+    return {name: connection(name, values, sockets) for name, values in json.loads(answer).items()}
 
 
 def connection(name: str, values: dict[str, str], sockets: Path) -> Connection:

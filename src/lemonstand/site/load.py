@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lemonstand.errors import InputError, InputErrors, LemonstandError
-from lemonstand.paths import data_dir
 from lemonstand.policy import Flows, Timers, load_flows, load_timers
 from lemonstand.policy.settings import load_options
 from lemonstand.site.fields import check_fields, place_of, suggest
 from lemonstand.site.model import PREFIX, Host, HostSettings, Site, SiteSettings, variables
+from lemonstand.site.process import answer_of
 from lemonstand.site.raw import RawHost, RawSite, unpacked
 from lemonstand.site.roles import check_role_variable, role_of
 from lemonstand.site.rules import RULES, Draft, shell_port
-from lemonstand.surroundings import environment
 from lemonstand.survey import look_at
 
 READ_SECONDS = 60
@@ -45,24 +42,16 @@ def read_inventory(inventory: Path, env: Mapping[str, str] | None = None) -> Raw
     """What Ansible reads out of an inventory (see `load_site` for the arguments)."""
     look_at(inventory)
     settings = {
-        "ANSIBLE_CONFIG": str(data_dir("ansible.cfg")),
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",  # a file Ansible can't parse is else passed over with a warning
         "ANSIBLE_DEPRECATION_WARNINGS": "false",
         **(env or {}),
     }
+    answer = answer_of(
+        "lemonstand.site.reader", inventory, what="the inventory can't be read", remedy="see if `ansible-inventory --list -i` on it works",
+        seconds=READ_SECONDS, settings=settings,
+    )  # fmt: skip
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "lemonstand.site.reader", str(inventory), str(data_dir("playbooks"))],
-            check=False, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=READ_SECONDS,
-            stdin=subprocess.DEVNULL, env=environment(settings, inventory),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise LemonstandError(f"no end after {READ_SECONDS} s of reading", str(inventory), "look for a lookup that waits") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise LemonstandError(f"the inventory can't be read: {last}", str(inventory), "see if `ansible-inventory --list -i` on it works")
-    try:
-        return RawSite.from_plain(unpacked(json.loads(done.stdout)))
+        return RawSite.from_plain(unpacked(json.loads(answer)))
     except ValueError:
         raise LemonstandError(
             "the inventory's answer is cut off", str(inventory), "see if memory or disk is full, then try again"
