@@ -9,7 +9,7 @@ import pytest
 
 from lemonstand.checks.test_ssh import CLOSED, WEAK, _faults
 from lemonstand.outcomes import Invalid
-from lemonstand.remote import ssh_door
+from lemonstand.remote import ssh_server
 from lemonstand.remote.connections import Connection
 
 SOUND = {
@@ -51,7 +51,7 @@ def _door(patch: pytest.MonkeyPatch, out: str, errors: str) -> None:
     def run(words: list[str], **_: Any) -> Any:
         return subprocess.CompletedProcess(words, 255, out, errors)
 
-    patch.setattr(ssh_door.subprocess, "run", run)
+    patch.setattr(ssh_server.subprocess, "run", run)
 
 
 WAY = Connection("ssh://root@192.0.2.1", "", False)
@@ -70,16 +70,16 @@ WAY = Connection("ssh://root@192.0.2.1", "", False)
 )
 def test_the_ways_in_are_read(errors: str, found: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     _door(monkeypatch, "", errors)
-    assert ssh_door.ways_in("relay", WAY) == found
+    assert ssh_server.ways_in("relay", WAY) == found
 
 
 def test_what_is_passed_on_is_told_and_what_is_unclear_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     _door(monkeypatch, "SSH-2.0-OpenSSH_10.0\r\n", "")
-    assert ssh_door.passes_on("relay", WAY) is True
+    assert ssh_server.passes_on("relay", WAY) is True
     _door(monkeypatch, "", "channel 0: open failed: administratively prohibited: open failed\n")
-    assert ssh_door.passes_on("relay", WAY) is False
+    assert ssh_server.passes_on("relay", WAY) is False
     _door(monkeypatch, "", "ssh: connect to host 192.0.2.1 port 22: No route to host\n")
     with pytest.raises(Invalid):
-        ssh_door.passes_on("relay", WAY)
+        ssh_server.passes_on("relay", WAY)
     with pytest.raises(Invalid):
-        ssh_door.ways_in("relay", WAY)
+        ssh_server.ways_in("relay", WAY)

@@ -10,7 +10,7 @@ import pytest
 from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.outcomes import expect
 from lemonstand.remote.connections import Connection
-from lemonstand.remote.ssh_door import passes_on, ways_in
+from lemonstand.remote.ssh_server import passes_on, ways_in
 from lemonstand.site import Site
 
 Settings = dict[str, list[str]]
