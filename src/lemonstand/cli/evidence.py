@@ -70,26 +70,18 @@ def evidence_diff(ctx: click.Context, old: Path, new: Path) -> None:
 def evidence_bundle(chosen: Chosen, output: Path | None, key: Path | None) -> None:
     """Writes the site's evidence, in all its forms, into one file with a hash of each; signs them if given a key."""
     from lemonstand.evidence.bundle import write_bundle  # noqa: PLC0415
-    from lemonstand.evidence.heimdall import heimdall  # noqa: PLC0415
+    from lemonstand.evidence.forms import FORMS, pretty  # noqa: PLC0415
     from lemonstand.evidence.oscal import documents  # noqa: PLC0415
-    from lemonstand.evidence.report import render  # noqa: PLC0415
-    from lemonstand.evidence.summary import render_summary  # noqa: PLC0415
-    from lemonstand.evidence.table import table  # noqa: PLC0415
-    from lemonstand.policy.assessment import load_assessment  # noqa: PLC0415
-    from lemonstand.policy.controls import load_controls  # noqa: PLC0415
 
     folder = chosen.state(chosen.load()) / "evidence"
     evidence = _read(folder / "evidence.json")
     whole = (folder / "evidence.json").read_bytes()
-    assessment = load_assessment()
+    digest = hashlib.sha256(whole).hexdigest()
     parts = {
         "evidence.json": whole,
-        **{name: _text(document) for name, document in documents(evidence, assessment).items()},
+        **{name: pretty(document).encode() for name, document in documents(evidence).items()},
         # Made anew: one that lies beside the evidence may be of an older run.
-        "report.html": render(evidence, load_controls()).encode(),
-        "summary.html": render_summary(evidence, hashlib.sha256(whole).hexdigest(), assessment).encode(),
-        "controls.csv": table(evidence, assessment).encode(),
-        "heimdall.json": _text(heimdall(evidence, assessment)),
+        **{name: form(evidence, digest).encode() for name, form in FORMS.items()},
         **{name: (folder / name).read_bytes() for name in ("junit.xml",) if (folder / name).is_file()},
     }
     stamp = evidence["ended"][:19].replace("-", "").replace(":", "")
@@ -125,6 +117,7 @@ def evidence_verify(path: Path, signers: Path | None) -> None:
 )
 def evidence_oscal(chosen: Chosen, path: Path | None, output: Path | None, folder: Path | None) -> None:
     """Prints evidence as OSCAL assessment results (1.1.3, JSON), or writes them with all they refer to."""
+    from lemonstand.evidence.forms import pretty  # noqa: PLC0415
     from lemonstand.evidence.oscal import assessment_results, documents  # noqa: PLC0415
     from lemonstand.evidence.write import write_text  # noqa: PLC0415
 
@@ -133,19 +126,15 @@ def evidence_oscal(chosen: Chosen, path: Path | None, output: Path | None, folde
         if output is not None:
             raise InputError("--output is for one document, --folder for four", "--output", "give one of them")
         for name, document in documents(evidence).items():
-            write_text(folder / name, _text(document).decode())
+            write_text(folder / name, pretty(document))
             click.echo(f"written: {folder / name}")
         return
-    text = _text(assessment_results(evidence)).decode()
+    text = pretty(assessment_results(evidence))
     if output is None:
         click.echo(text, nl=False)
         return
     write_text(output, text)
     click.echo(f"written: {output}")
-
-
-def _text(document: dict[str, Any]) -> bytes:
-    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _latest(chosen: Chosen) -> Path:

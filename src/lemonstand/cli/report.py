@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -35,36 +34,18 @@ NAMES = {"page": "report.html", "summary": "summary.html", "csv": "controls.csv"
 @access_options
 def report(site: str, lab: str, *, source: Path | None, forms: str | None, output: Path | None, show: bool, **given: Any) -> None:
     """Writes the evidence as one HTML page that stands alone, or in another form, and says where it lies."""
+    from lemonstand.evidence.forms import FORMS  # noqa: PLC0415
     from lemonstand.evidence.write import write_text  # noqa: PLC0415
 
     form = forms or "page"
     path = source or _newest(site, lab, given)
     target = output or path.with_name(NAMES[form])
-    write_text(target, _form(form, path))
+    write_text(target, FORMS[NAMES[form]](_read(path), hashlib.sha256(path.read_bytes()).hexdigest()))
     click.echo(f"{'report' if form == 'page' else form}: {target}")
     if form == "summary":
         _print(target)
     if show and not webbrowser.open(target.absolute().as_uri()):
         click.echo("no browser was found here; copy the file to where one is")
-
-
-def _form(form: str, path: Path) -> str:
-    """The evidence in one of its forms."""
-    from lemonstand.evidence.heimdall import heimdall  # noqa: PLC0415
-    from lemonstand.evidence.report import render  # noqa: PLC0415
-    from lemonstand.evidence.summary import render_summary  # noqa: PLC0415
-    from lemonstand.evidence.table import table  # noqa: PLC0415
-    from lemonstand.policy.assessment import load_assessment  # noqa: PLC0415
-    from lemonstand.policy.controls import load_controls  # noqa: PLC0415
-
-    evidence = _read(path)
-    if form == "summary":
-        return render_summary(evidence, hashlib.sha256(path.read_bytes()).hexdigest())
-    if form == "csv":
-        return table(evidence, load_assessment())
-    if form == "heimdall":
-        return json.dumps(heimdall(evidence, load_assessment()), indent=1, ensure_ascii=False) + "\n"
-    return render(evidence, load_controls())
 
 
 def _print(page: Path) -> None:
