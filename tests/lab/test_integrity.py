@@ -19,11 +19,11 @@ NOT_HERE = "apt-get install"
 """A lab has the archive's packages of the roles alone: what takes a package anew is not tried."""
 
 
-def found_on(site: Site) -> list[tuple[str, Discrepancy]]:
+def found_on(site: Site) -> list[tuple[str, str, Discrepancy]]:
     with connected(site.inventory) as connections, Prober(connections) as prober:
         integrity = read_integrity(site, prober)
     assert not integrity.unread
-    return [(host, each) for host, kinds in integrity.found.items() for rows in kinds.values() for each in rows]
+    return [(host, kind, each) for host, kinds in integrity.found.items() for kind, rows in kinds.items() for each in rows]
 
 
 def test_none_of_many_hides_another(deployed: str, lemonstand: Command) -> None:
@@ -43,11 +43,11 @@ def test_each_remedy_heals(deployed: str, lab_site: Site, lemonstand: Command) -
         tampered = found_on(lab_site)
         assert len(tampered) >= len(mutants)
         # One command may heal several.
-        for host, remedy in dict.fromkeys((host, each.remedy) for host, each in tampered):
+        for host, remedy in dict.fromkeys((host, each.remedy) for host, _, each in tampered):
             if remedy != APPLY and NOT_HERE not in remedy:
                 labs.run_on(deployed, host, remedy)
         lemonstand("apply", "--lab", deployed)
-        left = [f"{host} {each.kind} {each}: {each.remedy}" for host, each in found_on(lab_site) if NOT_HERE not in each.remedy]
+        left = [f"{host} {kind} {each}: {each.remedy}" for host, kind, each in found_on(lab_site) if NOT_HERE not in each.remedy]
         assert left == []
     finally:
         lemonstand("lab", "restore", "whole", "--name", deployed)

@@ -29,14 +29,12 @@ class Discrepancy:
     """Something on a host.
 
     Args:
-        kind: one of `KINDS`.
         item: what it is: a path, a unit, an account; the name by which a site declares it (`lemonstand_expected`).
         seen: how it is.
         wanted: how it should be.
         remedy: what heals it: `lemonstand apply`, or commands to be run on the host as root.
     """
 
-    kind: str
     item: str
     seen: str
     wanted: str

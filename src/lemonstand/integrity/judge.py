@@ -56,25 +56,25 @@ def own_files(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         found = there.get(path)
         if entry["state"] == "absent":
             if found:
-                yield Discrepancy("own-files", path, "is there", "nothing there", APPLY)
+                yield Discrepancy(path, "is there", "nothing there", APPLY)
             continue
         if found is None:
             if path.startswith(("/etc/", "/usr/", "/run/")):
-                yield Discrepancy("own-files", path, "is gone", f"{entry['state']} of {entry['owner']}, {entry['mode']}", APPLY)
+                yield Discrepancy(path, "is gone", f"{entry['state']} of {entry['owner']}, {entry['mode']}", APPLY)
             continue
         if "link" in found or found.get("state") == "special" or (found.get("state") == "directory") != (entry["state"] == "directory"):
             kind = f"a link to {found['link']}" if "link" in found else found.get("state", "a file")
-            yield Discrepancy("own-files", path, f"is {kind}", f"a {entry['state']}", f"rm -r {shlex.quote(path)}  # then: {APPLY}")
+            yield Discrepancy(path, f"is {kind}", f"a {entry['state']}", f"rm -r {shlex.quote(path)}  # then: {APPLY}")
             continue
         wrong = [f"{key} {found[key]}" for key in ("owner", "group", "mode") if found[key] != entry[key]]
         right = ", ".join(f"{key} {entry[key]}" for key in ("owner", "group", "mode"))
         if wrong:
-            yield Discrepancy("own-files", path, ", ".join(wrong), right, APPLY)
+            yield Discrepancy(path, ", ".join(wrong), right, APPLY)
         if entry.get("sha256") and found.get("sha256") != entry["sha256"]:
             seen = f"another text (SHA-256 {found.get('sha256', '')[:16]}…)"
-            yield Discrepancy("own-files", path, seen, f"what apply would write (SHA-256 {entry['sha256'][:16]}…)", APPLY)
+            yield Discrepancy(path, seen, f"what apply would write (SHA-256 {entry['sha256'][:16]}…)", APPLY)
         if found.get("capabilities"):
-            yield Discrepancy("own-files", path, "has file capabilities", "none", _without_capabilities(path))
+            yield Discrepancy(path, "has file capabilities", "none", _without_capabilities(path))
 
 
 def packages(reading: Reading, known: Known) -> Iterator[Discrepancy]:
@@ -85,17 +85,14 @@ def packages(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             continue
         if each["what"] == "owner or mode":
             seen = f"{each['owner']}, mode {each['mode']}"
-            yield Discrepancy("packages", path, f"{seen} (of {package})", "root's, and nobody else may write it", _reinstall(package))
+            yield Discrepancy(path, f"{seen} (of {package})", "root's, and nobody else may write it", _reinstall(package))
         elif each["what"] == "conffile":
-            yield Discrepancy(
-                "packages", path, f"another text than {package} has", "the package's text", _reinstall(package, settings=True)
-            )
+            yield Discrepancy(path, f"another text than {package} has", "the package's text", _reinstall(package, settings=True))
         else:
-            yield Discrepancy("packages", path, f"another content than {package} has", "the package's content", _reinstall(package))
+            yield Discrepancy(path, f"another content than {package} has", "the package's content", _reinstall(package))
     for path in reading["missing"]:
         if path not in known.entries:
             yield Discrepancy(
-                "packages",
                 path,
                 "is gone",
                 "a file of a package",
@@ -110,12 +107,9 @@ def _databases(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         common = known.databases.get(f"{package}={version}")
         if common and common != digest:
             remedy = _reinstall(package.partition(":")[0])
-            yield Discrepancy(
-                "packages", package, "dpkg remembers other files or hashes than on other hosts", "the same for one version", remedy
-            )
+            yield Discrepancy(package, "dpkg remembers other files or hashes than on other hosts", "the same for one version", remedy)
     for line in reading["archives"]:
         yield Discrepancy(
-            "packages",
             line.partition(": ")[0],
             line.partition(": ")[2],
             "signed archives alone",
@@ -124,9 +118,9 @@ def _databases(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     for package, (version, state) in reading["packages"].items():
         wanted, _, present = state.partition(" ")
         if wanted == "hold":
-            yield Discrepancy("packages", package, f"is held at {version}, so no update comes", "no hold", f"apt-mark unhold {package}")
+            yield Discrepancy(package, f"is held at {version}, so no update comes", "no hold", f"apt-mark unhold {package}")
         if present not in {"installed", "config-files", "not-installed"}:
-            yield Discrepancy("packages", package, f"is {present}", "installed", "dpkg --configure -a")
+            yield Discrepancy(package, f"is {present}", "installed", "dpkg --configure -a")
 
 
 def _reinstall(package: str, settings: bool = False) -> str:
@@ -147,17 +141,15 @@ def files(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     for each in reading["files"]:
         path, state = each["path"], each.get("state", "")
         if state == "unread":
-            yield Discrepancy(
-                "files", path, "holds more files than are looked through", "fewer", f"du --inodes -d 3 {path} | sort -n | tail"
-            )
+            yield Discrepancy(path, "holds more files than are looked through", "fewer", f"du --inodes -d 3 {path} | sort -n | tail")
             continue
         if each.get("capabilities") and not (each.get("package") and path in known.debian.capabilities):
-            yield Discrepancy("files", path, "has file capabilities", "none", _without_capabilities(path))
+            yield Discrepancy(path, "has file capabilities", "none", _without_capabilities(path))
         if each.get("package"):
             wanted = known.debian.programs_that_run_with_rights.get(path)
             if int(each["mode"], 8) & 0o6000 and each["mode"] != wanted:
                 seen = f"mode {each['mode']}: it runs with the rights of {each['owner']}:{each['group']}"
-                yield Discrepancy("files", path, seen, wanted or "no such right", f"chmod ug-s {shlex.quote(path)}")
+                yield Discrepancy(path, seen, wanted or "no such right", f"chmod ug-s {shlex.quote(path)}")
             continue
         if path in known.entries or path in reading["tickets"] or path in judged_elsewhere or path.startswith("/run/systemd/transient/"):
             continue
@@ -166,13 +158,13 @@ def files(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         if state == "directory":
             if int(each["mode"], 8) & 0o1002 == 0o002:  # an empty one does nothing; what lies in it is looked at
                 seen = f"a directory in which anybody may put what programs read ({each['mode']})"
-                yield Discrepancy("files", path, seen, "nobody else may write it", f"chmod o-w {shlex.quote(path)}")
+                yield Discrepancy(path, seen, "nobody else may write it", f"chmod o-w {shlex.quote(path)}")
             continue
         made = known.debian.made(path)
         wrong = _wrong(each, made, templates) if made else "a file that nobody brought"
         if wrong:
             what = f"{wrong} ({each['owner']}:{each['group']}, {each['mode']}" + (f", to {each['link']})" if "link" in each else ")")
-            yield Discrepancy("files", path, what, _wanted(made), _removal(path, made))
+            yield Discrepancy(path, what, _wanted(made), _removal(path, made))
 
 
 def _wrong(each: Mapping[str, Any], made: Made, templates: Mapping[str, str | None]) -> str:
@@ -228,7 +220,7 @@ def units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         name, folder = path.rpartition("/")[2], path.rpartition("/")[0]
         if each["link"] == "/dev/null":
             if name not in debian.masked:
-                yield Discrepancy("units", name, "is masked: it can't start", "not masked", f"systemctl unmask {name}")
+                yield Discrepancy(name, "is masked: it can't start", "not masked", f"systemctl unmask {name}")
             continue
         if name == "default.target":
             continue  # by what `systemctl get-default` says of it
@@ -240,18 +232,18 @@ def units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             continue
         if folder.endswith((".wants", ".requires", ".upholds")):
             seen = f"starts with {folder.rpartition('/')[2].rpartition('.')[0]} ({each['target']})"
-            yield Discrepancy("units", name, seen, "not enabled", f"systemctl disable --now {name}; rm -f {shlex.quote(path)}")
+            yield Discrepancy(name, seen, "not enabled", f"systemctl disable --now {name}; rm -f {shlex.quote(path)}")
         else:
             yield Discrepancy(
-                "units", name, f"is another name for {each['target']}", "no such link", f"rm {shlex.quote(path)}; systemctl daemon-reload"
+                name, f"is another name for {each['target']}", "no such link", f"rm {shlex.quote(path)}; systemctl daemon-reload"
             )
     yield from _running_units(reading, known)
     for name in known.units:
         state = reading["enabled"].get(name, "not there")
         if state not in {"enabled", "alias", "static", "indirect", "generated"}:
-            yield Discrepancy("units", name, f"is {state}: it does not start when the host does", "enabled", APPLY)
+            yield Discrepancy(name, f"is {state}: it does not start when the host does", "enabled", APPLY)
     if (target := reading["enabled"].get("default.target")) not in {"graphical.target", "multi-user.target"}:
-        yield Discrepancy("units", "default.target", f"is {target}", "multi-user.target", "systemctl set-default multi-user.target")
+        yield Discrepancy("default.target", f"is {target}", "multi-user.target", "systemctl set-default multi-user.target")
 
 
 def _running_units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
@@ -259,16 +251,16 @@ def _running_units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         name, source = unit.get("Id", ""), unit.get("FragmentPath", "")
         if unit.get("Transient") == "yes" and not matches(name, *known.debian.transient):
             seen = f"runs, and was started by hand: {_command(unit)}"
-            yield Discrepancy("units", name, seen, "no such unit", f"systemctl stop {name}")
+            yield Discrepancy(name, seen, "no such unit", f"systemctl stop {name}")
         elif (
             name.endswith((".service", ".timer", ".path", ".socket"))
             and not source
             and not unit.get("SourcePath")
             and unit.get("Transient") != "yes"
         ):
-            yield Discrepancy("units", name, "runs, and its file is gone", "a unit with its file", f"systemctl stop {name}")
+            yield Discrepancy(name, "runs, and its file is gone", "a unit with its file", f"systemctl stop {name}")
         if name in known.units and unit.get("NeedDaemonReload") == "yes":
-            yield Discrepancy("units", name, "its files changed since systemd read them", "read", f"systemctl daemon-reload; then {APPLY}")
+            yield Discrepancy(name, "its files changed since systemd read them", "read", f"systemctl daemon-reload; then {APPLY}")
 
 
 def _command(unit: Mapping[str, str]) -> str:
@@ -285,23 +277,21 @@ def accounts(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         may_log_in = name in {"root", known.login}
         if name not in names:
             seen = f"number {number}, shell {each['shell']}, password {each['password']}"
-            yield Discrepancy("accounts", name, seen, "no such account", _userdel(name))
+            yield Discrepancy(name, seen, "no such account", _userdel(name))
         elif number == 0 and name != "root":
-            yield Discrepancy("accounts", name, "is root by number", "a number of its own", _userdel(name))
+            yield Discrepancy(name, "is root by number", "a number of its own", _userdel(name))
         elif not may_log_in and each["shell"] not in NO_SHELLS:
-            yield Discrepancy("accounts", name, f"may log in: {each['shell']}", "no shell", f"usermod -s /usr/sbin/nologin {name}")
+            yield Discrepancy(name, f"may log in: {each['shell']}", "no shell", f"usermod -s /usr/sbin/nologin {name}")
         if number in seen_numbers:
-            yield Discrepancy("accounts", name, f"has the number of {seen_numbers[number]}", "one of its own", _userdel(name))
+            yield Discrepancy(name, f"has the number of {seen_numbers[number]}", "one of its own", _userdel(name))
         seen_numbers.setdefault(number, name)
         if each["password"] in {"none", "broken"} or (each["password"] == "set" and name in names):  # noqa: S105
             word = {"none": "needs no password", "broken": "a line that no program understands"}.get(each["password"], "has a password")
-            yield Discrepancy("accounts", name, word, "no password that opens it", f"usermod -p '!' {shlex.quote(name)}")
+            yield Discrepancy(name, word, "no password that opens it", f"usermod -p '!' {shlex.quote(name)}")
     for group, members in reading["groups"].items():
         for member in members:
             if not (member == known.login and group in known.debian.login_groups) and member != group:
-                yield Discrepancy(
-                    "accounts", f"{member} in {group}", f"{member} is a member of {group}", "no member", f"gpasswd -d {member} {group}"
-                )
+                yield Discrepancy(f"{member} in {group}", f"{member} is a member of {group}", "no member", f"gpasswd -d {member} {group}")
     yield from _ways_in(reading, known)
 
 
@@ -316,10 +306,9 @@ def _ways_in(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             path = shlex.quote(key["path"])
             remedy = f"sed -i {shlex.quote(_line_with(key['tail']))} {path}; test -s {path} || rm {path}"
             what = f"opens {key['user']} ({key['path']}): {seen}"
-            yield Discrepancy("accounts", f"{key['user']} {key['fingerprint']}", what, "keys of the controller alone", remedy)
+            yield Discrepancy(f"{key['user']} {key['fingerprint']}", what, "keys of the controller alone", remedy)
     for line in reading["pam"]:
         yield Discrepancy(
-            "accounts",
             line.partition(":")[0],
             line,
             "lines of the profiles of packages",
@@ -345,21 +334,19 @@ def keys(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     for path, each in reading["tickets"].items():
         if "private" in each and (described[path]["mode"], described[path]["owner"]) != ("0600", "root"):
             seen = f"a private key with mode {described[path]['mode']}, of {described[path]['owner']}"
-            yield Discrepancy("keys", path, seen, "0600, root", f"chown root: {path}; chmod 0600 {path}")
+            yield Discrepancy(path, seen, "0600, root", f"chown root: {path}; chmod 0600 {path}")
         if "link" in each:
             if path.rpartition("/")[2] not in {"active.pem", "next.pem"} or "/" in each["link"]:
-                yield Discrepancy("keys", path, f"a link to {each['link']}", "no such link", f"rm {shlex.quote(path)}")
+                yield Discrepancy(path, f"a link to {each['link']}", "no such link", f"rm {shlex.quote(path)}")
         elif path.startswith("/etc/lemonstand/ticket-keys/"):
             if "private" in each or _squeezed(each.get("public", "")) not in known_public:
                 what = "a private key" if "private" in each else "a key that no issuer of the site has"
-                yield Discrepancy("keys", path, what, "the public keys of the site's issuers", f"rm {shlex.quote(path)}  # then: {APPLY}")
+                yield Discrepancy(path, what, "the public keys of the site's issuers", f"rm {shlex.quote(path)}  # then: {APPLY}")
         elif "public" in each and _squeezed(each["public"]) not in owned:
-            yield Discrepancy(
-                "keys", path, "a public key without its private half here", "pairs", f"rm {shlex.quote(path)}  # then: {APPLY}"
-            )
+            yield Discrepancy(path, "a public key without its private half here", "pairs", f"rm {shlex.quote(path)}  # then: {APPLY}")
     yield from _certificates(reading, known)
     for digest in reading["trusted"]:
-        yield Discrepancy("keys", f"CA {digest[:16]}", f"the system trusts a CA that no package brought (SHA-256 {digest[:16]}…)",
+        yield Discrepancy(f"CA {digest[:16]}", f"the system trusts a CA that no package brought (SHA-256 {digest[:16]}…)",
                       "CAs of the package ca-certificates alone",
                       "rm -f /usr/local/share/ca-certificates/*.crt; update-ca-certificates --fresh")  # fmt: skip
 
@@ -377,15 +364,15 @@ def _certificates(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             strange = [each for each in found if _squeezed(each) not in own]
             if strange or not found:
                 seen = f"{len(strange)} of {len(found)} certificates in it are of no CA of the site"
-                yield Discrepancy("keys", path, seen, "the site's CAs alone", remedy)
+                yield Discrepancy(path, seen, "the site's CAs alone", remedy)
         elif not (elsewhere and name == "public"):
             try:
                 certificate = Certificate(name, text)
             except ValueError:
-                yield Discrepancy("keys", path, "is no certificate", "a certificate of the site", remedy)
+                yield Discrepancy(path, "is no certificate", "a certificate of the site", remedy)
                 continue
             if not any(certificate.signed_by(each) for each in signers):
-                yield Discrepancy("keys", path, f"no CA of the site signed it ({certificate.sha256[:16]}…)", "the site's own", remedy)
+                yield Discrepancy(path, f"no CA of the site signed it ({certificate.sha256[:16]}…)", "the site's own", remedy)
 
 
 def _squeezed(pem: str) -> str:
@@ -406,7 +393,6 @@ def sockets(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         if allowed is not None and (word in allowed or each["protocol"] in allowed) and not strange:
             continue
         yield Discrepancy(
-            "sockets",
             place,
             f"held by {who}" + (f" of {unit}" if unit else ""),
             "no such socket",
@@ -421,12 +407,9 @@ def filters(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         name = f"{each['family']} {each['name']}"
         if name in {"inet lemonstand", "inet lemonstand_closed"} or name in declared_tables or name.startswith("inet lemonstand_probe"):
             continue
-        yield Discrepancy(
-            "filters", name, "a table that is not ours", "none, or declared in lemonstand_foreign_tables", f"nft delete table {name}"
-        )
+        yield Discrepancy(name, "a table that is not ours", "none, or declared in lemonstand_foreign_tables", f"nft delete table {name}")
     for line in reading["traffic"]:
         yield Discrepancy(
-            "filters",
             line,
             "looks at packets beside the packet filter",
             "nothing",
@@ -452,7 +435,7 @@ def routes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             ) != "all":
                 text = " ".join(f"{key} {value}" for key, value in rule.items())
                 remedy = f"ip -{version} rule del priority {rule.get('priority')}"
-                yield Discrepancy("routes", f"rule {rule.get('priority')} IPv{version}", text, "the kernel's own rules", remedy)
+                yield Discrepancy(f"rule {rule.get('priority')} IPv{version}", text, "the kernel's own rules", remedy)
     for version, listed in found["routes"].items():
         for route in listed or []:
             if (route.get("protocol") in KERNEL_ROUTES and (route.get("table") in {None, "local"})) or (
@@ -464,9 +447,9 @@ def routes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     for each in found["neighbours"]:
         item = f"neighbour {each['dst']}"
         remedy = f"ip neigh del {each['dst']} dev {each.get('dev')}"
-        yield Discrepancy("routes", item, f"written down as {each.get('lladdr')}", "asked for", remedy)
+        yield Discrepancy(item, f"written down as {each.get('lladdr')}", "asked for", remedy)
     if not found["xfrm"].endswith(" 0") and found["xfrm"]:
-        yield Discrepancy("routes", "IPsec", found["xfrm"], "none", "ip xfrm state flush; ip xfrm policy flush")
+        yield Discrepancy("IPsec", found["xfrm"], "none", "ip xfrm state flush; ip xfrm policy flush")
 
 
 def _links(reading: Reading, known: Known) -> Iterator[Discrepancy]:
@@ -476,17 +459,15 @@ def _links(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         if name in known.debian.links_of_the_kernel and "UP" not in link["flags"]:
             continue
         if kind not in LINK_KINDS:
-            yield Discrepancy("routes", f"link {name}", f"a link of kind {kind}", "cards alone", f"ip link del {name}")
+            yield Discrepancy(f"link {name}", f"a link of kind {kind}", "cards alone", f"ip link del {name}")
         if "PROMISC" in link["flags"] or link.get("promiscuity"):
-            yield Discrepancy(
-                "routes", f"link {name}", "hears what is meant for others", "not promiscuous", f"ip link set dev {name} promisc off"
-            )
+            yield Discrepancy(f"link {name}", "hears what is meant for others", "not promiscuous", f"ip link set dev {name} promisc off")
     for link in found["addresses"] or []:
         for address in link.get("addr_info", []):
             own = address.get("scope") == "host" or address.get("scope") == "link" or address["local"] in known.addresses
             if not own:
                 item = f"address {address['local']}"
-                yield Discrepancy("routes", item, f"on {link['ifname']}, in no inventory", "the inventory's addresses",
+                yield Discrepancy(item, f"on {link['ifname']}, in no inventory", "the inventory's addresses",
                               f"ip addr del {address['local']}/{address.get('prefixlen')} dev {link['ifname']}")  # fmt: skip
 
 
@@ -500,12 +481,12 @@ def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Dis
         if not (route.get("type") in {"local", "anycast", "multicast", "broadcast"} or route.get("protocol") in KERNEL_ROUTES) or (
             route.get("type") == "local" and route.get("protocol") not in (*KERNEL_ROUTES, None)
         ):
-            yield Discrepancy("routes", f"route {target}", text, "the kernel's own", remedy)
+            yield Discrepancy(f"route {target}", text, "the kernel's own", remedy)
         return
     zones = {str(net) for zone in known.site.settings.zones.values() for net in (zone.ipv4, zone.ipv6) if net}
     towards_site = target in zones
     if route.get("protocol") == "ra":
-        yield Discrepancy("routes", f"route {target}", f"{text}, as a router on the link said", "routes somebody decided on", remedy)
+        yield Discrepancy(f"route {target}", f"{text}, as a router on the link said", "routes somebody decided on", remedy)
     elif (known.is_router and target == "default") or (gateway in known.gateways and (target == "default" or towards_site)):
         return
     elif not known.gateways and target == "default":
@@ -513,7 +494,7 @@ def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Dis
     elif str(target).startswith("fe80:") or (not gateway and towards_site and not route.get("type")):
         return
     else:
-        yield Discrepancy("routes", f"route {target}", text, "the default route to the edge", remedy)
+        yield Discrepancy(f"route {target}", text, "the default route to the edge", remedy)
 
 
 def kernel(reading: Reading, known: Known) -> Iterator[Discrepancy]:
@@ -522,7 +503,7 @@ def kernel(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     wanted = _wanted_settings(known.texts.get("/etc/sysctl.d/60-lemonstand.conf", ""), values)
     for name, value in wanted.items():
         if name not in skipped and values[name] != value:
-            yield Discrepancy("kernel", name, values[name], value, APPLY)
+            yield Discrepancy(name, values[name], value, APPLY)
     router = known.is_router
     for rule in known.debian.kernel:
         if rule.machine and reading["container"] != "none":
@@ -530,10 +511,10 @@ def kernel(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         right = rule.router if router and rule.router else rule.values
         for name in fnmatch.filter(values, rule.name):
             if name not in wanted and not matches(values[name], *right) and ".lo." not in name:
-                yield Discrepancy("kernel", name, values[name], " or ".join(right), f"sysctl -w {name}={right[0]}")
+                yield Discrepancy(name, values[name], " or ".join(right), f"sysctl -w {name}={right[0]}")
     for module, flags in reading["modules"].items():
         yield Discrepancy(
-            "kernel", f"module {module}", f"from outside the kernel's tree {flags}", "modules of the kernel's package", f"rmmod {module}"
+            f"module {module}", f"from outside the kernel's tree {flags}", "modules of the kernel's package", f"rmmod {module}"
         )
 
 
@@ -556,7 +537,7 @@ def mounts(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         if matches(target, *known.debian.mounts) and not kind.startswith(("nfs", "cifs", "smb", "9p", "fuse.")):
             continue
         seen = f"{kind} of {source}" + (f" ({each['root']})" if each["root"] != "/" else "")
-        yield Discrepancy("mounts", target, seen, "no such mount", f"umount {shlex.quote(target)}")
+        yield Discrepancy(target, seen, "no such mount", f"umount {shlex.quote(target)}")
 
 
 def processes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
@@ -567,21 +548,17 @@ def processes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         if not each["package"] and program not in known.entries:
             seen = f"no package brought {program}" + (", and it was removed since" if gone else "")
             yield Discrepancy(
-                "processes",
                 item,
                 f"{seen} (unit {_unit(each)}, user {each['user']})",
                 "programs of packages",
                 f"kill {each['pid']}; rm -f {shlex.quote(program.removesuffix(' (deleted)'))}",
             )
         if each["preload"]:
-            yield Discrepancy(
-                "processes", item, f"{each['preload']} (unit {_unit(each)})", "nothing slipped in", f"systemctl restart {_unit(each)}"
-            )
+            yield Discrepancy(item, f"{each['preload']} (unit {_unit(each)})", "nothing slipped in", f"systemctl restart {_unit(each)}")
         for library in each["odd"]:
             if library.endswith(" (deleted)"):
                 continue  # replaced by an update: what still runs on the old one is told with the host's versions
             yield Discrepancy(
-                "processes",
                 item,
                 f"runs code of {library}, which no package brought",
                 "code of packages",
@@ -589,7 +566,7 @@ def processes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             )
         if each.get("orphan"):
             seen = f"left behind by a login session ({each['user']})"
-            yield Discrepancy("processes", item, seen, "nothing outlives its session", f"kill {each['pid']}")
+            yield Discrepancy(item, seen, "nothing outlives its session", f"kill {each['pid']}")
 
 
 def _unit(process: Mapping[str, Any]) -> str:
@@ -605,7 +582,6 @@ def copies(reading: Reading, known: Known) -> Iterator[Discrepancy]:
             continue
         seen = f"{each['why']} ({each['owner']}:{each['group']}, {each['mode']})"
         yield Discrepancy(
-            "copies",
             path,
             seen,
             "nothing there that others can read or run",
@@ -623,7 +599,6 @@ def logs(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     for name, wrong in JOURNAL_WRONG.items():
         if settings.get(name) in wrong:
             yield Discrepancy(
-                "logs",
                 name,
                 f"journald: {name}={settings[name]}",
                 "what services say is kept",
@@ -633,17 +608,16 @@ def logs(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         if unit.get("LogLevelMax", "-1") not in {"-1", "7", "6", ""}:
             name = unit.get("Id", "")
             yield Discrepancy(
-                "logs",
                 name,
                 f"is silenced above level {unit['LogLevelMax']}",
                 "all it says is kept",
                 f"{_out_of_settings('LogLevelMax=')}; systemctl daemon-reload",
             )
     if (level := reading["journal"]["level"]) not in {"info", "debug", ""}:
-        yield Discrepancy("logs", "systemd", f"tells no more than {level}", "info", "systemctl log-level info")
+        yield Discrepancy("systemd", f"tells no more than {level}", "info", "systemctl log-level info")
     names = {unit.get("Id"): unit.get("ActiveState") for unit in reading["units"]}
     if names.get("systemd-journald.service") not in {"active", "reloading"}:
-        yield Discrepancy("logs", "systemd-journald.service", "does not run", "running", "systemctl start systemd-journald")
+        yield Discrepancy("systemd-journald.service", "does not run", "running", "systemctl start systemd-journald")
 
 
 def _out_of_settings(line: str) -> str:
@@ -659,10 +633,10 @@ def clock(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         return
     asked = {line.split(",")[2] for line in reading["time"].splitlines() if line.count(",") > 3}
     for name in sorted(asked - wanted):
-        yield Discrepancy("clock", name, f"chrony asks {name}", ", ".join(sorted(wanted)), f"chronyc delete {name}")
+        yield Discrepancy(name, f"chrony asks {name}", ", ".join(sorted(wanted)), f"chronyc delete {name}")
     for name in sorted(wanted - asked) if asked else []:
         if not any(line.startswith("pool") for line in known.texts.get("/etc/chrony/chrony.conf", "").splitlines()):
-            yield Discrepancy("clock", name, f"chrony does not ask {name}", ", ".join(sorted(wanted)), "systemctl restart chrony")
+            yield Discrepancy(name, f"chrony does not ask {name}", ", ".join(sorted(wanted)), "systemctl restart chrony")
 
 
 RULES: dict[str, Rule] = {
