@@ -27,6 +27,8 @@ NO_SHELLS = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false
 LINK_KINDS = ("veth", "vlan", "bond", "bond_slave", "bridge_slave", "")
 """Links of the kernel that a host of ours may have; cards have no kind."""
 PEM = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+STRANGE_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.", "nsfs")
+"""Of other machines, of somebody's programs, and networks of their own (`ip netns`), which no rule of ours reaches."""
 KERNEL_ROUTES = ("kernel", "boot")
 JOURNAL_WRONG = {"Storage": ("none",), "MaxLevelStore": ("emerg", "alert", "crit", "err", "warning", "0", "1", "2", "3", "4")}
 
@@ -89,7 +91,8 @@ def packages(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         elif each["what"] == "conffile":
             yield Discrepancy(path, f"another text than {package} has", "the package's text", _reinstall(package, settings=True))
         else:
-            yield Discrepancy(path, f"another content than {package} has", "the package's content", _reinstall(package))
+            seen = f"another content than {package} has" if each["what"] == "content" else f"can't be read (of {package})"
+            yield Discrepancy(path, seen, "the package's content", _reinstall(package))
     for path in reading["missing"]:
         if path not in known.entries:
             yield Discrepancy(
@@ -238,6 +241,9 @@ def units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
                 name, f"is another name for {each['target']}", "no such link", f"rm {shlex.quote(path)}; systemctl daemon-reload"
             )
     yield from _running_units(reading, known)
+    for name, value in reading["environment"].items():
+        seen = f"given to each service that starts: {value[:120]}"
+        yield Discrepancy(name, seen, "not in systemd's environment", f"systemctl unset-environment {name}")
     for name in known.units:
         state = reading["enabled"].get(name, "not there")
         if state not in {"enabled", "alias", "static", "indirect", "generated"}:
@@ -534,7 +540,7 @@ def mounts(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """What is mounted over files that were compared: then the comparison saw the wrong ones, or services do."""
     for each in reading["mounts"]:
         target, source, kind = each["target"], each["source"], each["type"]
-        if matches(target, *known.debian.mounts) and not kind.startswith(("nfs", "cifs", "smb", "9p", "fuse.")):
+        if matches(target, *known.debian.mounts) and not kind.startswith(STRANGE_FILE_SYSTEMS):
             continue
         seen = f"{kind} of {source}" + (f" ({each['root']})" if each["root"] != "/" else "")
         yield Discrepancy(target, seen, "no such mount", f"umount {shlex.quote(target)}")

@@ -105,7 +105,7 @@ class Packages:
         wanted = self.sums.get(path)
         if wanted is None or not stat.S_ISREG(info.st_mode) or info.st_size > MOST_OCTETS:
             if stat.S_ISREG(info.st_mode) and info.st_mode & 0o022:
-                self._note(path, info, "anybody may write it")
+                self._note(path, info, "owner or mode")
             return True
         digest = hashlib.md5(usedforsecurity=False)
         try:
@@ -244,7 +244,8 @@ def _is_cache(path: str, packages: Packages) -> bool:
     except OSError:
         return False
     flags, written, size = struct.unpack("<4xIII", head)
-    return bool(flags & 1) or (written == int(info.st_mtime) & 0xFFFFFFFF and size == info.st_size & 0xFFFFFFFF)
+    # Debian's have time and size. One with a hash in their place may be run without a look at the source.
+    return not flags and written == int(info.st_mtime) & 0xFFFFFFFF and size == info.st_size & 0xFFFFFFFF
 
 
 def _is_recorded(path: str) -> bool:

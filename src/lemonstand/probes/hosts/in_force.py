@@ -16,6 +16,8 @@ from lemonstand.probes.hosts.files import KEY, Packages, canonical
 from lemonstand.probes.hosts.shared import below, command, command_json, owner_name, text
 
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+USUAL = frozenset({"LANG", "LC_ALL", "LANGUAGE", "PATH", "TERM", "XDG_DATA_DIRS"})
+"""What systemd itself puts into its environment, by its command line and locale.conf(5)."""
 UNIT_PROPERTIES = "Id,ActiveState,FragmentPath,Transient,NeedDaemonReload,SourcePath,LogLevelMax,ExecStart"
 
 
@@ -68,6 +70,12 @@ def units() -> list[dict[str, str]]:
     printed = command("systemctl", "show", "*", "-p", UNIT_PROPERTIES) or ""
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in printed.split("\n\n")]
     return [block for block in blocks if block.get("ActiveState") in {"active", "activating", "reloading", "failed"}]
+
+
+def environment() -> dict[str, str]:
+    """What systemd gives each service that starts from now on, beside what its unit says."""
+    pairs = dict(line.partition("=")[::2] for line in (command("systemctl", "show-environment") or "").splitlines())
+    return {name: value for name, value in pairs.items() if name and name not in USUAL}
 
 
 def enabled() -> dict[str, str]:

@@ -38,6 +38,7 @@ def read() -> dict[str, Any]:
         "keys": in_force.keys(accounts),
         "pam": in_force.pam(),
         "units": in_force.units(),
+        "environment": in_force.environment(),
         "enabled": in_force.enabled(),
         "sockets": in_force.sockets(),
         "tables": in_force.tables(),
