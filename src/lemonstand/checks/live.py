@@ -7,7 +7,7 @@ measured and the others still run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -112,6 +112,8 @@ KNOCK_SECONDS = 1.5
 THROUGH = {"open", "refused"}
 """What a SYN brings that was not held back: `refused` is an answer of the host too."""
 Seen = dict[Cell, str]
+Way = tuple[str, str, int]
+"""From a host to an address and port."""
 
 
 @measurement(first=True)
@@ -124,17 +126,23 @@ def matrix(vantage: Vantage) -> Seen:
         for cell in expected_matrix(site)
         if cell.protocol == "tcp" and cell.source != CONTROLLER and (cell.source in inner or cell.destination in inner)
     ]
-    by_source: dict[str, list[Cell]] = {}
-    for cell in cells:
-        by_source.setdefault(cell.source, []).append(cell)
+    ways = {cell: (cell.source, str(cell.address), cell.port) for cell in cells}
+    seen = knock(prober, ways.values())
+    return {cell: seen[way] for cell, way in ways.items()}
 
-    def ask(source: str) -> list[tuple[Cell, str]]:
-        targets = sorted({(str(cell.address), cell.port) for cell in by_source[source]})
-        found = {(address, port): what for address, port, what in prober.ask(source, "reach", targets=targets, timeout=KNOCK_SECONDS)}
-        return [(cell, str(found[str(cell.address), cell.port])) for cell in by_source[source]]
+
+def knock(prober: Prober, ways: Iterable[Way]) -> dict[Way, str]:
+    """What came of a SYN on each way, from all hosts at once: `open`, `refused`, or what else `network.reach` says."""
+    by_source: dict[str, set[tuple[str, int]]] = {}
+    for source, address, port in ways:
+        by_source.setdefault(source, set()).add((address, port))
+
+    def ask(source: str) -> dict[Way, str]:
+        found = prober.ask(source, "reach", targets=sorted(by_source[source]), timeout=KNOCK_SECONDS)
+        return {(source, address, port): str(what) for address, port, what in found}
 
     with Pool(max_workers=len(by_source) or 1) as pool:
-        return dict(pair for pairs in pool.map(ask, by_source) for pair in pairs)
+        return {way: what for seen in pool.map(ask, by_source) for way, what in seen.items()}
 
 
 def keep_matrix(site: Site, matrix: Seen, table: Callable[..., None]) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import pytest
 
 from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import FactsOf, Measure
-from lemonstand.checks.live import KNOCK_SECONDS, THROUGH
+from lemonstand.checks.live import THROUGH, Way, knock
 from lemonstand.measure import Vantage
-from lemonstand.observations import Pool
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.policy.invariants import ANY, Invariant, load_invariants
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE, load_kinds
@@ -27,15 +25,13 @@ PORTS = (
 )  # fmt: skip
 """What mail, directories, shells, file shares, databases and monitors are asked on, whatever the flows say, and one that nobody uses."""
 ITSELF = "127.0.0.1"
-Way = tuple[str, str, int]
-"""From a host to an address and port."""
 
 
 @measurement()
 def forbidden_ways(vantage: Vantage) -> dict[Way, str]:
     """What came of each knock that no invariant lets through, from all hosts at once; and of a knock of each host at itself."""
     ways = {way for invariant in load_invariants() for way in _ways(vantage.site, invariant, PORTS)}
-    return _knock(vantage.prober, {*ways, *_at_the_door(vantage.site, PORTS)})
+    return knock(vantage.prober, _with_itself({*ways, *_at_the_door(vantage.site, PORTS)}))
 
 
 @pytest.mark.control("LEM-8-06", "LEM-8-07", "LEM-8-09")
@@ -57,7 +53,7 @@ def test_an_invariant_holds(
     }
     more = set(_ways(site, invariant, sorted(listening - set(PORTS)))) - set(seen)
     if more:
-        seen |= _knock(prober, more)
+        seen |= knock(prober, _with_itself(more))
     mine = set(_ways(site, invariant, (*PORTS, *listening)))
     if {OUTSIDE, ANY} & set(invariant.sources):
         # Who answers at the published address is not seen from outside: where neither frontend nor relay listens it is somebody else.
@@ -75,17 +71,9 @@ def test_an_invariant_holds(
     )  # fmt: skip
 
 
-def _knock(prober: Prober, ways: Iterable[Way]) -> dict[Way, str]:
-    by_source: dict[str, set[tuple[str, int]]] = {}
-    for source, address, port in ways:
-        by_source.setdefault(source, {(ITSELF, PORTS[0])}).add((address, port))
-
-    def ask(source: str) -> dict[Way, str]:
-        found: list[list[Any]] = prober.ask(source, "reach", targets=sorted(by_source[source]), timeout=KNOCK_SECONDS)
-        return {(source, address, port): what for address, port, what in found}
-
-    with Pool(max_workers=len(by_source) or 1) as pool:
-        return {way: what for seen in pool.map(ask, by_source) for way, what in seen.items()}
+def _with_itself(ways: set[Way]) -> set[Way]:
+    """The same, and one of each host to itself, which has to be answered: it shows that the host knocks at all."""
+    return ways | {(source, ITSELF, PORTS[0]) for source, _, _ in ways}
 
 
 def _ways(site: Site, invariant: Invariant, ports: Iterable[int]) -> list[Way]:
