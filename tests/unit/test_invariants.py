@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lemonstand.checks.test_invariants import PORTS, _at_the_door, _ways
+from lemonstand.checks.test_invariants import PORTS, _at_the_published_address, _ways
 from lemonstand.derived import CONTROLLER, Cell
 from lemonstand.derived.change_request import change_request, render
 from lemonstand.derived.flow_chart import document
@@ -25,7 +25,7 @@ from lemonstand.site import Site, build
 from lemonstand.site.invariants import broken
 from lemonstand.site.raw import RawSite
 from lemonstand.site.reader import read
-from lemonstand.site.rules import Draft, _ground
+from lemonstand.site.rules import Draft, _addressing
 from sample_site import leg, sound_site, write_site
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
@@ -155,7 +155,7 @@ FLOWS = st.builds(
 def test_data_and_matrix_forbid_the_same(sample: tuple[Site, Draft], flow: Flow) -> None:
     """Where the matrix forbids a cell that a flow would open, the judge refuses it; the other way round where hosts stand for its ends."""
     site, draft = sample
-    told = list(broken(flow, _ground(draft, site.settings.zones)))
+    told = list(broken(flow, _addressing(draft, site.settings.zones)))
     opened = [(cell, zone) for cell, zone in _cells(site, flow) if _opens(site, flow, cell, zone)]
     forbidden = [cell for cell, zone in opened if never_allowed(site, cell, zone)]
     assert not forbidden or told, f"the matrix forbids {forbidden[0]}, and the judge lets the flow pass"
@@ -216,7 +216,7 @@ def test_what_is_tried_live_owes_nothing_to_flows(sample: tuple[Site, Draft]) ->
     assert sources == {
         "INV-1": {"auth", "store"}, "INV-2": {"edge", "store", "relay", "peer"}, "INV-3": {"peer"}, "INV-4": {"frontend", "relay"},
     }  # fmt: skip
-    assert {address for _, address, _ in _at_the_door(site, PORTS)} == {"203.0.113.1"}
+    assert {address for _, address, _ in _at_the_published_address(site, PORTS)} == {"203.0.113.1"}
 
 
 def test_each_way_that_is_tried_is_one_the_matrix_forbids(sample: tuple[Site, Draft]) -> None:

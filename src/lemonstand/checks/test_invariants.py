@@ -31,7 +31,7 @@ ITSELF = "127.0.0.1"
 def forbidden_ways(vantage: Vantage) -> dict[Way, str]:
     """What came of each knock that no invariant lets through, from all hosts at once; and of a knock of each host at itself."""
     ways = {way for invariant in load_invariants() for way in _ways(vantage.site, invariant, PORTS)}
-    return knock(vantage.prober, _with_itself({*ways, *_at_the_door(vantage.site, PORTS)}))
+    return knock(vantage.prober, _with_itself({*ways, *_at_the_published_address(vantage.site, PORTS)}))
 
 
 @pytest.mark.control("LEM-8-06", "LEM-8-07", "LEM-8-09")
@@ -57,7 +57,7 @@ def test_an_invariant_holds(
     mine = set(_ways(site, invariant, (*PORTS, *listening)))
     if {OUTSIDE, ANY} & set(invariant.sources):
         # Who answers at the published address is not seen from outside: where neither frontend nor relay listens it is somebody else.
-        mine |= set(_at_the_door(site, set(PORTS) - _public_ports(site, facts_of)))
+        mine |= set(_at_the_published_address(site, set(PORTS) - _public_ports(site, facts_of)))
     deaf = sorted({source for source, _, _ in mine if seen.get((source, ITSELF, PORTS[0])) not in THROUGH})
     if not mine or deaf:
         invalid(f"a knock at itself went unanswered on {', '.join(deaf)}" if deaf else "no host is kept out of anything")
@@ -89,7 +89,7 @@ def _ways(site: Site, invariant: Invariant, ports: Iterable[int]) -> list[Way]:
     ]
 
 
-def _at_the_door(site: Site, ports: Iterable[int]) -> list[Way]:
+def _at_the_published_address(site: Site, ports: Iterable[int]) -> list[Way]:
     """From each host outside to the address that the edge translates, to whomever."""
     public = site.settings.public_ipv4
     outer = [host.name for host in site.hosts.values() if not host.role_groups] if public is not None else []

@@ -13,7 +13,7 @@ Evidence = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Word:
+class Deviation:
     """What stands between a control and the text that asks for it.
 
     Args:
@@ -43,14 +43,14 @@ class Assessed:
         severity: the rule that decides it; None for a control that this version does not know.
         mapped: ids of other catalogues, by its key.
         results: the results that answer or support it.
-        words: its waivers and deviations.
+        deviations: its waivers and deviations.
     """
 
     control: Mapping[str, Any]
     severity: Severity | None
     mapped: Mapping[str, tuple[str, ...]]
     results: tuple[Mapping[str, Any], ...]
-    words: tuple[Word, ...]
+    deviations: tuple[Deviation, ...]
 
     @property
     def id(self) -> str:
@@ -90,29 +90,29 @@ def assess(evidence: Evidence, assessment: Assessment) -> list[Assessed]:
     results: dict[str, list[Mapping[str, Any]]] = {}
     for result in evidence["results"]:
         results.setdefault(result["check"], []).append(result)
-    words = _words(evidence)
+    deviations = _deviations(evidence)
     return [
         Assessed(
             control,
             assessment.of(control["id"]),
             {key: assessment.mapped(control["id"], key) for key in assessment.frameworks},
             tuple(result for check in dict.fromkeys(control["checks"]) for result in results.get(check, ())),
-            tuple(words.get(control["id"], ())),
+            tuple(deviations.get(control["id"], ())),
         )
         for control in evidence["controls"]
     ]
 
 
-def _words(evidence: Evidence) -> dict[str, list[Word]]:
-    found: dict[str, list[Word]] = {}
+def _deviations(evidence: Evidence) -> dict[str, list[Deviation]]:
+    found: dict[str, list[Deviation]] = {}
     for each in evidence["waivers"]:
         for control in each["controls"] if not each["ended"] else ():
-            found.setdefault(control, []).append(_word(each))
+            found.setdefault(control, []).append(_deviation(each))
     for each in evidence.get("deviations", ()):
-        found.setdefault(each["control"], []).append(_word(each))
+        found.setdefault(each["control"], []).append(_deviation(each))
     return found
 
 
-def _word(each: Mapping[str, Any]) -> Word:
+def _deviation(each: Mapping[str, Any]) -> Deviation:
     accepted = each.get("accepted") or {"by": "", "date": ""}
-    return Word(str(each["id"]), accepted["by"], accepted["date"], "accepted" in each)
+    return Deviation(str(each["id"]), accepted["by"], accepted["date"], "accepted" in each)

@@ -90,7 +90,7 @@ def _control(
             "answer_class": control["class"],
             "section": control["section"],
             "level": control["level"],
-            "deviations": [str(word) for word in each.words],
+            "deviations": [str(one) for one in each.deviations],
         },
         "code": "",
         "source_location": {},
@@ -102,7 +102,7 @@ def _control(
             "expiration_date": waiver["expires"],
             "run": True,
             "skipped_due_to_waiver": True,
-            "message": "; ".join(str(word) for word in each.words),
+            "message": "; ".join(str(one) for one in each.deviations),
         }
     return found
 

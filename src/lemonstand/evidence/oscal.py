@@ -311,8 +311,8 @@ def _finding(each: Assessed, evidence: Mapping[str, Any], names: _Names) -> dict
     related = [{"observation-uuid": names("check", check)} for check in dict.fromkeys(control["checks"]) if check in there]
     if related:
         finding["related-observations"] = related
-    if each.words:
-        finding["related-risks"] = [{"risk-uuid": names("waiver", word.id)} for word in each.words]
+    if each.deviations:
+        finding["related-risks"] = [{"risk-uuid": names("waiver", one.id)} for one in each.deviations]
     return finding
 
 

@@ -46,7 +46,7 @@ def _row(each: Assessed, assessment: Assessment) -> dict[str, str]:
         "runs": " ".join(each.runs),
         "first_seen": first,
         "last_seen": last,
-        "deviations": "; ".join(map(str, each.words)),
+        "deviations": "; ".join(map(str, each.deviations)),
         "reason": control["reason"],
     }
 

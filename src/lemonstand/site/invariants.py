@@ -35,7 +35,7 @@ class End:
 
 
 @dataclass(frozen=True)
-class Ground:
+class Addressing:
     """What a site says that decides where flows lead.
 
     Args:
@@ -62,19 +62,19 @@ class Ground:
         return End(OUTSIDE, OUTSIDE)
 
 
-def broken(flow: Flow, ground: Ground) -> Iterator[tuple[Invariant, End, End]]:
+def broken(flow: Flow, addressing: Addressing) -> Iterator[tuple[Invariant, End, End]]:
     """The invariants a flow breaks, each with the first pair of ends by which it does; its condition counts for nothing.
 
     Args:
         flow: one whose ends exist.
-        ground: the site.
+        addressing: the site.
     """
-    sources = _sources(flow.source, ground)
-    pairs = [(source, target) for source in sources for target in _ends(flow.destination, {each.who for each in sources}, ground)]
+    sources = _sources(flow.source, addressing)
+    pairs = [(source, target) for source in sources for target in _ends(flow.destination, {each.who for each in sources}, addressing)]
     for invariant in load_invariants():
         for source, target in pairs:
             forbidden = _among(source, invariant.sources) and _among(target, invariant.destinations)
-            if forbidden and not any(_excuses(each, flow, source, target, ground) for each in invariant.exempt):
+            if forbidden and not any(_excuses(each, flow, source, target, addressing) for each in invariant.exempt):
                 yield invariant, source, target
                 break
 
@@ -89,14 +89,14 @@ def _at_home(zone: str) -> list[str]:
     return [name for name, kind in KINDS.kinds.items() if kind.home == zone]
 
 
-def _sources(endpoint: str, ground: Ground) -> list[End]:
+def _sources(endpoint: str, addressing: Addressing) -> list[End]:
     if endpoint == "controllers":
         return [End("controllers", MANAGEMENT)]
-    ends = _ends(endpoint, None, ground)
+    ends = _ends(endpoint, None, addressing)
     return [End("controllers", MANAGEMENT), *ends] if endpoint == MANAGEMENT else ends
 
 
-def _ends(endpoint: str, asking: Collection[str] | None, ground: Ground) -> list[End]:
+def _ends(endpoint: str, asking: Collection[str] | None, addressing: Addressing) -> list[End]:
     """Who an endpoint of a flow stands for, as its target; as its source, controllers apart.
 
     Args:
@@ -109,14 +109,14 @@ def _ends(endpoint: str, asking: Collection[str] | None, ground: Ground) -> list
         return [*(End(group, endpoint) for group in groups), End(SOMEBODY, endpoint)]
     if endpoint in KINDS.kinds:
         return [End(endpoint, zone) for zone in _homes(endpoint)]
-    return _listed(endpoint, asking, ground)
+    return _listed(endpoint, asking, addressing)
 
 
-def _listed(endpoint: str, asking: Collection[str] | None, ground: Ground) -> list[End]:
+def _listed(endpoint: str, asking: Collection[str] | None, addressing: Addressing) -> list[End]:
     """The ends of a list of addresses: those of the hosts that ask, or of all hosts."""
-    by_group = ground.lists.get(endpoint, {})
+    by_group = addressing.lists.get(endpoint, {})
     chosen = {address for group, addresses in by_group.items() if asking is None or group in asking for address in addresses}
-    return sorted({ground.place(address) for address in chosen}, key=lambda end: (end.who, end.zone))
+    return sorted({addressing.place(address) for address in chosen}, key=lambda end: (end.who, end.zone))
 
 
 def _among(end: End, ends: Iterable[str]) -> bool:
@@ -136,8 +136,8 @@ def _is(end: End, name: str) -> bool:
     return end.who == name
 
 
-def _excuses(exempt: Exempt, flow: Flow, source: End, target: End, ground: Ground) -> bool:
-    ports = ground.shells if exempt.ports == "ssh" else exempt.ports
+def _excuses(exempt: Exempt, flow: Flow, source: End, target: End, addressing: Addressing) -> bool:
+    ports = addressing.shells if exempt.ports == "ssh" else exempt.ports
     return (
         _is(source, exempt.source)
         and (not exempt.destination or _is(target, exempt.destination))

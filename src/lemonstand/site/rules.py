@@ -21,7 +21,7 @@ from lemonstand.policy.timers import deviation_id
 from lemonstand.policy.waivers import load_waivers
 from lemonstand.site.families import families_of
 from lemonstand.site.fields import place_of, suggest
-from lemonstand.site.invariants import End, Ground, broken
+from lemonstand.site.invariants import Addressing, End, broken
 from lemonstand.site.model import (
     OUTER_GROUPS,
     PREFIX,
@@ -391,11 +391,11 @@ def flows_keep_the_invariants(draft: Draft) -> Iterator[InputError]:
     zones = draft.settings.get("zones")
     if zones is None:
         return
-    ground = _ground(draft, zones)
+    addressing = _addressing(draft, zones)
     for number, flow in enumerate(draft.settings.get("flows_extra", ())):
         if flow.source not in ENDPOINTS or flow.destination not in ENDPOINTS:
             continue  # told already
-        for invariant, source, target in broken(flow, ground):
+        for invariant, source, target in broken(flow, addressing):
             yield InputError(
                 f"flow '{flow.name}' lets {source} reach {target}, and {invariant.title} ({invariant.id})",
                 draft.at("flows_extra", number),
@@ -403,7 +403,7 @@ def flows_keep_the_invariants(draft: Draft) -> Iterator[InputError]:
             )
     disabled, told = draft.settings.get("flows_disabled", ()), set()
     for flow in draft.flows.flows:
-        for invariant, source, target in broken(flow, ground) if flow.name not in disabled and flow.holds(_conditions(draft)) else ():
+        for invariant, source, target in broken(flow, addressing) if flow.name not in disabled and flow.holds(_conditions(draft)) else ():
             variable = next((KINDS.lists[end] for end in (flow.destination, flow.source) if end in KINDS.lists), "")
             if (variable, invariant.id) in told:
                 continue  # one list serves several flows
@@ -415,7 +415,7 @@ def flows_keep_the_invariants(draft: Draft) -> Iterator[InputError]:
             )
 
 
-def _ground(draft: Draft, zones: Mapping[str, Zone]) -> Ground:
+def _addressing(draft: Draft, zones: Mapping[str, Zone]) -> Addressing:
     """What invariants are judged on."""
     kind_of = {name: next((group for group in ROLE_GROUPS if group in host.groups), OUTSIDE) for name, host in draft.raw.hosts.items()}
     owners = {
@@ -429,7 +429,7 @@ def _ground(draft: Draft, zones: Mapping[str, Zone]) -> Ground:
             key = variable.removeprefix(PREFIX)
             lists[name].setdefault(kind_of[host], set()).update(values.get(key) or draft.settings.get(key) or ())
     shells = {shell_port(host.connection) for host in draft.raw.hosts.values()}
-    return Ground(zones, lists, owners, frozenset({SSH, *shells}))
+    return Addressing(zones, lists, owners, frozenset({SSH, *shells}))
 
 
 def _first_with(draft: Draft, variable: str) -> str | None:
