@@ -10,6 +10,9 @@ from lemonstand.errors import InputError, LemonstandError
 
 LAB_NAME = re.compile(r"[a-z][a-z0-9]{0,11}\Z")
 """What can name a lab: it is part of every container, namespace and directory name."""
+DEFAULT_SITE = "inventories/lab"
+"""The inventory of a lab that is made for no other."""
+_INVENTORIES = "inventories/"
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -30,6 +33,28 @@ def data_dir(name: str) -> Path:
         if place.exists():
             return place
     raise LemonstandError(f"this copy of lemonstand lacks '{name}'", str(places[0]), "install lemonstand again, or use a complete checkout")
+
+
+def inventory_path(site: str) -> Path:
+    """An inventory by its path, or by the name of one that ships with lemonstand.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(site)
+    shipped = data_dir("inventories")
+    if not path.exists():
+        path = shipped / site.removeprefix(_INVENTORIES)
+    if not path.exists():
+        known = ", ".join(sorted(item.name for item in shipped.iterdir() if item.is_dir()))
+        raise InputError(f"there is no inventory '{site}'", "--site", f"name a directory; these ship with lemonstand: {known}")
+    return path.absolute()
+
+
+def known_as(path: Path) -> str:
+    """What a lab keeps of its inventory's path: of a shipped one the name, for it may be read by another copy of lemonstand."""
+    shipped = data_dir("inventories").absolute()
+    return f"{_INVENTORIES}{path.name}" if path.parent == shipped else str(path)
 
 
 def cache_dir() -> Path:

@@ -202,3 +202,8 @@ class _Measure:
 
     def _place(self, event: Any) -> str:
         return f"{self._where}:{event.start_mark.line + 1}"
+
+
+def of_a_lab(inventory: Path) -> bool:
+    """Whether an inventory is a lab's: it reads where the lab's keys and passwords lie."""
+    return any("LEMONSTAND_LAB_DIR" in read_text(text) for text in files(inventory) if text.suffix == ".yml" and text.is_file())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import shipped_lab
 from lemonstand import checks
 from lemonstand.breaking import Mutant, load_mutants
 from lemonstand.breaking.catalogue import DATA, load_without
@@ -14,7 +15,6 @@ from lemonstand.breaking.record import unproven
 from lemonstand.breaking.runner import named
 from lemonstand.breaking.shipped_checks import shipped
 from lemonstand.errors import LemonstandError
-from lemonstand.lab.topology import MACHINES
 from lemonstand.policy.controls import load_controls
 
 MUTANTS = load_mutants()
@@ -24,7 +24,7 @@ CONTROLS = set(load_controls().by_id())
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_names_checks_of_its_controls(mutant: Mutant) -> None:
     assert set(mutant.controls) <= CONTROLS
-    assert mutant.host in {machine.name for machine in MACHINES}
+    assert mutant.host in shipped_lab.hosts()
     assert not mutant.program or (DATA / mutant.program).is_file()
     disturbs = []
     for name in mutant.noticed_by:

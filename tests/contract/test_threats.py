@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
+import shipped_lab
 from lemonstand.breaking.redteam_breaks import load_breaks
 from lemonstand.errors import LemonstandError
-from lemonstand.lab.topology import MACHINES
 from lemonstand.policy.controls import load_controls
 from lemonstand.redteam import POSITIONS, load_catalogue
 from lemonstand.redteam.analysis import analyse, digest, render, unreviewed
 from lemonstand.redteam.attempts import load_code
-from lemonstand.site import Site, load_site
+from lemonstand.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = load_catalogue()
@@ -24,16 +22,7 @@ CATALOGUE = load_catalogue()
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """The lab's inventory, with passwords nobody uses."""
-    folder = tmp_path_factory.mktemp("lab")
-    (folder / "secrets").mkdir()
-    users = yaml.safe_load((ROOT / "inventories" / "lab" / "group_vars" / "all" / "users.yml").read_text(encoding="utf-8"))[
-        "lemonstand_users"
-    ]
-    made_up = {user["name"]: "nobody's password" for user in users}
-    (folder / "secrets" / "passwords.yml").write_text(yaml.safe_dump(made_up), encoding="utf-8")
-    copy = folder / "inventory"
-    shutil.copytree(ROOT / "inventories" / "lab", copy)
-    return load_site(copy, {"LEMONSTAND_LAB_DIR": str(folder), "LEMONSTAND_LAB_PREFIX": "10.99"})
+    return shipped_lab.site(tmp_path_factory.mktemp("lab") / "state")
 
 
 def test_every_attempt_has_a_move_and_every_move_an_attempt() -> None:
@@ -54,7 +43,7 @@ def test_breaks_name_attempts_and_hosts() -> None:
     for made in load_breaks():
         assert set(made.breaches) | set(made.holds) <= set(CATALOGUE.by_id()), made.name
         assert not set(made.breaches) & set(made.holds), made.name
-        assert made.host in {machine.name for machine in MACHINES}
+        assert made.host in shipped_lab.hosts()
 
 
 def test_broken_breaks_are_named(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_lab_commands_reach_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(("ssh", name, host, argv))
         return 7
 
-    monkeypatch.setattr(labs, "up", lambda name, prefix, progress, fresh: seen.append(("up", name, prefix)))
+    monkeypatch.setattr(labs, "up", lambda name, prefix, progress, fresh, site: seen.append(("up", name, prefix, site)))
     monkeypatch.setattr(labs, "down", lambda name: seen.append(("down", name)))
     monkeypatch.setattr(labs, "ssh", ssh)
     row = {"host": "edge", "state": "running", "systemd": "degraded", "addresses": [], "memory": 0}
@@ -157,7 +157,7 @@ def test_lab_commands_reach_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("lab", "down").exit_code == 0
     assert call("lab", "ssh", "store", "ls", "-l").exit_code == 7, "the command's own exit code"
     assert call("lab", "status").exit_code == 1, "a lab that is not well is told by the exit code"
-    assert seen == [("up", "x", "10.9"), ("down", "lab"), ("ssh", "lab", "store", ["ls", "-l"])]
+    assert seen == [("up", "x", "10.9", None), ("down", "lab"), ("ssh", "lab", "store", ["ls", "-l"])]
 
 
 def test_lab_error_is_1_and_three_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import shipped_lab
 from lemonstand import lab as labs
 from lemonstand import paths
-from lemonstand.errors import InputError, LemonstandError
+from lemonstand.errors import InputError, InputErrors, LemonstandError
 from lemonstand.lab import containers, images, inspection, lifecycle, machine, network, snapshots
 from lemonstand.lab.state import lock
-from lemonstand.lab.topology import MACHINES, Topology
+from lemonstand.lab.topology import Topology, from_plain
 
-NAMES = [item.name for item in MACHINES]
+NAMES = list(shipped_lab.hosts())
 
 
 class Podman:
@@ -76,14 +78,30 @@ def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(lifecycle, "start_host", start)
     monkeypatch.setattr(lifecycle, "seed_lab", lambda *_: None)
+    monkeypatch.setattr(lifecycle, "_planned", lambda *_: planned(found.get("inventory", shipped_lab.topology())))
+    for name in ("add", "carry"):
+        monkeypatch.setattr(network, name, lambda *_: None)
     monkeypatch.setattr(images, "content_key", lambda: "key")
     monkeypatch.setattr(images, "prepare", lambda *_: type("Base", (), {"drift": ()})())
-    for name in ("check", "check_tools", "raise_settings"):
+    for name in ("check", "check_space", "check_tools", "raise_settings"):
         monkeypatch.setattr(machine, name, lambda *_, **__: None)
     monkeypatch.setattr(network, "exists", lambda _: found["wires"])
     monkeypatch.setattr(network, "build", build)
     monkeypatch.setattr(network, "remove", lambda _: found.update(wires=False))
     return found
+
+
+def made_of(topology: Topology) -> Topology:
+    """The hosts of one lab as those of the lab of these tests."""
+    return from_plain("sample", "10.9", topology.plain())
+
+
+def planned(topology: Topology) -> lifecycle.Plan:
+    return lifecycle.Plan(made_of(topology), "inventories/lab", "inventories/lab", {})
+
+
+def _state() -> dict[str, Any]:
+    return {**planned(shipped_lab.topology()).state("key"), "up": True}
 
 
 def _lab(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch, state: dict[str, str], **noted: Any) -> Podman:
@@ -92,7 +110,7 @@ def _lab(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch, state: dict[str,
     for module in (containers, inspection, lifecycle, snapshots):
         monkeypatch.setattr(module, "run", podman)
     folder = paths.lab_dir("sample")
-    (folder / "lab.json").write_text(json.dumps({"prefix": "10.9", "key": "key", "up": True, **noted}), encoding="ascii")
+    (folder / "lab.json").write_text(json.dumps({**_state(), **noted}), encoding="ascii")
     (folder / "snapshots" / "clean").mkdir(parents=True)
     return podman
 
@@ -141,6 +159,44 @@ REFUSED = {
     "another prefix": (_all(), {}, {"prefix": "10.10"}),
     "a host that does not start": (_all(store="broken"), {}, {}),
 }
+
+
+def test_a_host_that_is_new_in_the_inventory_is_added(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    podman = _lab(made, monkeypatch, _all())
+    known = shipped_lab.topology()
+    made["inventory"] = replace(known, machines=(*known.machines, replace(known.machine("store"), name="store2")))
+    said: list[str] = []
+    labs.up("sample", progress=said.append)
+    assert made["new"] == ["store2"]
+    assert "rm" not in podman.verbs()
+    assert any("store2" in line and "new" in line for line in said)
+    assert "store2" in {machine.name for machine in labs.topology_of("sample").machines}
+
+
+def _without_store(known: Topology) -> Topology:
+    return replace(known, machines=tuple(item for item in known.machines if item.name != "store"))
+
+
+def _store_elsewhere(known: Topology) -> Topology:
+    return replace(known, machines=tuple(replace(item, legs=item.legs[:1]) if item.name == "store" else item for item in known.machines))
+
+
+ELSEWHERE = {"is in its inventory no more": _without_store, "stands elsewhere": _store_elsewhere}
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_an_inventory_that_no_longer_names_the_lab_s_hosts_is_refused(
+    made: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    podman = _lab(made, monkeypatch, _all())
+    known = shipped_lab.topology()
+    made["inventory"] = ELSEWHERE[kind](known)
+    with pytest.raises(InputErrors, match="host store of the lab 'sample'") as caught:
+        labs.up("sample", progress=lambda _: None)
+    assert kind in caught.value.what
+    assert "--fresh" in caught.value.remedy
+    assert "rm" not in podman.verbs()
+    assert labs.topology_of("sample") == made_of(known)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -21,7 +21,6 @@ def fit(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(machine.os, "geteuid", lambda: 0)
     monkeypatch.setattr(machine.shutil, "which", lambda tool: f"/usr/bin/{tool}")
     monkeypatch.setattr(machine, "cgroup_v1", lambda: False)
-    monkeypatch.setattr(machine, "_check_space", lambda: None)
     _routes(monkeypatch, [])
     return monkeypatch
 
@@ -95,11 +94,11 @@ def test_memory_and_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable: 1024000 kB\n", encoding="ascii")
     monkeypatch.setattr(machine, "Path", lambda *parts: meminfo)
     with pytest.raises(LemonstandError, match="memory"):
-        machine._check_space()
+        machine.check_space(7)
     meminfo.write_text("MemAvailable: 90240000 kB\n", encoding="ascii")
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10 * 2**20})())
     with pytest.raises(LemonstandError, match="10 MiB free"):
-        machine._check_space()
+        machine.check_space(7)
 
 
 def test_kernel_settings_are_put_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

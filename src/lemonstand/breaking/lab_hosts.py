@@ -10,7 +10,6 @@ from lemonstand import lab as labs
 from lemonstand.breaking.catalogue import Mutant
 from lemonstand.breaking.tampering import SAVED, WAS_LEFT
 from lemonstand.errors import LemonstandError
-from lemonstand.lab.topology import MACHINES
 from lemonstand.paths import lab_dir
 
 SNAPSHOT = "before-mutants"
@@ -39,7 +38,7 @@ class LabHands:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LemonstandError(f"another run is breaking the lab '{self._lab}'", self._held.name, "wait for it, or stop it") from None
-        left = [machine.name for machine in MACHINES if labs.run_on(self._lab, machine.name, WAS_LEFT).strip()]
+        left = [machine.name for machine in labs.topology_of(self._lab).machines if labs.run_on(self._lab, machine.name, WAS_LEFT).strip()]
         kept = {snapshot.name for snapshot in labs.kept(self._lab)}
         if left and SNAPSHOT in kept:
             self.rescue()

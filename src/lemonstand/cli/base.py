@@ -25,13 +25,12 @@ from lemonstand.deploy import INTERRUPTED
 from lemonstand.deploy.run import SECRET_NAME
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.files import write_text
-from lemonstand.paths import LAB_NAME, data_dir, lab_dir, site_dir
+from lemonstand.paths import LAB_NAME, inventory_path, lab_dir, site_dir
 from lemonstand.site import Site, load_site
 from lemonstand.site.pattern import Limit, limited
 from lemonstand.surroundings import ignored
-from lemonstand.survey import files, look_at, read_text, shown
+from lemonstand.survey import look_at, of_a_lab, shown
 
-DEFAULT_SITE = "inventories/lab"
 DEFAULT_LAB = "lab"
 
 
@@ -175,31 +174,24 @@ NOWHERE = Chosen(Path(), {}, None, ())
 """For a command that was asked for a list only: it needs no site, and no lab that is up."""
 
 
-def choose(site: str, lab: str, access: Access | None = None) -> Chosen:
-    """Finds the inventory: as a path, else among those that ship with lemonstand; prepares a lab's environment.
+def choose(site: str | None, lab: str, access: Access | None = None) -> Chosen:
+    """Finds the inventory: as a path, else among those that ship with lemonstand, else the lab's own; prepares a lab's environment.
 
     Raises:
         InputError: there is none.
     """
-    path = Path(site)
-    shipped = data_dir("inventories")
+    from lemonstand import lab as labs  # noqa: PLC0415 - its modules take a while, and help needs none of them
+
+    path = labs.inventory_of(lab) if site is None else inventory_path(site)
     not_used = ignored()
     if not_used:
         _tell(f"not used: {', '.join(not_used)}: how hosts are reached stands in the inventory")
-    if not path.exists():
-        path = shipped / site.removeprefix("inventories/")
-    if not path.exists():
-        known = ", ".join(sorted(item.name for item in shipped.iterdir() if item.is_dir()))
-        raise InputError(f"there is no inventory '{site}'", "--site", f"name a directory; these ship with lemonstand: {known}")
-    path = path.absolute()
-    options: tuple[str, ...] = () if site == DEFAULT_SITE else ("--site", site)
+    options: tuple[str, ...] = () if site is None else ("--site", site)
     access = access or Access()
     _set(access.env)
     look_at(path)
-    if not any("LEMONSTAND_LAB_DIR" in read_text(text) for text in files(path) if text.suffix == ".yml" and text.is_file()):
+    if not of_a_lab(path):
         return Chosen(path, access.env, None, (*options, *access.options))
-    from lemonstand import lab as labs  # noqa: PLC0415 - podman's side of things is needed for labs only
-
     if not (lab_dir(lab, create=False) / "secrets" / "passwords.yml").is_file():
         running = labs.names()
         there = f", or name one that is: {', '.join(running)}" if running else ""
@@ -235,7 +227,7 @@ def site_options(command: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(command)
-    def wrapper(site: str, lab: str, **others: Any) -> None:
+    def wrapper(site: str | None, lab: str, **others: Any) -> None:
         given = {name: others.pop(name) for name in NAMES}
         command(NOWHERE if others.get("listing") else choose(site, lab, take(given)), **others)
 
@@ -247,10 +239,13 @@ def site_options(command: Callable[..., None]) -> Callable[..., None]:
         callback=lab_name,
         help="The lab, if the site is a lab's inventory.",
     )
-    site = click.option(
-        "-i", "--site", default=DEFAULT_SITE, show_default=True, metavar="DIR", help="The site's inventory: a directory or hosts file."
-    )
-    return site(lab(access_options(wrapper)))
+    return site_option(lab(access_options(wrapper)))
+
+
+def site_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds `--site` alone."""
+    wanted = "The site's inventory: a directory or hosts file.  [default: what the lab was made for, or inventories/lab]"
+    return click.option("-i", "--site", metavar="DIR", help=wanted)(command)
 
 
 def lab_name(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:

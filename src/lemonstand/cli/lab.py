@@ -25,12 +25,13 @@ def lab_group() -> None:
 @name_option
 @click.option("--prefix", metavar="A.B", help="First two octets of its private network.  [default: that of last time, else 10.83]")
 @click.option("--fresh", is_flag=True, help="Take down what there is and make all anew: mail, directory and snapshots are lost.")
-def lab_up(name: str, prefix: str | None, *, fresh: bool) -> None:
+@click.option("-i", "--site", metavar="DIR", help="The inventory whose hosts it has.  [default: that of last time, else inventories/lab]")
+def lab_up(name: str, prefix: str | None, site: str | None, *, fresh: bool) -> None:
     """Brings a lab up, or starts again what stands still of it, with what its hosts hold."""
     from lemonstand import lab as labs  # noqa: PLC0415
 
     console = Console(highlight=False)
-    labs.up(name, prefix, lambda line: console.print(line, markup=False, soft_wrap=True), fresh=fresh)
+    labs.up(name, prefix, lambda line: console.print(line, markup=False, soft_wrap=True), fresh=fresh, site=site)
 
 
 @lab_group.command("status")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lemonstand.cli.access import access_options, take
-from lemonstand.cli.base import DEFAULT_LAB, DEFAULT_SITE, choose, lab_name, main
+from lemonstand.cli.base import DEFAULT_LAB, choose, lab_name, main, site_option
 from lemonstand.errors import InputError
 from lemonstand.files import read_json
 
@@ -19,9 +19,7 @@ NAMES = {"page": "report.html", "summary": "summary.html", "csv": "controls.csv"
 
 
 @main.command()
-@click.option(
-    "-i", "--site", default=DEFAULT_SITE, show_default=True, metavar="DIR", help="The site's inventory: a directory or hosts file."
-)
+@site_option
 @click.option(
     "--lab", default=DEFAULT_LAB, show_default=True, metavar="NAME", callback=lab_name, help="The lab, if the site is a lab's inventory."
 )

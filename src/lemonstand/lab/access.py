@@ -5,8 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from lemonstand.errors import LemonstandError
-from lemonstand.lab.state import require
-from lemonstand.lab.topology import Topology
+from lemonstand.lab.state import require, topology_of
 from lemonstand.paths import lab_dir
 
 SCRIPT_SECONDS = 90
@@ -14,8 +13,8 @@ SCRIPT_SECONDS = 90
 
 def ssh(name: str, host: str, argv: list[str]) -> int:
     """Opens a shell on a host, or runs a command there; returns its exit status."""
-    Topology(name).machine(host)
     require(name)
+    topology_of(name).machine(host)
     return subprocess.run(["ssh", "-F", str(lab_dir(name) / "ssh" / "config"), host, *argv], check=False).returncode
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 from lemonstand.lab.containers import inspect
 from lemonstand.lab.shell import run
-from lemonstand.lab.state import DEFAULT_NAME, DEFAULT_PREFIX, heal, read_state
-from lemonstand.lab.topology import MACHINES, Topology
+from lemonstand.lab.state import DEFAULT_NAME, heal, topology_of
+from lemonstand.lab.topology import Topology
 
 
 def status(name: str = DEFAULT_NAME) -> list[dict[str, Any]]:
     """One entry a host: name, state of the container, state of systemd, addresses, memory in bytes."""
     heal(name)
-    topology = Topology(name, read_state(name).get("prefix", DEFAULT_PREFIX))
+    topology = topology_of(name)
     rows = []
-    for item in MACHINES:
+    for item in topology.machines:
         container = topology.container(item.name)
         state = inspect(container, "{{.State.Status}}") or "absent"
         systemd = ""
@@ -26,14 +26,14 @@ def status(name: str = DEFAULT_NAME) -> list[dict[str, Any]]:
         if state == "running":
             systemd = run(["podman", "exec", container, "systemctl", "is-system-running"], check=False).stdout.strip()
             memory = memory_of(container)
-        addresses = [f(leg.zone, leg.octets[0]) for leg in item.legs for f in (topology.address4, topology.address6)]
+        addresses = [address.partition("/")[0] for leg in item.legs for address in leg.addresses[:2]]
         rows.append({"host": item.name, "state": state, "systemd": systemd, "addresses": addresses, "memory": memory})
     return rows
 
 
 def all_running(topology: Topology) -> bool:
-    with ThreadPoolExecutor(len(MACHINES)) as pool:
-        return all(pool.map(lambda item: lives(topology.container(item.name)), MACHINES))
+    with ThreadPoolExecutor(len(topology.machines)) as pool:
+        return all(pool.map(lambda item: lives(topology.container(item.name)), topology.machines))
 
 
 def lives(container: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lemonstand.errors import LemonstandError
 from lemonstand.lab import network, snapshots
 from lemonstand.lab.inspection import all_running
-from lemonstand.lab.state import Say, lock, read_state, require
+from lemonstand.lab.state import Say, lock, read_state, require, topology_of
 from lemonstand.lab.topology import Topology
 from lemonstand.paths import lab_dir
 
@@ -23,7 +23,7 @@ def snapshot(name: str, snapshot_name: str, *, replace: bool = False) -> snapsho
     """
     require(name)
     with lock(name):
-        topology = Topology(name, read_state(name)["prefix"])
+        topology = topology_of(name)
         if not all_running(topology):
             raise LemonstandError(f"not all hosts of the lab '{name}' run", "lemonstand lab status", f"lemonstand lab up --name {name}")
         return snapshots.take(topology, lab_dir(name), snapshot_name, read_state(name)["key"], replace=replace)
@@ -45,7 +45,7 @@ def restore(name: str, snapshot_name: str, progress: Say = print) -> snapshots.S
         state = read_state(name)
         snapshot = snapshots.fitting(lab_dir(name), snapshot_name, state["key"])
         close_connections(name)  # not before it is sure that the hosts go: whoever measures over them loses what he has
-        snapshots.restore(Topology(name, state["prefix"]), lab_dir(name), snapshot, progress)
+        snapshots.restore(topology_of(name), lab_dir(name), snapshot, progress)
         return snapshot
 
 

@@ -30,7 +30,8 @@ TOOLS = {
 KERNEL_SETTINGS = {"fs/inotify/max_user_instances": 16384, "fs/inotify/max_user_watches": 1048576}
 """Floors of settings that no container has for itself: each idling mailbox takes an inotify instance (Dovecot hibernation)."""
 
-MEMORY_MIB = 3000
+MEMORY_MIB = 1200
+MEMORY_MIB_A_HOST = 250
 DISK_MIB = 6000
 
 
@@ -50,7 +51,6 @@ def check(topology: Topology, *, other_prefixes: dict[str, str]) -> None:
         LemonstandError: names what is missing or in the way, and the remedy.
     """
     check_tools()
-    _check_space()
     for name, prefix in other_prefixes.items():
         if prefix == topology.prefix:
             raise LemonstandError(
@@ -90,10 +90,20 @@ def _other(prefix: str) -> str:
     return f"{first}.{(int(second) + 1) % 256}"
 
 
-def _check_space() -> None:
+def check_space(hosts: int) -> None:
+    """Asks for memory and disk.
+
+    Args:
+        hosts: how many hosts the lab has.
+
+    Raises:
+        LemonstandError: names what there is too little of.
+    """
+    memory = MEMORY_MIB + MEMORY_MIB_A_HOST * hosts
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:") and int(line.split()[1]) // 1024 < MEMORY_MIB:
-            raise LemonstandError(f"a lab takes about {MEMORY_MIB} MiB of memory", "/proc/meminfo", "stop something else or another lab")
+        if line.startswith("MemAvailable:") and int(line.split()[1]) // 1024 < memory:
+            what = f"a lab of {hosts} hosts takes about {memory} MiB of memory"
+            raise LemonstandError(what, "/proc/meminfo", "stop something else or another lab")
     free = shutil.disk_usage("/var/lib").free // 2**20
     if free < DISK_MIB:
         raise LemonstandError(

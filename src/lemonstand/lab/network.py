@@ -9,13 +9,10 @@ import contextlib
 import os
 import signal
 from pathlib import Path
+from zlib import crc32
 
 from lemonstand.lab.shell import run
-from lemonstand.lab.topology import CONTROLLER_OCTET, MACHINES, ZONES, Leg, Topology, destination
-
-HANDSET_OCTETS = range(10, 18)
-CARRIER_POOL_OFFSET = 100
-"""Handset address .10 appears on the Internet as .110: one outer address a handset address, so that servers can tell them apart."""
+from lemonstand.lab.topology import CARRIER_OCTET, CARRIER_POOL_OFFSET, CONTROLLER_OCTET, ZONES, Leg, Machine, Route, Topology
 
 
 def exists(namespace: str) -> bool:
@@ -28,14 +25,10 @@ def _batch(namespace: str | None, lines: list[str]) -> None:
     run(argv, stdin="\n".join(lines) + "\n")
 
 
-def _addresses(topology: Topology, leg: Leg) -> list[str]:
-    lines = []
-    for octet in leg.octets:
-        lines.append(f"addr add {topology.address4(leg.zone, octet)}/24 dev {leg.device}")
-        # Without nodad an address would be unusable for two seconds after every start.
-        lines.append(f"addr add {topology.address6(leg.zone, octet)}/64 dev {leg.device} nodad")
-    lines.append(f"link set {leg.device} up")
-    return lines
+def _addresses(leg: Leg) -> list[str]:
+    # Without nodad an IPv6 address would be unusable for two seconds after every start.
+    lines = [f"addr add {address} dev {leg.device}{' nodad' if ':' in address else ''}" for address in leg.addresses]
+    return [*lines, f"link set {leg.device} up"]
 
 
 def _plug(topology: Topology, namespace: str, leg: Leg, port: str, *, isolated: bool) -> None:
@@ -50,15 +43,13 @@ def _plug(topology: Topology, namespace: str, leg: Leg, port: str, *, isolated: 
     if isolated:
         # Legs of the management zone reach the controller and never each other.
         run(["bridge", "-n", topology.switch, "link", "set", "dev", port, "isolated", "on"])
-    _batch(namespace, _addresses(topology, leg))
+    _batch(namespace, _addresses(leg))
 
 
-def _route(topology: Topology, namespace: str, via: dict[str, tuple[str, int]], via6: dict[str, tuple[str, int]]) -> None:
+def _route(namespace: str, routes: tuple[Route, ...]) -> None:
     """Sets a namespace's routes of both families."""
-    for to, hop in via.items():
-        run(["ip", "-4", "-n", namespace, "route", "add", destination(topology, to, 4), "via", topology.address4(*hop)])
-    for to, hop in via6.items():
-        run(["ip", "-6", "-n", namespace, "route", "add", destination(topology, to, 6), "via", topology.address6(*hop)])
+    for way in routes:
+        run(["ip", way.family, "-n", namespace, "route", "add", way.to, "via", way.via])
 
 
 def carrier_rules(topology: Topology, timers: dict[str, int]) -> str:
@@ -69,7 +60,8 @@ def carrier_rules(topology: Topology, timers: dict[str, int]) -> str:
         timers: seconds a TCP state lives, by nftables' names of states.
     """
     pairs = ", ".join(
-        f"{topology.address4('carrier', octet)} : {topology.address4('internet', octet + CARRIER_POOL_OFFSET)}" for octet in HANDSET_OCTETS
+        f"{topology.address4('carrier', octet)} : {topology.address4('internet', octet + CARRIER_POOL_OFFSET)}"
+        for octet in topology.handset_octets
     )
     policy = ", ".join(f"{state} : {seconds}" for state, seconds in timers.items())
     return f"""table inet carrier
@@ -128,29 +120,50 @@ KERNELS_OWN = tuple(
 
 def build(topology: Topology) -> None:
     """Makes all namespaces, bridges, cables, addresses and routes. Nothing of the lab may exist yet (see `remove`)."""
-    managed = {topology.container(machine.name) for machine in MACHINES if machine.managed}
-    for namespace in topology.namespaces():
-        run(["ip", "netns", "add", namespace])
-        run(["ip", "netns", "exec", namespace, "sysctl", "-qw", *(KERNELS_OWN if namespace in managed else NO_ROUTERS)])
-        _batch(namespace, ["link set lo up"])
+    for namespace in (topology.switch, topology.carrier, topology.controller):
+        _namespace(namespace, NO_ROUTERS)
     _batch(topology.switch, [line for zone in ZONES for line in (f"link add br-{zone} type bridge", f"link set br-{zone} up")])
+    for machine in topology.machines:
+        add(topology, machine)
 
-    for machine in MACHINES:
-        namespace = topology.container(machine.name)
-        for leg in machine.legs:
-            _plug(topology, namespace, leg, f"{machine.name[:8]}-{ZONES[leg.zone]}", isolated=leg.zone == "management")
-        _route(topology, namespace, machine.via, machine.ipv6_via)
+    _plug(topology, topology.carrier, Leg("internet", "internet0", ()), "carrier-1", isolated=False)
+    _plug(topology, topology.carrier, Leg("carrier", "radio0", topology.both("carrier", 1)), "carrier-6", isolated=False)
+    forwarding = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    run(["ip", "netns", "exec", topology.carrier, "sysctl", "-qw", *forwarding])
+    carry(topology)
 
-    pool = tuple(octet + CARRIER_POOL_OFFSET for octet in HANDSET_OCTETS)
-    _plug(topology, topology.carrier, Leg("internet", "internet0", (2, *pool)), "carrier-1", isolated=False)
-    _plug(topology, topology.carrier, Leg("carrier", "radio0", (1,)), "carrier-6", isolated=False)
-    _route(topology, topology.carrier, {}, {"dmz": ("internet", 1)})
-    run(
-        ["ip", "netns", "exec", topology.carrier, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"],
-    )
+    controller = Leg("management", "mgmt0", topology.both("management", CONTROLLER_OCTET))
+    _plug(topology, topology.controller, controller, "ctl-5", isolated=False)
+
+
+def _namespace(name: str, settings: tuple[str, ...]) -> None:
+    run(["ip", "netns", "add", name])
+    run(["ip", "netns", "exec", name, "sysctl", "-qw", *settings])
+    _batch(name, ["link set lo up"])
+
+
+def add(topology: Topology, machine: Machine) -> None:
+    """Lays the wires of one host."""
+    namespace = topology.container(machine.name)
+    _namespace(namespace, KERNELS_OWN if machine.managed else NO_ROUTERS)
+    for leg in machine.legs:
+        _plug(topology, namespace, leg, port(machine.name, leg.zone), isolated=leg.zone == "management")
+    _route(namespace, machine.routes)
+
+
+def port(machine: str, zone: str) -> str:
+    """The name of the switch's port to a host: a host's own may be longer than a device's (15 characters)."""
+    return f"{crc32(machine.encode()):08x}-{ZONES[zone]}"
+
+
+def carry(topology: Topology) -> None:
+    """Gives the carrier the addresses, routes and rules for the handsets there are. Safe to repeat."""
+    pool = (CARRIER_OCTET, *(octet + CARRIER_POOL_OFFSET for octet in topology.handset_octets))
+    addresses = tuple(address for octet in pool for address in topology.both("internet", octet))
+    _batch(topology.carrier, [line.replace("addr add", "addr replace") for line in _addresses(Leg("internet", "internet0", addresses))])
+    for way in topology.carrier_routes:
+        run(["ip", way.family, "-n", topology.carrier, "route", "replace", way.to, "via", way.via])
     run(["ip", "netns", "exec", topology.carrier, "nft", "-f", "-"], stdin=carrier_rules(topology, CARRIER_TIMERS))
-
-    _plug(topology, topology.controller, Leg("management", "mgmt0", (CONTROLLER_OCTET,)), "ctl-5", isolated=False)
 
 
 def end_processes(namespace: str) -> None:
@@ -166,7 +179,9 @@ def remove(topology: Topology) -> None:
     What still runs in one is ended first. A connection out of the controller's would outlive its wires, and the next lab of this name
     would be reached through it: never, and without an error.
     """
-    for namespace in topology.namespaces():
+    folder = Path("/run/netns")
+    ours = {path.name for path in folder.glob(topology.container("*"))} if folder.is_dir() else set()
+    for namespace in sorted(ours | set(topology.namespaces())):
         if exists(namespace):
             end_processes(namespace)
             run(["ip", "netns", "delete", namespace])

@@ -10,8 +10,8 @@ import yaml
 from lemonstand.errors import InputError
 from lemonstand.files import write_text
 from lemonstand.lab.shell import run
-from lemonstand.lab.topology import CONTROLLER_OCTET, MACHINES, Topology
-from lemonstand.paths import data_dir
+from lemonstand.lab.topology import CONTROLLER_OCTET, Topology
+from lemonstand.site.raw import RawSite
 from lemonstand.survey import read_text
 
 
@@ -21,14 +21,14 @@ def control_directory(name: str) -> Path:
 
 
 def seed_lab(topology: Topology, folder: Path) -> None:
-    """Keys and passwords of this lab, made once and kept until it goes down; they never touch the work tree."""
+    """Keys of this lab, made once and kept until it goes down; they never touch the work tree."""
     key = folder / "ssh" / "id_ed25519"
     if not key.exists():
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lemonstand-{topology.name}", "-f", key])
     controller = topology.address4("management", CONTROLLER_OCTET)
     public = key.with_suffix(".pub").read_text(encoding="ascii")
     known, blocks = [], []
-    for item in MACHINES:
+    for item in topology.machines:
         seed = folder / "hosts" / item.name
         seed.mkdir(mode=0o755, exist_ok=True)
         host_key = seed / "ssh_host_ed25519_key"
@@ -48,16 +48,30 @@ def seed_lab(topology: Topology, folder: Path) -> None:
         "  ServerAliveInterval 15\n  ServerAliveCountMax 8\n  LogLevel ERROR\n"
     )
     (folder / "ssh" / "config").write_text("".join(blocks), encoding="ascii")
+
+
+def seed_passwords(raw: RawSite, folder: Path) -> bool:
+    """Makes passwords for the inventory's users who have none; returns whether there were any.
+
+    Args:
+        raw: the inventory.
+        folder: the lab's directory.
+
+    Raises:
+        InputError: those that are there can't be read.
+    """
     passwords = folder / "secrets" / "passwords.yml"
-    known_passwords = read_passwords(passwords)
-    before = dict(known_passwords)
-    users, probes = _demo_users()
+    known = read_passwords(passwords)
+    before = dict(known)
+    users, probes = _users(raw)
     for user in users:
         # What checks type as one of their users has letters with two spellings, and some that a step on the way might take for its own.
         odd = " Gr\u00f6\u00dfe 1\u00aa\u00b4 100%u" if user in probes[1:2] else ""
-        known_passwords.setdefault(user, secrets.token_urlsafe(12) + odd)
-    if known_passwords != before or not passwords.exists():
-        write_text(passwords, yaml.safe_dump(known_passwords))
+        known.setdefault(user, secrets.token_urlsafe(12) + odd)
+    if known == before and passwords.exists():
+        return False
+    write_text(passwords, yaml.safe_dump(known))
+    return True
 
 
 def read_passwords(path: Path) -> dict[str, str]:
@@ -81,12 +95,9 @@ def read_passwords(path: Path) -> dict[str, str]:
     return found
 
 
-def _demo_users() -> tuple[list[str], list[str]]:
-    """The users of the lab's inventory, and those that checks log in as."""
-    users: list[str] = []
-    probes: list[str] = []
-    for path in sorted(data_dir("inventories").glob("lab/group_vars/all/*.yml")):
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        users += [user["name"] for user in data.get("lemonstand_users", [])]
-        probes += data.get("lemonstand_probe_users", [])
-    return users, probes
+def _users(raw: RawSite) -> tuple[list[str], list[str]]:
+    """The users of an inventory that nobody has judged yet, and those that checks log in as."""
+    values = next((host.values for host in raw.hosts.values()), {})
+    users, probes = values.get("lemonstand_users"), values.get("lemonstand_probe_users")
+    names = [user.get("name") for user in users if isinstance(user, dict)] if isinstance(users, list) else []
+    return [name for name in names if isinstance(name, str)], [name for name in probes or () if isinstance(name, str)]

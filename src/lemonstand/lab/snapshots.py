@@ -22,7 +22,7 @@ from lemonstand.errors import InputError, LemonstandError
 from lemonstand.files import read_json, write_text
 from lemonstand.lab.containers import await_boot, inside, inspect
 from lemonstand.lab.shell import run
-from lemonstand.lab.topology import MACHINES, Topology
+from lemonstand.lab.topology import Topology
 from lemonstand.site.fields import suggest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
@@ -77,7 +77,7 @@ def take(topology: Topology, folder: Path, name: str, key: str, *, replace: bool
     new = place / f".{name}.new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
-    hosts = [machine.name for machine in MACHINES]
+    hosts = [machine.name for machine in topology.machines]
     try:
         with ThreadPoolExecutor(len(hosts)) as pool:
             services = dict(zip(hosts, pool.map(lambda host: _keep_memory(topology, host, new / host), hosts), strict=True))
@@ -120,7 +120,7 @@ def restore(topology: Topology, folder: Path, snapshot: Snapshot, say: Callable[
     """
     kept = _place(folder) / snapshot.name
     (_place(folder) / RESTORING).write_text(snapshot.name, encoding="ascii")
-    hosts = [machine.name for machine in MACHINES]
+    hosts = [machine.name for machine in topology.machines]
     containers = [topology.container(host) for host in hosts]
     began = time.monotonic()
     run(["podman", "unpause", *containers], check=False)  # a snapshot that was killed may have left one frozen
@@ -265,7 +265,7 @@ def heal(topology: Topology, folder: Path) -> None:
     """
     place = folder / "snapshots"
     if (place / FREEZING).exists():
-        for machine in MACHINES:  # one by one: one that is not frozen is an error for podman
+        for machine in topology.machines:  # one by one: one that is not frozen is an error for podman
             run(["podman", "unpause", topology.container(machine.name)], check=False)
         (place / FREEZING).unlink()
     for old in place.glob(".*.old"):

@@ -6,13 +6,14 @@ import fcntl
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.files import read_json, write_text
 from lemonstand.lab import snapshots
-from lemonstand.lab.topology import Topology
-from lemonstand.paths import lab_dir, state_dir
+from lemonstand.lab.topology import Topology, from_plain
+from lemonstand.paths import DEFAULT_SITE, inventory_path, lab_dir, state_dir
 
 Say = Callable[[str], None]
 DEFAULT_NAME = "lab"
@@ -24,9 +25,32 @@ class Busy(LemonstandError):
 
 
 def environment(name: str) -> dict[str, str]:
-    """The variables by which the lab inventory finds this lab."""
+    """The variables by which a lab's inventory finds this lab."""
+    return environment_of(topology_of(name))
+
+
+def environment_of(topology: Topology) -> dict[str, str]:
+    """As `environment`, of a lab that may not be yet."""
+    return {"LEMONSTAND_LAB_DIR": str(lab_dir(topology.name)), "LEMONSTAND_LAB_PREFIX": topology.prefix}
+
+
+def topology_of(name: str) -> Topology:
+    """The hosts, wires and routes of a lab; of one that nothing is known of, the names of the driver's own parts.
+
+    Raises:
+        InputError: its state can't be read.
+    """
     state = read_state(name)
-    return {"LEMONSTAND_LAB_DIR": str(lab_dir(name)), "LEMONSTAND_LAB_PREFIX": state.get("prefix", DEFAULT_PREFIX)}
+    return from_plain(name, state["prefix"], state["topology"]) if state else Topology(name, DEFAULT_PREFIX)
+
+
+def inventory_of(name: str) -> Path:
+    """What stands in a lab for the inventory it was brought up for; the shipped lab's if there is no such lab.
+
+    Raises:
+        InputError: its state can't be read.
+    """
+    return inventory_path(str(read_state(name).get("inventory", DEFAULT_SITE)))
 
 
 def heal(name: str) -> None:
@@ -40,7 +64,7 @@ def heal(name: str) -> None:
         return
     try:
         with lock(name):
-            snapshots.heal(Topology(name, read_state(name).get("prefix", DEFAULT_PREFIX)), folder)
+            snapshots.heal(topology_of(name), folder)
     except Busy:
         return  # somebody is taking one just now: all is as it should be
 
@@ -85,8 +109,9 @@ def read_state(name: str) -> dict[str, Any]:
     remedy = f"lemonstand lab up --name {name} --fresh makes the lab anew; lemonstand lab down --name {name} takes it away"
     state = read_json(path, f"the state of the lab '{name}'", remedy)
     try:
-        Topology(name, state["prefix"])
+        from_plain(name, state["prefix"], state["topology"])
         sound = isinstance(state["key"], str) and isinstance(state["up"], bool)
+        sound &= all(isinstance(state[part], str) for part in ("site", "inventory")) and isinstance(state["addresses"], dict)
     except (InputError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:

@@ -1,71 +1,68 @@
-"""The lab's machines, zones and addresses: plain data and arithmetic, nothing is touched here (docs/decisions/0001)."""
+"""A lab's machines, zones and addresses: plain data and arithmetic, nothing is touched here (docs/decisions/0001, 0033)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_interface
+from typing import Any
 
 from lemonstand.errors import InputError
 from lemonstand.paths import LAB_NAME
 
 ZONES = {"internet": 1, "dmz": 2, "auth": 3, "store": 4, "management": 5, "carrier": 6}
+"""Zone to the number in its networks. The carrier's is the handsets' side of the carrier, which is the driver's own."""
+CARRIER = "carrier"
+CARRIER_OCTET = 2
+"""Last octet of the carrier's own address on the Internet."""
 CONTROLLER_OCTET = 254
+HANDSET_OCTETS = range(10, 18)
+CARRIER_POOL_OFFSET = 100
+"""Handset address .10 appears on the Internet as .110: one outer address a handset address, so that servers can tell them apart."""
+PARTS = ("switch", "carrier", "ctl")
+"""Namespaces of the driver's own; no host may have their names."""
 NAME = LAB_NAME
 
 
 @dataclass(frozen=True)
 class Leg:
-    """One interface of a machine: the zone, the device name, and the last octets of its addresses (the first one is primary)."""
+    """One interface of a machine: the zone, the device's name, and its addresses with their networks' lengths (the first is primary)."""
 
     zone: str
     device: str
-    octets: tuple[int, ...]
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way out of a machine: ``default`` or a network, and the next hop, which says the family."""
+
+    to: str
+    via: str
+
+    @property
+    def family(self) -> str:
+        """The option of `ip` for its family."""
+        return "-6" if ":" in self.via else "-4"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """One lab host. ``via`` maps a destination (zone name or ``default``) to the (zone, octet) of the next hop.
+    """One lab host.
 
     ``managed``: roles harden it; else it stands for a part of the rest of the world.
     """
 
     name: str
     legs: tuple[Leg, ...]
-    via: dict[str, tuple[str, int]] = field(default_factory=dict)
-    ipv6_via: dict[str, tuple[str, int]] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
     managed: bool = True
 
-
-def _leg(zone: str, *octets: int) -> Leg:
-    device = {"management": "mgmt0", "carrier": "radio0"}.get(zone, f"{zone}0")
-    return Leg(zone, device, octets)
-
-
-MACHINES: tuple[Machine, ...] = (
-    Machine(
-        "edge",
-        (_leg("internet", 1), _leg("dmz", 1), _leg("auth", 1), _leg("store", 1), _leg("management", 1)),
-        via={"default": ("internet", 2)},
-        ipv6_via={"default": ("internet", 2)},
-    ),
-    Machine("frontend", (_leg("dmz", 10), _leg("management", 10)), {"default": ("dmz", 1)}, {"default": ("dmz", 1)}),
-    Machine("relay", (_leg("dmz", 20), _leg("management", 13)), {"default": ("dmz", 1)}, {"default": ("dmz", 1)}),
-    # Inner hosts know the way to the DMZ and nowhere else: no default route, so no way out (LEM-8-06, LEM-8-07).
-    Machine("auth", (_leg("auth", 10), _leg("management", 11)), {"dmz": ("auth", 1)}, {"dmz": ("auth", 1)}),
-    Machine("store", (_leg("store", 10), _leg("management", 12)), {"dmz": ("store", 1)}, {"dmz": ("store", 1)}),
-    # IPv6 of the DMZ is public, so the Internet routes it to the edge; its IPv4 addresses are private and have no route here.
-    Machine(
-        "peer", (_leg("internet", 25), _leg("management", 14)), {}, {"dmz": ("internet", 1), "carrier": ("internet", 2)}, managed=False
-    ),
-    Machine(
-        "handset",
-        (_leg("carrier", *range(10, 18)), _leg("management", 15)),
-        {"default": ("carrier", 1)},
-        {"default": ("carrier", 1)},
-        managed=False,
-    ),
-)
+    @property
+    def management(self) -> str:
+        """The address the controller reaches it at."""
+        leg = next(leg for leg in self.legs if leg.zone == "management")
+        return str(ip_interface(leg.addresses[0]).ip)
 
 
 @dataclass(frozen=True)
@@ -75,10 +72,14 @@ class Topology:
     Args:
         name: the lab's name, part of every container, namespace and directory name (1 to 12 of a-z, 0-9).
         prefix: the first two octets of a private IPv4 network, for instance ``10.83``.
+        machines: its hosts; none: what needs to know of the wires alone.
+        carrier_routes: what the carrier knows beside its own networks.
     """
 
     name: str = "lab"
     prefix: str = "10.83"
+    machines: tuple[Machine, ...] = field(default=(), repr=False)
+    carrier_routes: tuple[Route, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
@@ -121,10 +122,21 @@ class Topology:
         """The IPv6 address that reads like the IPv4 one (``.10`` and ``::10``)."""
         return f"{self._ipv6_stem}:{ZONES[zone]}::{octet}"
 
+    def both(self, zone: str, octet: int) -> tuple[str, str]:
+        """The addresses of both families with this last octet, with their networks' lengths."""
+        return f"{self.address4(zone, octet)}/24", f"{self.address6(zone, octet)}/64"
+
+    @property
+    def handset_octets(self) -> tuple[int, ...]:
+        """The last octets of all handsets' addresses on the carrier's network, each of which has an outer address of its own."""
+        addresses = [
+            ip_interface(address).ip for item in self.machines for leg in item.legs if leg.zone == CARRIER for address in leg.addresses
+        ]
+        return tuple(address.packed[-1] for address in addresses if address.version == 4)
+
     def management(self, machine: str) -> str:
         """The IPv4 address the controller reaches a machine at."""
-        leg = next(leg for leg in self.machine(machine).legs if leg.zone == "management")
-        return self.address4("management", leg.octets[0])
+        return self.machine(machine).management
 
     def machine(self, name: str) -> Machine:
         """The machine of that name.
@@ -132,10 +144,11 @@ class Topology:
         Raises:
             LemonstandError: there is none.
         """
-        for machine in MACHINES:
+        for machine in self.machines:
             if machine.name == name:
                 return machine
-        raise InputError(f"the lab has no host '{name}'", "lemonstand lab", "hosts: " + ", ".join(m.name for m in MACHINES))
+        known = ", ".join(m.name for m in self.machines)
+        raise InputError(f"the lab '{self.name}' has no host '{name}'", "lemonstand lab", f"hosts: {known}")
 
     def container(self, machine: str) -> str:
         """The container's name; network namespaces are named alike."""
@@ -158,16 +171,28 @@ class Topology:
 
     def namespaces(self) -> Iterator[str]:
         """Every network namespace of the lab."""
-        yield self.switch
-        yield self.carrier
-        yield self.controller
-        for machine in MACHINES:
-            yield self.container(machine.name)
+        yield from (self.container(part) for part in PARTS)
+        yield from (self.container(machine.name) for machine in self.machines)
+
+    def plain(self) -> dict[str, Any]:
+        """The hosts and routes as JSON has them."""
+        return {"machines": [asdict(machine) for machine in self.machines], "carrier_routes": [asdict(way) for way in self.carrier_routes]}
 
 
-def destination(topology: Topology, target: str, family: int) -> str:
-    """A route's destination for ``ip route``: ``default`` or the network of a zone."""
-    if target == "default":
-        return "default"
-    network = topology.zone4(target) if family == 4 else topology.zone6(target)
-    return str(ip_network(network))
+def from_plain(name: str, prefix: str, data: Mapping[str, Any]) -> Topology:
+    """Takes what `Topology.plain` made.
+
+    Raises:
+        InputError: the name or the prefix is none.
+        KeyError, TypeError: the data has another form.
+    """
+    machines = tuple(
+        Machine(
+            str(item["name"]),
+            tuple(Leg(leg["zone"], leg["device"], tuple(leg["addresses"])) for leg in item["legs"]),
+            tuple(Route(**way) for way in item["routes"]),
+            bool(item["managed"]),
+        )
+        for item in data["machines"]
+    )
+    return Topology(name, prefix, machines, tuple(Route(**way) for way in data["carrier_routes"]))

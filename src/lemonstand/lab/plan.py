@@ -1,0 +1,162 @@
+"""Works out a lab from an inventory: which hosts stand on which wires, and what they know of the way (docs/decisions/0033).
+
+A data centre gives hosts their addresses and routes before anybody configures them; here the driver does, from what the inventory says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from lemonstand.errors import InputError, InputErrors
+from lemonstand.lab.topology import (
+    CARRIER,
+    CARRIER_OCTET,
+    CARRIER_POOL_OFFSET,
+    CONTROLLER_OCTET,
+    HANDSET_OCTETS,
+    PARTS,
+    Leg,
+    Machine,
+    Route,
+    Topology,
+)
+from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE, load_kinds
+from lemonstand.site import Site
+
+Ways = Mapping[str, str]
+"""Host to the address Ansible reaches it at (`ansible_host`)."""
+
+
+def plan(name: str, prefix: str, site: Site, ways: Ways) -> Topology:
+    """The lab an inventory names.
+
+    Args:
+        name: the lab's name.
+        prefix: the first two octets of its network.
+        site: the inventory's site; its addresses lie in the lab's network.
+        ways: host to the address Ansible reaches it at.
+
+    Raises:
+        InputErrors: what of the inventory no lab can hold.
+    """
+    bare = Topology(name, prefix)
+    faults = [*_foreign_networks(bare, site), *_taken(bare, site), *_handsets(bare, site, ways)]
+    if faults:
+        raise InputErrors(faults)
+    handsets = iter(range(len(site.group("handsets"))))
+    machines = []
+    for host in site.hosts.values():
+        if "handsets" in host.groups:
+            machines.append(_handset(bare, host.name, next(handsets), ways[host.name]))
+            continue
+        legs = tuple(
+            Leg(zone, leg.device, tuple(f"{address}/{_length(site, zone, address)}" for address in leg.addresses))
+            for zone, leg in host.interfaces.items()
+        )
+        machines.append(Machine(host.name, legs, tuple(_routes(bare, site, host.groups)), bool(host.role_groups)))
+    # The Internet routes what is public in the DMZ to the edge. Its IPv4 network is private where the edge translates an address to it.
+    return Topology(name, prefix, tuple(machines), tuple(_inward(site)))
+
+
+def _length(site: Site, zone: str, address: IPv4Address | IPv6Address) -> int:
+    networks = site.settings.zones.get(zone)
+    network = networks and (networks.ipv4 if address.version == 4 else networks.ipv6)
+    return network.prefixlen if network else 24 if address.version == 4 else 64
+
+
+def gateways(site: Site, zone: str) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The edge's addresses in a zone, IPv4 first; none where there is no edge."""
+    edges = site.group("edges")
+    leg = edges[0].interfaces.get(zone) if edges else None
+    return leg.addresses if leg else ()
+
+
+def _inward(site: Site) -> Iterator[Route]:
+    """What the Internet knows of the DMZ."""
+    dmz = site.settings.zones["dmz"]
+    public = [dmz.ipv6, *([] if site.settings.public_ipv4 else [dmz.ipv4])]
+    for hop in gateways(site, OUTSIDE):
+        yield from (Route(str(network), str(hop)) for network in public if network is not None and network.version == hop.version)
+
+
+def _routes(lab: Topology, site: Site, groups: tuple[str, ...]) -> Iterator[Route]:
+    """What a host knows of the way: the DMZ all of it, inner hosts the DMZ and nothing else: no way out (LEM-8-06, LEM-8-07)."""
+    if "edges" in groups:
+        yield from (Route("default", address) for address in (lab.address4(OUTSIDE, CARRIER_OCTET), lab.address6(OUTSIDE, CARRIER_OCTET)))
+        return
+    if "peers" in groups:
+        yield from _inward(site)
+        yield Route(str(lab.zone6(CARRIER)), lab.address6(OUTSIDE, CARRIER_OCTET))
+        return
+    home = next((kind.home for group, kind in load_kinds().kinds.items() if group in groups), None)
+    dmz = site.settings.zones["dmz"]
+    for hop in gateways(site, home) if home else ():
+        network = dmz.ipv4 if hop.version == 4 else dmz.ipv6
+        if home == "dmz":
+            yield Route("default", str(hop))
+        elif network is not None:
+            yield Route(str(network), str(hop))
+
+
+def _handset(lab: Topology, name: str, number: int, way: str) -> Machine:
+    octets = [octet + number * len(HANDSET_OCTETS) for octet in HANDSET_OCTETS]
+    radio = Leg(CARRIER, "radio0", tuple(address for octet in octets for address in lab.both(CARRIER, octet)))
+    octet = ip_address(way).packed[-1]
+    hops = (lab.address4(CARRIER, 1), lab.address6(CARRIER, 1))
+    return Machine(
+        name, (radio, Leg(MANAGEMENT, "mgmt0", lab.both(MANAGEMENT, octet))), tuple(Route("default", hop) for hop in hops), managed=False
+    )
+
+
+def _foreign_networks(lab: Topology, site: Site) -> Iterator[InputError]:
+    """Every network of the inventory is the lab's own one of that zone."""
+    for zone, networks in site.settings.zones.items():
+        for network, own in ((networks.ipv4, lab.zone4(zone)), (networks.ipv6, lab.zone6(zone))):
+            if network is not None and not (network.version == own.version and network.subnet_of(own)):  # type: ignore[arg-type]
+                yield InputError(
+                    f"the zone '{zone}' of a lab's inventory is {network}, and the lab's is {own}",
+                    f"{site.inventory} (lemonstand_zones)",
+                    "make networks of LEMONSTAND_LAB_PREFIX, as inventories/lab does",
+                )
+    for host in site.hosts.values():
+        for zone, leg in host.interfaces.items():
+            for address in leg.addresses:
+                if address not in (lab.zone4(zone) if address.version == 4 else lab.zone6(zone)):
+                    yield InputError(
+                        f"{address} of host {host.name} lies outside the lab's zone '{zone}'",
+                        f"{site.inventory} (host {host.name})",
+                        "make addresses of LEMONSTAND_LAB_PREFIX, as inventories/lab does",
+                    )
+
+
+def _taken(lab: Topology, site: Site) -> Iterator[InputError]:
+    """No host has an address or a name of the driver's own parts."""
+    outer = range(HANDSET_OCTETS.start, HANDSET_OCTETS.stop + (len(site.group("handsets")) - 1) * len(HANDSET_OCTETS))
+    of_carrier = {lab.address4(OUTSIDE, octet) for octet in (CARRIER_OCTET, *(octet + CARRIER_POOL_OFFSET for octet in outer))}
+    own = {
+        **dict.fromkeys((*of_carrier, lab.address6(OUTSIDE, CARRIER_OCTET)), "the carrier's"),
+        **dict.fromkeys((lab.address4(MANAGEMENT, CONTROLLER_OCTET), lab.address6(MANAGEMENT, CONTROLLER_OCTET)), "the controller's"),
+    }
+    for host in site.hosts.values():
+        where = f"{site.inventory} (host {host.name})"
+        if host.name in PARTS:
+            yield InputError(f"'{host.name}' is the name of a part of every lab", where, "give the host another name")
+        for leg in host.interfaces.values():
+            for address in leg.addresses:
+                if str(address) in own:
+                    yield InputError(f"{address} of host {host.name} is {own[str(address)]} in a lab", where, "give the host another one")
+
+
+def _handsets(lab: Topology, site: Site, ways: Ways) -> Iterator[InputError]:
+    """Each handset is reached by the management zone, and so is every other host."""
+    for host in site.hosts.values():
+        where = f"{site.inventory} (host {host.name})"
+        leg = host.interfaces.get(MANAGEMENT)
+        try:
+            way = ip_address(ways.get(host.name, host.name))
+        except ValueError:
+            way = None
+        if way not in ({leg.ipv4} if leg else lab.zone4(MANAGEMENT)):
+            known = f"{leg.ipv4}, which it has in the zone management" if leg else f"an address of {lab.zone4(MANAGEMENT)}"
+            yield InputError(f"the controller can't reach {host.name} at {way or 'that name'}", where, f"let its ansible_host be {known}")

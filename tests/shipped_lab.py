@@ -1,0 +1,41 @@
+"""The inventories of labs that ship, read with passwords nobody uses."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from lemonstand.lab.plan import plan
+from lemonstand.lab.topology import Topology
+from lemonstand.paths import data_dir
+from lemonstand.site import Site, load_site
+
+PREFIX = "10.99"
+ROOT = data_dir("inventories")
+
+
+def hosts(name: str = "lab") -> tuple[str, ...]:
+    """The names of an inventory's hosts, in its order; Ansible is not asked."""
+    groups = yaml.safe_load((ROOT / name / "hosts.yml").read_text(encoding="utf-8"))["all"]["children"]
+    return tuple(host for group in groups.values() for host in group["hosts"])
+
+
+@cache
+def topology(name: str = "lab") -> Topology:
+    """The lab that an inventory names, planned as `lab up` plans it."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = site(Path(folder) / "lab", name)
+    ways = {host.name: str(host.interfaces["management"].ipv4) for host in found.hosts.values() if "management" in host.interfaces}
+    return plan("sample", PREFIX, found, {**dict.fromkeys(found.hosts, f"{PREFIX}.5.15"), **ways})
+
+
+def site(folder: Path, name: str = "lab") -> Site:
+    """The site of an inventory, whose passwords are written to a folder."""
+    (folder / "secrets").mkdir(parents=True)
+    users = yaml.safe_load((ROOT / name / "group_vars" / "all" / "users.yml").read_text(encoding="utf-8"))["lemonstand_users"]
+    passwords = {user["name"]: "nobody's password" for user in users}
+    (folder / "secrets" / "passwords.yml").write_text(yaml.safe_dump(passwords), encoding="utf-8")
+    return load_site(ROOT / name, {"LEMONSTAND_LAB_DIR": str(folder), "LEMONSTAND_LAB_PREFIX": PREFIX})
