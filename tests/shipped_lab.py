@@ -25,17 +25,22 @@ def hosts(name: str = "lab") -> tuple[str, ...]:
 
 @cache
 def topology(name: str = "lab") -> Topology:
-    """The lab that an inventory names, planned as `lab up` plans it."""
+    """The lab that a shipped inventory names, planned as `lab up` plans it."""
+    return planned(ROOT / name)
+
+
+def planned(inventory: Path) -> Topology:
+    """The lab that any inventory names, likewise."""
     with tempfile.TemporaryDirectory() as folder:
-        found = site(Path(folder) / "lab", name)
+        found = site(Path(folder) / "lab", inventory)
     ways = {host.name: str(host.interfaces["management"].ipv4) for host in found.hosts.values() if "management" in host.interfaces}
     return plan("sample", PREFIX, found, {**dict.fromkeys(found.hosts, f"{PREFIX}.5.15"), **ways})
 
 
-def site(folder: Path, name: str = "lab") -> Site:
+def site(folder: Path, inventory: Path = ROOT / "lab") -> Site:
     """The site of an inventory, whose passwords are written to a folder."""
     (folder / "secrets").mkdir(parents=True)
-    users = yaml.safe_load((ROOT / name / "group_vars" / "all" / "users.yml").read_text(encoding="utf-8"))["lemonstand_users"]
+    users = yaml.safe_load((inventory / "group_vars" / "all" / "users.yml").read_text(encoding="utf-8"))["lemonstand_users"]
     passwords = {user["name"]: "nobody's password" for user in users}
     (folder / "secrets" / "passwords.yml").write_text(yaml.safe_dump(passwords), encoding="utf-8")
-    return load_site(ROOT / name, {"LEMONSTAND_LAB_DIR": str(folder), "LEMONSTAND_LAB_PREFIX": PREFIX})
+    return load_site(inventory, {"LEMONSTAND_LAB_DIR": str(folder), "LEMONSTAND_LAB_PREFIX": PREFIX})

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+import shipped_lab
 from lemonstand.breaking import Mutant, Run, Verdict, load_mutants, sample, shares
 from lemonstand.breaking.record import record
 from lemonstand.breaking.runner import judged, named
 from lemonstand.breaking.shipped_checks import Answer, Check, shipped
 from lemonstand.breaking.table import check_form, read_table
-from lemonstand.errors import LemonstandError
+from lemonstand.breaking.tampering import at_home
+from lemonstand.errors import InputError, LemonstandError
 
 SYNACK, RETRIES, LOSS = "test_handshakes_and_closes_are_patient", "test_data_is_sent_again_long_enough", "test_chunks_arrive"
 
@@ -270,3 +272,17 @@ def test_shares_hold_every_mutant_once_and_take_equally_long() -> None:
 def test_a_mutant_is_the_same_whatever_it_takes() -> None:
     assert mutant("one", LOSS).digest == mutant("one", LOSS, seconds=300).digest
     assert mutant("one", LOSS).digest != mutant("one", SYNACK).digest
+
+
+def test_a_mutant_goes_to_a_member_of_its_kind(tmp_path: Path) -> None:
+    site = shipped_lab.site(tmp_path / "state")
+    mutant = next(each for each in load_mutants() if each.host == "store")
+    assert at_home(mutant, site) == mutant
+    hosts = {
+        ("store7" if name == "store" else name): host.model_copy(update={"name": "store7"} if name == "store" else {})
+        for name, host in site.hosts.items()
+    }
+    assert at_home(mutant, site.model_copy(update={"hosts": hosts})).host == "store7"
+    without = {name: host for name, host in site.hosts.items() if name != "store"}
+    with pytest.raises(InputError, match="of kind 'store'"):
+        at_home(mutant, site.model_copy(update={"hosts": without}))

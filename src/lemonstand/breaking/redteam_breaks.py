@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from lemonstand import lab as labs
-from lemonstand.breaking.tampering import PUT_BACK, SAVED, WAS_LEFT, Tampering
+from lemonstand.breaking.tampering import PUT_BACK, SAVED, WAS_LEFT, Tampering, at_home
 from lemonstand.errors import LemonstandError
 from lemonstand.policy.text import read_shipped
 from lemonstand.redteam.attack import Result, attack
@@ -74,6 +74,7 @@ def prove(made: Break, lab: str, site: Site) -> Proof:
         LemonstandError: the host can't be reached or could not be mended.
     """
     began = time.monotonic()
+    made = at_home(made, site)
     with _broken(made, lab):
         report = attack(site, (*made.breaches, *made.holds))
     wrong = []

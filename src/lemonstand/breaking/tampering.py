@@ -7,8 +7,15 @@ Data and shell scripts: reading a catalogue needs no lab. Who makes a change run
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from lemonstand.errors import InputError
+from lemonstand.policy.kinds import load_kinds
+
+if TYPE_CHECKING:
+    from lemonstand.site import Site
 
 SAVED = "/run/lemonstand-tampered.tar"
 """Where a host keeps the files that were changed until they are put back. Its presence tells that a run died."""
@@ -65,3 +72,21 @@ class Tampering(BaseModel):
 
     def _settling(self) -> str:
         return f"sleep {SETTLE_SECONDS}\n" if "reload" in self.apply else ""
+
+
+TamperingT = TypeVar("TamperingT", bound="Tampering")
+
+
+def at_home(made: TamperingT, site: Site) -> TamperingT:
+    """The same on a host of this site: catalogues name the hosts of the shipped lab, which are called what their kinds are.
+
+    Raises:
+        InputError: the site has no host of that kind.
+    """
+    if made.host in site.hosts:
+        return made
+    group = load_kinds().group_of(made.host)
+    hosts = site.group(group) if group else ()
+    if not hosts:
+        raise InputError(f"{made.name} is done to a host of kind '{made.host}', and the lab has none", str(site.inventory), "leave it out")
+    return made.model_copy(update={"host": hosts[0].name})

@@ -20,9 +20,15 @@ SANDBOX = {
 FORBIDDEN_CAPABILITIES = {"cap_sys_admin", "cap_sys_ptrace", "cap_net_admin", "cap_sys_module", "cap_dac_read_search", "cap_net_raw"}
 
 
-def sessions_needed(site: Site) -> tuple[int, int]:
-    """(IMAP, submission): a device that lost its network comes back while its old session still waits; submission is short."""
-    devices = len(site.settings.users) * site.settings.devices_per_user
+def sessions_needed(site: Site, store: str = "") -> tuple[int, int]:
+    """(IMAP, submission): a device that lost its network comes back while its old session still waits; submission is short.
+
+    Args:
+        site: the site.
+        store: of whose users; default: all of them, since each may come by any frontend.
+    """
+    users = [user for user in site.settings.users if not store or site.store_of(user) == store]
+    devices = len(users) * site.settings.devices_per_user
     return 2 * devices, devices
 
 

@@ -75,7 +75,17 @@ class User:
     endpoints: Endpoints
     exchangers: Endpoints
     accounts: list[Account]
-    relay: Any
+    relays: list[Any]
+
+    def servers(self, way: Way) -> list[str]:
+        """Whoever may be at the end of a leg that this user takes: each host of the kind, but of stores the one with the mailbox."""
+        if way.servers == "stores":
+            return [self.vantage.home(self.accounts[1 if way.service == "mail" else 0])]
+        return [each.name for each in self.vantage.site.group(way.servers)]
+
+    def _queued(self) -> str:
+        """What waits on the relays."""
+        return "".join(relay.run("postqueue -j").stdout for relay in self.relays)
 
     def works(self, way: Way) -> str:
         """Uses the leg once; empty if it worked, else what was seen."""
@@ -98,16 +108,17 @@ class User:
         queue = ""
         for _ in range(QUIET_SECONDS * 4):
             time.sleep(0.5)
-            queue = str(self.relay.run("postqueue -j").stdout)
+            queue = self._queued()
             if user not in queue or "delay_reason" in queue:
                 break
         return queue[:400] if user in queue else ""
 
     def clear(self) -> None:
         """Sends off what waits, and empties the mailbox of it."""
-        self.relay.run("postqueue -f")
+        for relay in self.relays:
+            relay.run("postqueue -f")
         until = time.monotonic() + ARRIVAL_SECONDS
-        while time.monotonic() < until and self.accounts[1]["user"] in self.relay.run("postqueue -j").stdout:
+        while time.monotonic() < until and self.accounts[1]["user"] in self._queued():
             time.sleep(0.5)
 
 
@@ -117,7 +128,7 @@ def user(
     exchangers: Endpoints, accounts: list[Account],
 ) -> User:  # fmt: skip
     """Uses legs as users do."""
-    return User(prober, vantage, outsider, endpoints, exchangers, accounts, host(site.group("relays")[0].name))
+    return User(prober, vantage, outsider, endpoints, exchangers, accounts, [host(each.name) for each in site.group("relays")])
 
 
 @contextlib.contextmanager
@@ -159,14 +170,18 @@ CASES = ("another name", "another CA")
 def _refuses_an_impostor(stage: Stage, name: str, case: str) -> None:
     """Puts a wrong certificate at the end of a leg: the leg fails; with the true one it works before and after."""
     way, user, measure = WAYS[name], stage.user, stage.measure
-    server = stage.site.group(way.servers)[0]
     domain = stage.site.settings.internal_domain
-    ca, names = ("hosts", [f"impostor.{domain}"]) if case == "another name" else ("public", [f"{server.name}.{domain}"])
-    true = stage.host(server.name).run(f"cat {PKI}/{way.certificate}.crt").stdout
-    pem = counterfeit(stage.site.settings.pki_dir / ca, true, names)
+    false = {}
+    for server in user.servers(way):
+        ca, names = ("hosts", [f"impostor.{domain}"]) if case == "another name" else ("public", [f"{server}.{domain}"])
+        true = stage.host(server).run(f"cat {PKI}/{way.certificate}.crt").stdout
+        false[server] = counterfeit(stage.site.settings.pki_dir / ca, true, names)
     if before := user.works(way):
         invalid(f"the leg did not work to begin with: {before}")
-    with _swapped(stage.host, server.name, way, pem):
+    # All of them, since whoever finds an impostor turns to the next one.
+    with contextlib.ExitStack() as stack:
+        for server, pem in false.items():
+            stack.enter_context(_swapped(stage.host, server, way, pem))
         seen = user.works(way)
     user.clear()
     measure("with the wrong certificate", seen or "worked")
@@ -181,17 +196,24 @@ def _refuses_an_impostor(stage: Stage, name: str, case: str) -> None:
 def _tells_a_liar_nothing(stage: Stage, name: str, kind: str) -> None:
     """Puts a server without TLS at the end of a leg: it is told nothing that matters, and nothing works."""
     way, user, measure = WAYS[name], stage.user, stage.measure
-    server = stage.site.group(way.servers)[0].name
-    with stage.prober.start(server, "rogue", kind=kind, port=way.port, within=LYING_SECONDS, seconds=int(LYING_SECONDS) + 30) as liar:
-        liar.wait("lying")
+    with contextlib.ExitStack() as stack:
+        liars = [
+            stack.enter_context(
+                stage.prober.start(server, "rogue", kind=kind, port=way.port, within=LYING_SECONDS, seconds=int(LYING_SECONDS) + 30)
+            )
+            for server in user.servers(way)
+        ]
+        for liar in liars:
+            liar.wait("lying")
         seen = user.works(way)
-        liar.enough()
-        told = liar.result()
+        for liar in liars:
+            liar.enough()
+        results = [liar.result() for liar in liars]
     user.clear()
-    said = sorted(set(told["commands"]))
+    said = sorted({command for told in results for command in told["commands"]})
     measure("the false server was told", " ".join(said) or "nothing")
     measure("the leg", seen or "worked")
-    if told["connections"] == 0:
+    if not any(told["connections"] for told in results):
         invalid("nobody came to the false server")
     expect(set(said) <= HARMLESS, f"the leg {name} tells a server without TLS more than it may", seen=said, expected=sorted(HARMLESS))
     expect(bool(seen), f"the leg {name} works without TLS", seen="it worked", expected="refused")

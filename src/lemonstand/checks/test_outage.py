@@ -14,7 +14,7 @@ from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
 from lemonstand.probes.protocols.wire import Account
-from lemonstand.remote.endpoints import ELSEWHERE, PEER_SENDER, Endpoints
+from lemonstand.remote.endpoints import ELSEWHERE, PEER_SENDER, Endpoints, home_of
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -47,10 +47,6 @@ def _undone(host: HostFactory, name: str, away: str, back: str) -> Iterator[None
         _do(host, name, back)
 
 
-def _store_of(site: Site, account: Account) -> str:
-    return site.store_of(next(each for each in site.settings.users if each.name == account["user"]))
-
-
 def _sent(prober: Prober, outsider: str, exchangers: Endpoints, account: Account) -> dict[str, Any]:
     sent = prober.ask(outsider, "foreign-mx", endpoint=exchangers(), sender=PEER_SENDER, recipient=account["user"], elsewhere=ELSEWHERE)
     expect(sent["accepted"]["code"] == 250, "the MX takes no mail while a store is away", seen=sent["accepted"], expected=250)
@@ -71,7 +67,7 @@ def test_mail_is_not_late_for_a_store_that_was_away(
     measure: Measure,
 ) -> None:
     """Ten seconds without a store: what came meanwhile is in the mailbox within a minute of its return."""
-    with _undone(host, _store_of(site, accounts[0]), "systemctl stop dovecot", "systemctl start dovecot"):
+    with _undone(host, home_of(site, accounts[0]["user"]), "systemctl stop dovecot", "systemctl start dovecot"):
         sent = _sent(prober, outsider, exchangers, accounts[0])
         time.sleep(AWAY_SECONDS)
     back = time.monotonic()
@@ -105,7 +101,7 @@ def test_nothing_is_lost_on(
     measure: Measure,
 ) -> None:
     """An IMAP client is refused, the relay is told to try again (452, 451), and what it kept arrives once there is room."""
-    store = _store_of(site, accounts[1])
+    store = home_of(site, accounts[1]["user"])
     user = shlex.quote(accounts[1]["user"])
     home = _do(host, store, f"doveadm user -f home {user}").strip()
     if not home.startswith("/"):

@@ -38,7 +38,7 @@ def sessions(vantage: Vantage) -> Seen:
 def on_disk(vantage: Vantage) -> dict[str, dict[str, str]]:
     """The certificates in the files of each server, by its name."""
     site = vantage.site
-    servers = sorted({way.server for way in (*outer_ways(site), *inner_ways(site))})
+    servers = sorted({server for way in (*outer_ways(site), *inner_ways(site)) for server in way.servers})
     with Pool(max_workers=len(servers) or 1) as pool:
         found = pool.map(lambda name: vantage.prober.ask(name, "certificates")["certificates"], servers)
         return dict(zip(servers, found, strict=True))
@@ -101,15 +101,15 @@ def test_what_is_served_is_what_lies_on_disk(sessions: Seen, on_disk: dict[str, 
     """Each port of each service shows the certificate in its file, for its own name, not one from before a renewal; days are counted."""
     stale, short = [], []
     for way, seen in sessions:
-        pem = on_disk[way.server].get(way.certificate)
-        if pem is None:
-            invalid(f"{way.server} has no certificate '{way.certificate}'")
-        certificate = Certificate(way.certificate, pem)
+        missing = [server for server in way.servers if way.certificate not in on_disk[server]]
+        if missing:
+            invalid(f"{' and '.join(missing)} have no certificate '{way.certificate}'")
+        certificates = [Certificate(way.certificate, on_disk[server][way.certificate]) for server in way.servers]
         if not seen["sha256"]:
             stale.append(f"{way.name}: nothing was shown ({seen['refused']})")
-        elif seen["sha256"] != certificate.sha256:
-            stale.append(f"{way.name}: not {way.certificate}.crt of {way.server}")
-        left = certificate.days_left_now()
+        elif seen["sha256"] not in {each.sha256 for each in certificates}:
+            stale.append(f"{way.name}: not {way.certificate}.crt of {' or '.join(way.servers)}")
+        left = min(each.days_left_now() for each in certificates)
         measure(f"{way.name} ends in", round(left, 1), "d")
         if left < LEAST_DAYS:
             short.append(f"{way.name}: {left:.1f} d")

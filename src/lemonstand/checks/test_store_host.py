@@ -131,7 +131,7 @@ def _ends_sessions(commands: str) -> bool:
 def test_limits_leave_room_for_every_device(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> None:
     """Sessions in all, and of one user from one address: a carrier's NAT puts all handsets of a user behind one."""
     facts = facts_of(store)
-    imap, submission = sessions_needed(site)
+    imap, submission = sessions_needed(site, store)
     for service, needed in (("imap-login", imap), ("submission-login", submission), ("imap", imap), ("submission", submission)):
         section = facts.dovecot.section(f"service {service}")
         share = int(section.get("client_limit", "1")) if section.get("restart_request_count", "1") != "1" else 1
@@ -247,7 +247,7 @@ def test_sieve_knows_the_profile(facts_of: FactsOf, store: str, measure: Measure
 def test_inotify_has_room(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> None:
     """Without inotify instances left IDLE falls back to asking every half minute. The value in force counts, whoever set it."""
     facts = facts_of(store)
-    imap, _ = sessions_needed(site)
+    imap, _ = sessions_needed(site, store)
     instances, watches = facts.sysctl("fs.inotify.max_user_instances"), facts.sysctl("fs.inotify.max_user_watches")
     measure("fs.inotify.max_user_instances", instances)
     measure("fs.inotify.max_user_watches", watches)

@@ -7,7 +7,7 @@ from typing import Any
 
 from lemonstand.observations import Pool
 from lemonstand.probes.clients.tls import TlsHop, hop_of
-from lemonstand.remote.endpoints import ca_of_clients, endpoint_of, families_of
+from lemonstand.remote.endpoints import ca_of_clients, public_endpoints
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -23,14 +23,14 @@ class TlsPath:
     Args:
         hop: what is dialled and how.
         client: the host that is asked to dial.
-        server: the host whose service answers.
+        servers: the host whose service answers; several where they share an address.
         certificate: name of the file on the server that must be shown.
         inner: whether both ends are ours.
     """
 
     hop: TlsHop
     client: str
-    server: str
+    servers: tuple[str, ...]
     certificate: str
     inner: bool
 
@@ -38,7 +38,7 @@ class TlsPath:
     def name(self) -> str:
         """For people: `frontend to store:143`."""
         version = "" if self.inner else f" by IPv{6 if ':' in self.hop['address'] else 4}"
-        return f"{self.client} to {self.server}:{self.hop['port']}{version}"
+        return f"{self.client} to {' or '.join(self.servers)}:{self.hop['port']}{version}"
 
     @property
     def opportunistic(self) -> bool:
@@ -53,18 +53,13 @@ def client_ports(site: Site) -> tuple[int, ...]:
 
 def outer_ways(site: Site) -> list[TlsPath]:
     """What handsets and foreign mail hosts see, by both IP versions; empty without a host that stands there."""
-    ca, found = ca_of_clients(site), []
-    for family in families_of(site):
-        for vantage in site.group("handsets")[:1]:
-            for frontend in site.group("frontends")[:1]:
-                endpoint = endpoint_of(site, ca, "frontends", family)
-                found += [
-                    TlsPath(hop_of(endpoint, port), vantage.name, frontend.name, "public", inner=False) for port in client_ports(site)
-                ]
-        for outsider in site.group("peers")[:1]:
-            for relay in site.group("relays")[:1]:
-                endpoint = endpoint_of(site, _private_ca(site, "public"), "relays", family)
-                found.append(TlsPath(hop_of(endpoint, 25), outsider.name, relay.name, "public", inner=False))
+    found = []
+    for vantage in site.group("handsets")[:1]:
+        for names, endpoint in public_endpoints(site, ca_of_clients(site), "frontends"):
+            found += [TlsPath(hop_of(endpoint, port), vantage.name, names, "public", inner=False) for port in client_ports(site)]
+    for outsider in site.group("peers")[:1]:
+        for names, endpoint in public_endpoints(site, _private_ca(site, "public"), "relays"):
+            found.append(TlsPath(hop_of(endpoint, 25), outsider.name, names, "public", inner=False))
     return found
 
 
@@ -87,7 +82,7 @@ def inner_ways(site: Site) -> list[TlsPath]:
                 certificate=own,
             ),
             client.name,
-            server.name,
+            (server.name,),
             certificate,
             inner=True,
         )

@@ -102,8 +102,10 @@ def _over(chosen: Chosen, lab: str, mutants: tuple[Mutant, ...], seed: int | Non
     from lemonstand.breaking.lab_hosts import LabHands  # noqa: PLC0415
     from lemonstand.breaking.record import record  # noqa: PLC0415
     from lemonstand.breaking.table import table_path  # noqa: PLC0415
+    from lemonstand.breaking.tampering import at_home  # noqa: PLC0415
 
-    chosen.load()
+    site = chosen.load()
+    mutants = tuple(at_home(mutant, site) for mutant in mutants)
     console = Console(highlight=False)
     path = table_path()
     began, started = time.monotonic(), dt.datetime.now(dt.UTC)

@@ -11,8 +11,9 @@ import signal
 from pathlib import Path
 from zlib import crc32
 
+from lemonstand.lab import appliance
 from lemonstand.lab.shell import run
-from lemonstand.lab.topology import CARRIER_OCTET, CARRIER_POOL_OFFSET, CONTROLLER_OCTET, ZONES, Leg, Machine, Route, Topology
+from lemonstand.lab.topology import APPLIANCE, CARRIER_OCTET, CARRIER_POOL_OFFSET, CONTROLLER_OCTET, ZONES, Leg, Machine, Route, Topology
 
 
 def exists(namespace: str) -> bool:
@@ -105,6 +106,7 @@ CARRIER_TIMERS = {
 """Seconds. A carrier that does just what RFC 5382 REQ-5 asks: 2 h 4 min established, 4 min transitory."""
 
 
+FORWARDING = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 NO_ROUTERS = ("net.ipv6.conf.all.accept_ra=0", "net.ipv6.conf.default.accept_ra=0")
 """What stands for the rest of the world has the routes it is given, whoever advertises himself."""
 KERNELS_OWN = tuple(
@@ -128,12 +130,27 @@ def build(topology: Topology) -> None:
 
     _plug(topology, topology.carrier, Leg("internet", "internet0", ()), "carrier-1", isolated=False)
     _plug(topology, topology.carrier, Leg("carrier", "radio0", topology.both("carrier", 1)), "carrier-6", isolated=False)
-    forwarding = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-    run(["ip", "netns", "exec", topology.carrier, "sysctl", "-qw", *forwarding])
+    run(["ip", "netns", "exec", topology.carrier, "sysctl", "-qw", *FORWARDING])
     carry(topology)
+
+    if topology.appliance:
+        _stand_between(topology)
 
     controller = Leg("management", "mgmt0", topology.both("management", CONTROLLER_OCTET))
     _plug(topology, topology.controller, controller, "ctl-5", isolated=False)
+
+
+def _stand_between(topology: Topology) -> None:
+    """Makes the appliance of a site without an edge: a router in every zone but management, with its rules."""
+    namespace = topology.container(APPLIANCE)
+    _namespace(namespace, NO_ROUTERS)
+    for zone in appliance.JOINED:
+        leg = Leg(zone, appliance.device(zone), topology.both(zone, appliance.OCTET))
+        _plug(topology, namespace, leg, f"appl-{ZONES[zone]}", isolated=False)
+    hops = (topology.address4("internet", CARRIER_OCTET), topology.address6("internet", CARRIER_OCTET))
+    _route(namespace, tuple(Route("default", hop) for hop in hops))
+    run(["ip", "netns", "exec", namespace, "sysctl", "-qw", *FORWARDING])
+    run(["ip", "netns", "exec", namespace, "nft", "-f", "-"], stdin=topology.appliance)
 
 
 def _namespace(name: str, settings: tuple[str, ...]) -> None:

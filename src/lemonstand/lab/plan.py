@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from lemonstand.errors import InputError, InputErrors
+from lemonstand.lab import appliance
 from lemonstand.lab.topology import (
+    APPLIANCE,
     CARRIER,
     CARRIER_OCTET,
     CARRIER_POOL_OFFSET,
@@ -56,7 +58,8 @@ def plan(name: str, prefix: str, site: Site, ways: Ways) -> Topology:
         )
         machines.append(Machine(host.name, legs, tuple(_routes(bare, site, host.groups)), bool(host.role_groups)))
     # The Internet routes what is public in the DMZ to the edge. Its IPv4 network is private where the edge translates an address to it.
-    return Topology(name, prefix, tuple(machines), tuple(_inward(site)))
+    between = "" if site.group("edges") else appliance.rules(site, bare.address4(OUTSIDE, appliance.OCTET))
+    return Topology(name, prefix, tuple(machines), tuple(_inward(bare, site)), between)
 
 
 def _length(site: Site, zone: str, address: IPv4Address | IPv6Address) -> int:
@@ -65,18 +68,20 @@ def _length(site: Site, zone: str, address: IPv4Address | IPv6Address) -> int:
     return network.prefixlen if network else 24 if address.version == 4 else 64
 
 
-def gateways(site: Site, zone: str) -> tuple[IPv4Address | IPv6Address, ...]:
-    """The edge's addresses in a zone, IPv4 first; none where there is no edge."""
+def gateways(lab: Topology, site: Site, zone: str) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The addresses in a zone by which hosts reach other zones, IPv4 first: the edge's, else the appliance's."""
     edges = site.group("edges")
-    leg = edges[0].interfaces.get(zone) if edges else None
+    if not edges:
+        return IPv4Address(lab.address4(zone, appliance.OCTET)), IPv6Address(lab.address6(zone, appliance.OCTET))
+    leg = edges[0].interfaces.get(zone)
     return leg.addresses if leg else ()
 
 
-def _inward(site: Site) -> Iterator[Route]:
+def _inward(lab: Topology, site: Site) -> Iterator[Route]:
     """What the Internet knows of the DMZ."""
     dmz = site.settings.zones["dmz"]
     public = [dmz.ipv6, *([] if site.settings.public_ipv4 else [dmz.ipv4])]
-    for hop in gateways(site, OUTSIDE):
+    for hop in gateways(lab, site, OUTSIDE):
         yield from (Route(str(network), str(hop)) for network in public if network is not None and network.version == hop.version)
 
 
@@ -86,12 +91,12 @@ def _routes(lab: Topology, site: Site, groups: tuple[str, ...]) -> Iterator[Rout
         yield from (Route("default", address) for address in (lab.address4(OUTSIDE, CARRIER_OCTET), lab.address6(OUTSIDE, CARRIER_OCTET)))
         return
     if "peers" in groups:
-        yield from _inward(site)
+        yield from _inward(lab, site)
         yield Route(str(lab.zone6(CARRIER)), lab.address6(OUTSIDE, CARRIER_OCTET))
         return
     home = next((kind.home for group, kind in load_kinds().kinds.items() if group in groups), None)
     dmz = site.settings.zones["dmz"]
-    for hop in gateways(site, home) if home else ():
+    for hop in gateways(lab, site, home) if home else ():
         network = dmz.ipv4 if hop.version == 4 else dmz.ipv6
         if home == "dmz":
             yield Route("default", str(hop))
@@ -138,9 +143,15 @@ def _taken(lab: Topology, site: Site) -> Iterator[InputError]:
         **dict.fromkeys((*of_carrier, lab.address6(OUTSIDE, CARRIER_OCTET)), "the carrier's"),
         **dict.fromkeys((lab.address4(MANAGEMENT, CONTROLLER_OCTET), lab.address6(MANAGEMENT, CONTROLLER_OCTET)), "the controller's"),
     }
+    if not site.group("edges"):
+        between = [each.partition("/")[0] for zone in appliance.JOINED for each in lab.both(zone, appliance.OCTET)]
+        own |= dict.fromkeys(between, "the appliance's")
+        if site.settings.public_ipv4 is not None and str(site.settings.public_ipv4) != between[0]:
+            what = f"lemonstand_public_ipv4 is {site.settings.public_ipv4}, and in a lab without an edge it is {between[0]}"
+            yield InputError(what, f"{site.inventory} (lemonstand_public_ipv4)", "the lab's appliance has that address")
     for host in site.hosts.values():
         where = f"{site.inventory} (host {host.name})"
-        if host.name in PARTS:
+        if host.name in {*PARTS, APPLIANCE}:
             yield InputError(f"'{host.name}' is the name of a part of every lab", where, "give the host another name")
         for leg in host.interfaces.values():
             for address in leg.addresses:

@@ -14,6 +14,7 @@ import yaml
 from lemonstand.derived.dns import Record, records
 from lemonstand.errors import InputError
 from lemonstand.files import write_text
+from lemonstand.lab import appliance
 from lemonstand.lab.topology import CARRIER_OCTET, CARRIER_POOL_OFFSET, CONTROLLER_OCTET, Topology
 from lemonstand.paths import data_dir
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE
@@ -42,11 +43,13 @@ class Addresses:
         lab: names and networks of the lab.
         zones: the site's networks by zone.
         known: what was given before, so that a lab's hosts stay where they are when the site grows.
+        between: whether an appliance of the driver's stands between the zones.
     """
 
     lab: Topology
     zones: Mapping[str, tuple[IPv4Network | IPv6Network, ...]]
     known: dict[str, str] = field(default_factory=dict)
+    between: bool = False
 
     def of(self, address: Address, zone: str | None = None) -> Address:
         """The lab's address for one of the site's.
@@ -74,11 +77,12 @@ class Addresses:
     def _at(self, zone: str, octet: int, version: int) -> Address:
         return ip_address(self.lab.address4(zone, octet) if version == 4 else self.lab.address6(zone, octet))
 
-    @staticmethod
-    def _reserved(zone: str, octet: int) -> bool:
-        """What parts of every lab have: the carrier, its pool of outer addresses, the peer, the controller."""
+    def _reserved(self, zone: str, octet: int) -> bool:
+        """What parts of a lab have: the carrier, its pool of outer addresses, the peer, the controller, the appliance."""
         own = {OUTSIDE: {CARRIER_OCTET, PEER_OCTET, *range(CARRIER_POOL_OFFSET, 256)}, MANAGEMENT: {CONTROLLER_OCTET}}
-        return octet in {0, 255} or octet in own.get(zone, set())
+        return (
+            octet in {0, 255} or octet in own.get(zone, set()) or (self.between and zone in appliance.JOINED and octet == appliance.OCTET)
+        )
 
     def text(self, words: str) -> str:
         """A text with the site's addresses and networks in it, as it reads in the lab."""
@@ -134,7 +138,9 @@ def write(bare: Topology, site: Site, raw: RawSite, folder: Path, known: dict[st
     """
     settings = site.settings
     zones = {name: tuple(net for net in (zone.ipv4, zone.ipv6) if net) for name, zone in settings.zones.items()}
-    addresses = Addresses(bare, zones, known)
+    addresses = Addresses(bare, zones, known, between=not site.group("edges"))
+    if settings.public_ipv4 is not None and addresses.between:
+        known[str(settings.public_ipv4)] = bare.address4(OUTSIDE, appliance.OCTET)
     for host in site.hosts.values():
         for zone, leg in host.interfaces.items():
             for address in leg.addresses:

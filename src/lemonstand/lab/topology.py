@@ -20,7 +20,8 @@ HANDSET_OCTETS = range(10, 18)
 CARRIER_POOL_OFFSET = 100
 """Handset address .10 appears on the Internet as .110: one outer address a handset address, so that servers can tell them apart."""
 PARTS = ("switch", "carrier", "ctl")
-"""Namespaces of the driver's own; no host may have their names."""
+"""Namespaces of every lab that are the driver's own; no host may have their names, nor that of the appliance."""
+APPLIANCE = "appliance"
 NAME = LAB_NAME
 
 
@@ -74,12 +75,14 @@ class Topology:
         prefix: the first two octets of a private IPv4 network, for instance ``10.83``.
         machines: its hosts; none: what needs to know of the wires alone.
         carrier_routes: what the carrier knows beside its own networks.
+        appliance: rules of what stands between the zones where the site has no edge; empty where it has one.
     """
 
     name: str = "lab"
     prefix: str = "10.83"
     machines: tuple[Machine, ...] = field(default=(), repr=False)
     carrier_routes: tuple[Route, ...] = field(default=(), repr=False)
+    appliance: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
@@ -171,12 +174,13 @@ class Topology:
 
     def namespaces(self) -> Iterator[str]:
         """Every network namespace of the lab."""
-        yield from (self.container(part) for part in PARTS)
+        yield from (self.container(part) for part in (*PARTS, *((APPLIANCE,) if self.appliance else ())))
         yield from (self.container(machine.name) for machine in self.machines)
 
     def plain(self) -> dict[str, Any]:
         """The hosts and routes as JSON has them."""
-        return {"machines": [asdict(machine) for machine in self.machines], "carrier_routes": [asdict(way) for way in self.carrier_routes]}
+        machines = [asdict(machine) for machine in self.machines]
+        return {"machines": machines, "carrier_routes": [asdict(way) for way in self.carrier_routes], "appliance": self.appliance}
 
 
 def from_plain(name: str, prefix: str, data: Mapping[str, Any]) -> Topology:
@@ -195,4 +199,4 @@ def from_plain(name: str, prefix: str, data: Mapping[str, Any]) -> Topology:
         )
         for item in data["machines"]
     )
-    return Topology(name, prefix, machines, tuple(Route(**way) for way in data["carrier_routes"]))
+    return Topology(name, prefix, machines, tuple(Route(**way) for way in data["carrier_routes"]), str(data["appliance"]))

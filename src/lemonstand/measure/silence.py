@@ -139,7 +139,7 @@ def push(vantage: Vantage, _seconds: int) -> Finding:
     """How soon a session that the store has put to sleep is told of new mail: from its acceptance to EXISTS."""
     within = float(SETTLE_SECONDS + 60)
     with vantage.in_both("idle", "settled", within=within, account=vantage.accounts[0], settle=float(SETTLE_SECONDS)) as sessions:
-        store = vantage.site.group("stores")[0].name
+        store = vantage.home(vantage.accounts[0])
         awake = vantage.prober.ask(store, "processes", name="imap")["count"]
         holders = vantage.prober.ask(store, "processes", name="imap-hibernate")["count"]
         ident = vantage.mail()

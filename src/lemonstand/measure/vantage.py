@@ -19,6 +19,7 @@ from lemonstand.remote.endpoints import (
     ca_of_exchangers,
     endpoint_of,
     families_of,
+    home_of,
     inner_services_of,
     outsider_of,
     vantage_of,
@@ -133,6 +134,10 @@ class Vantage:
     def inner_services(self) -> InnerServices:
         """What a frontend talks to inside."""
         return inner_services_of(self.site)
+
+    def home(self, account: Account) -> str:
+        """The store with an account's mailbox."""
+        return home_of(self.site, account["user"])
 
     def ask(self, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Any:
         """Asks from outside."""

@@ -86,6 +86,11 @@ class Kinds(BaseModel):
                 raise ValueError(f"{name} stand in several zones, but do not join zones")
         return self
 
+    def group_of(self, one: str) -> str | None:
+        """The group whose members are called that (`edge`: `edges`); None: there is no such kind."""
+        every: dict[str, Kind | Outer] = {**self.kinds, **self.outer}
+        return next((group for group, kind in every.items() if kind.one == one), None)
+
     @property
     def groups(self) -> tuple[str, ...]:
         """The groups of a site's hosts."""

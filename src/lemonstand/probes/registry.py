@@ -81,6 +81,7 @@ PROBES: dict[str, str] = {
     "submission-session": "clients.sessions.submission_session",
     "sweep": "clients.sweep.sweep",
     "talk": "clients.long_sessions.talk",
+    "way-in": "clients.tickets.way_in",
     "ticket-attempts": "clients.tickets.attempts",
     "ticket-crowd": "clients.tickets.crowd",
     "ticket-logins": "clients.tickets.ticket_logins",

@@ -110,14 +110,54 @@ def endpoint_of(site: Site, ca: str, group: str, version: int | None = None) -> 
     return Endpoint(name=settings.public_name if group == "frontends" else settings.mx_name, address=str(address), ca=ca)
 
 
-def inner_services_of(site: Site) -> InnerServices:
-    """What a frontend talks to inside, by IPv4 where there is one."""
-    frontend, auth, store = (site.group(group)[0] for group in ("frontends", "auths", "stores"))
+def public_endpoints(site: Site, ca: str, group: str) -> list[tuple[tuple[str, ...], Endpoint]]:
+    """Every address at which frontends or relays are met from outside, with those of them that may answer there.
+
+    An IPv4 address that the edge translates stands for all of them; any other belongs to one.
+
+    Args:
+        site: the site.
+        ca: PEM of the CA clients trust; empty: the system's.
+        group: `frontends` or `relays`.
+    """
+    name = site.settings.public_name if group == "frontends" else site.settings.mx_name
+    shared, hosts = site.settings.public_ipv4, site.group(group)
+    found = [(tuple(host.name for host in hosts), Endpoint(name=name, address=str(shared), ca=ca))] if shared is not None else []
+    for host in hosts:
+        own = (address for address in host.interfaces["dmz"].addresses if address.version == 6 or shared is None)
+        found += [((host.name,), Endpoint(name=name, address=str(address), ca=ca)) for address in own]
+    return found
+
+
+def members_endpoints(site: Site, ca: str, group: str) -> dict[str, Endpoint]:
+    """Those of `public_endpoints` that belong to one host alone, by `NAME IPvN`."""
+    own = [(names[0], endpoint) for names, endpoint in public_endpoints(site, ca, group) if len(names) == 1]
+    return {f"{name} IPv{6 if ':' in endpoint['address'] else 4}": endpoint for name, endpoint in own}
+
+
+def home_of(site: Site, name: str) -> str:
+    """The inventory name of the store with the mailbox of a login name; of a name nobody has, the first store."""
+    user = next((each for each in site.settings.users if each.name == name), None)
+    return site.store_of(user) if user else site.group("stores")[0].name
+
+
+def inner_services_of(site: Site, *, frontend: str = "", auth: str = "", user: str = "") -> InnerServices:
+    """What a frontend talks to inside, by IPv4 where there is one.
+
+    Args:
+        site: the site.
+        frontend: who asks; default: the first frontend.
+        auth: whom it asks; default: the first auth host.
+        user: whose store it talks to; default: that of the first account of live checks.
+    """
+    probes = site.settings.probe_users
+    asking, issuing = (site.hosts[name] if name else site.group(group)[0] for name, group in ((frontend, "frontends"), (auth, "auths")))
+    store = site.hosts[home_of(site, user or (probes[0] if probes else ""))]
     domain = site.settings.internal_domain
     return InnerServices(
-        issuer=f"{auth.name}.{domain}",
-        issuer_address=str(auth.interfaces["auth"].addresses[0]),
+        issuer=f"{issuing.name}.{domain}",
+        issuer_address=str(issuing.interfaces["auth"].addresses[0]),
         store=f"{store.name}.{domain}",
         store_address=str(store.interfaces["store"].addresses[0]),
-        client=f"{frontend.name}.{domain}",
+        client=f"{asking.name}.{domain}",
     )

@@ -179,6 +179,21 @@ def attempts(inner_services: InnerServices, account: Account, other: Account, sp
         }
 
 
+def way_in(inner_services: InnerServices, account: Account) -> dict[str, dict[str, Any]]:
+    """One login as a frontend makes it: a ticket from this issuer, shown to this store. Runs on the frontend.
+
+    Returns:
+        `issuer`: status of HTTP; `imap` and `submission`: what the store answered to the ticket; without a ticket nothing.
+    """
+    answer = _ask(inner_services, account["user"], account["password"])
+    ticket = str(answer.pop("ticket", ""))
+    if not ticket:
+        return {"issuer": answer}
+    imap = _bearer(inner_services, account["user"], ticket)
+    imap.pop("capabilities", None)
+    return {"issuer": answer, "imap": imap, "submission": _submission(inner_services, account["user"], ticket)}
+
+
 def _in_place_of(user: str) -> str:
     """The first response of PLAIN by which a frontend that were a master would become a user (RFC 4616 section 2)."""
     return base64.b64encode(f"{user}\0frontend\0frontend".encode()).decode()
