@@ -53,6 +53,7 @@ docs: setup ## the documents that are made from data
 	.venv/bin/python -m lemonstand.derived.role_pages docs/roles
 	.venv/bin/python -m lemonstand.derived.variables_page docs/variables.md
 	.venv/bin/python -m lemonstand.derived.variables_table playbooks/variables.json
+	.venv/bin/python -m lemonstand.redteam.lab_page >docs/threat-analysis.md
 
 bench: setup ## stages, tasks, memory, logins, forwarding and push, measured on a lab of its own
 	.venv/bin/python benchmarks/bench.py

@@ -11,9 +11,9 @@ import yaml
 from lemonstand.lab.plan import plan
 from lemonstand.lab.topology import Topology
 from lemonstand.paths import data_dir
-from lemonstand.site import Site, load_site
+from lemonstand.redteam.lab_page import PREFIX, lab_site
+from lemonstand.site import Site
 
-PREFIX = "10.99"
 ROOT = data_dir("inventories")
 
 
@@ -39,8 +39,4 @@ def planned(inventory: Path) -> Topology:
 
 def site(folder: Path, inventory: Path = ROOT / "lab") -> Site:
     """The site of an inventory, whose passwords are written to a folder."""
-    (folder / "secrets").mkdir(parents=True)
-    users = yaml.safe_load((inventory / "group_vars" / "all" / "users.yml").read_text(encoding="utf-8"))["lemonstand_users"]
-    passwords = {user["name"]: "nobody's password" for user in users}
-    (folder / "secrets" / "passwords.yml").write_text(yaml.safe_dump(passwords), encoding="utf-8")
-    return load_site(inventory, {"LEMONSTAND_LAB_DIR": str(folder), "LEMONSTAND_LAB_PREFIX": PREFIX})
+    return lab_site(folder, inventory)

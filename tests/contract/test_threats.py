@@ -55,7 +55,7 @@ def test_broken_breaks_are_named(tmp_path: Path) -> None:
 
 def test_the_labs_threat_analysis_is_current(lab: Site) -> None:
     shipped = (ROOT / "docs" / "threat-analysis.md").read_text(encoding="utf-8")
-    assert render(analyse(lab)) == shipped, "lemonstand threat-analysis --output docs/threat-analysis.md, read what changed"
+    assert render(analyse(lab)) == shipped, "write it anew: `make docs`, and read what changed"
 
 
 def test_the_labs_review_is_of_that_analysis(lab: Site) -> None:
