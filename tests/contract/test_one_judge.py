@@ -124,7 +124,7 @@ def spoilings(draw: st.DrawFn) -> tuple[str, Tree]:
     return ", ".join(done), tree
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=60, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(spoilings())
 def test_both_judge_generated_spoilings_alike(spoilt: tuple[str, Tree]) -> None:
     name, tree = spoilt

@@ -96,7 +96,7 @@ def test_a_refusal_is_told_as_one(over_there: Path, password: str) -> None:
     assert "secret" not in done.stdout + done.stderr
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=40))
 def test_any_word_of_a_command_arrives(text: str) -> None:
     plain = Connection("ssh://x", "", sudo=False)

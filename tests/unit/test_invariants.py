@@ -151,7 +151,7 @@ FLOWS = st.builds(
 
 
 @given(flow=FLOWS)
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_data_and_matrix_forbid_the_same(sample: tuple[Site, Draft], flow: Flow) -> None:
     """Where the matrix forbids a cell that a flow would open, the judge refuses it; the other way round where hosts stand for its ends."""
     site, draft = sample

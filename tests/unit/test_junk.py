@@ -156,7 +156,7 @@ def test_a_link_to_a_directory_above_is_named(tmp_path: Path) -> None:
     _refused(call("check", "--site", str(folder)))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode), st.from_regex(rb"[\[\]{}&*a: \n-]{0,60}")))
 def test_whatever_a_file_holds_looking_at_it_ends(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.yml"

@@ -151,7 +151,7 @@ plans = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.integers(60, 1500), plan=plans, number=st.integers(1, 40), size=st.sampled_from([0, 100, 5000]))
 def test_what_is_told_arrives_once_and_in_order_wherever_connections_break(
     tmp_path: Path, channel: Start, *, first: int, plan: list[tuple[int | None, int | None]], number: int, size: int

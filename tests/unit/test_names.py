@@ -89,7 +89,7 @@ DOMAIN = st.lists(LABEL, min_size=1, max_size=5).map(".".join) | st.sampled_from
 ADDRESS = st.builds("{}@{}".format, LOCAL, DOMAIN) | st.builds("{}@{}".format, ODD, DOMAIN) | st.builds("{}@{}".format, LOCAL, ODD) | ODD
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(ADDRESS)
 def test_all_judges_agree(text: str) -> None:
     said = verdicts(text)
@@ -101,7 +101,7 @@ def test_all_judges_agree(text: str) -> None:
         assert NAMES.address_fault(text), text
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.builds("{}@{}".format, LOCAL, DOMAIN).filter(is_mail_address), st.data())
 def test_a_name_is_the_same_in_any_case(name: str, data: st.DataObject) -> None:
     typed = "".join(data.draw(st.sampled_from([each.lower(), each.upper()])) for each in name)
@@ -112,7 +112,7 @@ def test_a_name_is_the_same_in_any_case(name: str, data: st.DataObject) -> None:
         assert f"write it in lower case: {name}" in str(NAMES.address_fault(typed))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.builds("{}@{}".format, LOCAL, DOMAIN).filter(is_mail_address), st.text(alphabet=string.ascii_letters + "+-.", max_size=12))
 def test_a_tag_never_makes_a_name(name: str, tag: str) -> None:
     local, _, domain = name.partition("@")
@@ -179,7 +179,7 @@ HOST = (
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(HOST, st.sampled_from(["site.lemon.test", ".".join(["y" * 60] * 4)]))
 def test_hosts_that_are_taken_have_names_that_work(name: str, domain: str) -> None:
     fault = NAMES.host_fault(name, domain)
@@ -193,7 +193,7 @@ def test_hosts_that_are_taken_have_names_that_work(name: str, domain: str) -> No
         assert "; " in fault, "it says no remedy"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=80))
 def test_the_name_a_remedy_offers_is_one(name: str) -> None:
     fault = NAMES.host_fault(name, "site.lemon.test") or ""

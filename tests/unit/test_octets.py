@@ -14,7 +14,7 @@ from lemonstand.probes.clients.octets import LIMITS, LONG_HEADER, difference, sa
 TRACE = b"Return-Path: <a@x.invalid>\r\nReceived: from x\r\n\tby y; now\r\n"
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(0, 1 << 32))
 def test_samples_are_what_may_be_sent(seed: int) -> None:
     """CRLF alone ends lines, no NUL, and each limit has a line on both sides of it; who receives them makes the same ones."""
@@ -30,7 +30,7 @@ def test_samples_are_what_may_be_sent(seed: int) -> None:
     assert max(len(header) for header in re.split(rb"\r\n(?![ \t])", made["a long To"].data)) >= LONG_HEADER
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(min_size=60, max_size=4000), st.data())
 def test_a_change_of_one_octet_is_seen(body: bytes, data: st.DataObject) -> None:
     message = b"Subject: a message that is sent\r\n\r\n" + body
@@ -47,7 +47,7 @@ def test_a_change_of_one_octet_is_seen(body: bytes, data: st.DataObject) -> None
     assert difference(message, TRACE)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20))
 def test_names_are_written_in_modified_utf7(name: str) -> None:
     """By way of Python's own UTF-7, which differs in its shift and in what it leaves as it is (RFC 3501 5.1.3)."""

@@ -103,7 +103,7 @@ def test_connections_are_read_as_without_them(site: Path, monkeypatch: pytest.Mo
     assert read_connections(site, tmp_path)["store"].target == "ssh://198.51.100.12"
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.dictionaries(NAME, st.text(st.characters(min_codepoint=1, blacklist_categories=("Cs",)), max_size=20), max_size=8))
 def test_no_name_of_theirs_is_handed_on(names: dict[str, str]) -> None:
     before = dict(os.environ)

@@ -151,7 +151,7 @@ QUESTIONS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(QUESTIONS)
 @example([("elsewhere", 3), ("elsewhere", 2), ("asked", 2), ("pause", 4), ("elsewhere", 1), ("pause", 7), ("asked", 1)])
 @example([("elsewhere", 3), ("elsewhere", 2), ("pause", 2), ("asked", 5), ("pause", 2), ("asked", 1)])
