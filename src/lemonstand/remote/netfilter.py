@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from typing import Any, Literal
 
 Json = Any
@@ -24,6 +25,11 @@ TIMEOUT_DEFAULTS = {"close": 10, "close_wait": 60, "established": 432000, "fin_w
 """Seconds: nftables' own values of a `ct timeout` policy (src/parser_bison.y, tcp states); `nft list` leaves out those that are equal."""
 QUIET = {"counter", "log", "comment", "ct timeout", "ct helper", "mangle", "notrack", "meta"}
 """Statements that end nothing."""
+
+
+# The same few hundred texts are asked for a hundred thousand times.
+_address = cache(ipaddress.ip_address)
+_network = cache(ipaddress.ip_network)
 
 
 class UnreadableRule(Exception):
@@ -57,10 +63,10 @@ class Packet:
     translated: bool = False
     source_route: Literal["", "lsrr", "ssrr", "rt"] = ""
 
-    @property
+    @cached_property
     def version(self) -> int:
         """4 or 6."""
-        return ipaddress.ip_address(self.source).version
+        return _address(self.source).version
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ class Ruleset:
         self.flowtables: list[Json] = []
         self.tables: list[Json] = []
         self.helpers: list[Json] = []
+        self._verdicts: dict[tuple[str, Packet], Verdict] = {}
         for entry in objects:
             kind, value = next(iter(entry.items()))
             key = (str(value.get("family")), str(value.get("table")), str(value.get("name")))
@@ -133,6 +140,11 @@ class Ruleset:
 
     def verdict(self, hook: str, packet: Packet) -> Verdict:
         """What all filter chains at a hook do with a packet: one drop ends it, an accept ends that chain only."""
+        if (hook, packet) not in self._verdicts:
+            self._verdicts[hook, packet] = self._verdict(hook, packet)
+        return self._verdicts[hook, packet]
+
+    def _verdict(self, hook: str, packet: Packet) -> Verdict:
         walk = _Walk()
         last = "no filter"
         for key in self.base_chains(hook, packet.version):
@@ -287,13 +299,12 @@ def _holds(seen: str | int, right: Json) -> bool:  # noqa: PLR0911 - a return fo
         if "set" in right:
             return any(_holds(seen, item) for item in right["set"])
         if "prefix" in right:
-            network = ipaddress.ip_network(f"{right['prefix']['addr']}/{right['prefix']['len']}")
-            return ipaddress.ip_address(str(seen)) in network
+            return _address(str(seen)) in _network(f"{right['prefix']['addr']}/{right['prefix']['len']}")
         if "range" in right:
             low, high = right["range"]
             if isinstance(seen, int):
                 return int(low) <= seen <= int(high)
-            return int(ipaddress.ip_address(low)) <= int(ipaddress.ip_address(str(seen))) <= int(ipaddress.ip_address(high))
+            return int(_address(low)) <= int(_address(str(seen))) <= int(_address(high))
         if "elem" in right:
             return _holds(seen, right["elem"]["val"])
         raise UnreadableRule(f"right side {next(iter(right))}")
