@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from lemonstand.checks.background import Answers
 from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.outcomes import expect
 from lemonstand.remote.connections import Connection
@@ -14,6 +17,7 @@ from lemonstand.remote.ssh_server import passes_on, ways_in
 from lemonstand.site import Site
 
 Settings = dict[str, list[str]]
+Question = Callable[[str, Connection], Any]
 
 CLOSED = {
     "authenticationmethods": "publickey", "pubkeyauthentication": "yes", "passwordauthentication": "no",
@@ -78,15 +82,27 @@ def test_ssh_agrees_on_nothing_weak(facts_of: FactsOf, node: str, measure: Measu
     expect(not weak, "SSH offers weak algorithms", seen=weak, expected="none with SHA-1, 64 bits or CBC")
 
 
+@pytest.fixture(scope="module")
+def comers(answers: Answers, connections: dict[str, Connection], nodes: list[str]) -> Callable[[str, Question], Any]:
+    """Who comes to every host by connections of his own: all hosts are asked at once, and each check hears of its own."""
+    asked: dict[tuple[str, Question], str] = {
+        (node, question): f"ssh {node} {question.__name__}" for node in nodes for question in (ways_in, passes_on)
+    }
+    for (node, question), name in asked.items():
+        answers.plan(name, functools.partial(question, node, connections[node]))
+        answers.begin_alone(name)
+    return lambda node, question: answers(asked[node, question], functools.partial(question, node, connections[node]))
+
+
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-26")
 @pytest.mark.supports("LEM-8-09")
-def test_the_server_that_runs_names_keys_alone(connections: dict[str, Connection], node: str, measure: Measure) -> None:
+def test_the_server_that_runs_names_keys_alone(comers: Callable[[str, Question], Any], node: str, measure: Measure) -> None:
     """A connection of its own that shows no key is told by what it could log in; one that shows the key can't have itself passed on."""
-    offered = ways_in(node, connections[node])
+    offered: set[str] = comers(node, ways_in)
     measure("ways in", " ".join(sorted(offered)))
     expect(offered == {"publickey"}, "SSH takes more than keys", seen=sorted(offered), expected="publickey")
     # The server's own loopback port certainly answers, so a refusal is the server's.
-    onward = passes_on(node, connections[node])
+    onward: bool = comers(node, passes_on)
     measure("passes on to itself", onward)
     expect(not onward, "SSH passes on who is logged in", seen="its own port answers through it", expected="administratively prohibited")

@@ -73,21 +73,14 @@ def read_integrity(site: Site, prober: Prober) -> Integrity:
             return None
         return answer
 
-    with ThreadPoolExecutor(max_workers=max(1, min(16, len(names)))) as pool:
-        readings = {name: reading for name, reading in zip(names, pool.map(ask, names), strict=True) if reading is not None}
     auths = [host.name for host in site.group("auths")]
-    tickets = {
-        path.rpartition("/")[2].removesuffix(".pem"): each["public"]
-        for name in auths
-        for path, each in readings.get(name, {}).get("tickets", {}).items()
-        if path.startswith("/etc/lemonstand/ticket/public/") and "public" in each
-    }
-    known_in_run: dict[str, Any] = {"all": {"mail_store_ticket_keys": {name: f"{pem}\n" for name, pem in tickets.items()}}, "hosts": {}}
-    for name in auths:
-        if suffix := readings.get(name, {}).get("suffix"):
-            answer = {"suffix": suffix}
-            known_in_run["hosts"][name] = {"directory_found": {"answer": answer, "stdout": json.dumps(answer)}}
-    held = read_manifest(site.inventory, known_in_run)
+    with ThreadPoolExecutor(max_workers=max(1, min(16, len(names)))) as pool:
+        asked = {name: pool.submit(ask, name) for name in names}
+        # What hosts should hold follows what auth hosts have; it is worked out while the others are still being read.
+        issuers = {name: reading for name in auths if (reading := asked[name].result()) is not None}
+        tickets = _tickets(issuers)
+        held = read_manifest(site.inventory, _known_in_run(issuers, tickets))
+        readings = {name: reading for name in names if (reading := asked[name].result()) is not None}
     databases = common_databases(readings.values())
     authorities = tuple(path.read_text(encoding="ascii") for path in sorted(site.settings.pki_dir.glob("*/ca*.crt")))
     for name, reading in readings.items():
@@ -101,6 +94,30 @@ def read_integrity(site: Site, prober: Prober) -> Integrity:
         found.found[name], found.declared[name] = judge(reading, known)
         found.cpu[name] = float(reading["cpu"])
     return found
+
+
+def _tickets(issuers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The public halves of the keys that issuers sign tickets with, by key id.
+
+    Args:
+        issuers: what was read from auth hosts.
+    """
+    return {
+        path.rpartition("/")[2].removesuffix(".pem"): each["public"]
+        for reading in issuers.values()
+        for path, each in reading.get("tickets", {}).items()
+        if path.startswith("/etc/lemonstand/ticket/public/") and "public" in each
+    }
+
+
+def _known_in_run(issuers: Mapping[str, Mapping[str, Any]], tickets: Mapping[str, str]) -> dict[str, Any]:
+    """What a run finds out from auth hosts before it writes files: the keys of issuers, the suffixes of directories."""
+    known: dict[str, Any] = {"all": {"mail_store_ticket_keys": {name: f"{pem}\n" for name, pem in tickets.items()}}, "hosts": {}}
+    for name, reading in issuers.items():
+        if suffix := reading.get("suffix"):
+            answer = {"suffix": suffix}
+            known["hosts"][name] = {"directory_found": {"answer": answer, "stdout": json.dumps(answer)}}
+    return known
 
 
 def _ways_in(way: Connection) -> tuple[str, frozenset[str]]:
