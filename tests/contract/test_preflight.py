@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from lemonstand.site.shipped import filter_plugin
 from one_judge import by_the_model
 from sample_site import BAD_SITES, Tree, sound_site, write_site
 
@@ -113,6 +114,20 @@ def test_a_limit_does_not_get_round_it(tmp_path: Path) -> None:
     code, said, touched = preflight(write_site(tmp_path, tree), "--limit", "store")
     assert code != 0
     assert "lemonstand_tls_profile" in said and "sloppy" in said
+    assert not touched
+
+
+def test_what_was_judged_a_moment_ago_is_not_judged_again(tmp_path: Path) -> None:
+    """A site that the judge refuses passes by its own digest alone: so a sound one is judged once."""
+    tree = sound_site()
+    _sloppy(tree)
+    folder = write_site(tmp_path, tree)
+    judged = filter_plugin("judged").fingerprint([folder / "hosts.yml"])
+    assert preflight(folder, LEMONSTAND_JUDGED=judged)[0] == 0
+    (folder / "group_vars" / "all" / "more.yml").write_text("---\n", encoding="utf-8")
+    code, said, touched = preflight(folder, LEMONSTAND_JUDGED=judged)
+    assert code != 0, "files that nobody judged"
+    assert "lemonstand_tls_profile" in said
     assert not touched
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lemonstand.cli.base import DEFAULT_LAB, Chosen, again, main, print_hosts, site_options
 from lemonstand.cli.progress import observer
-from lemonstand.deploy import INTERRUPTED, RunResult, run_playbook
+from lemonstand.deploy import INTERRUPTED, JUDGED, RunResult, run_playbook
 from lemonstand.derived.deviations import deviations
 from lemonstand.evidence.model import SCHEMA_VERSION
 from lemonstand.paths import data_dir, lab_dir
@@ -21,6 +21,7 @@ from lemonstand.redteam.analysis import unreviewed
 from lemonstand.site import Site
 from lemonstand.site.families import one_family_flows
 from lemonstand.site.pattern import Limit
+from lemonstand.site.shipped import filter_plugin
 
 if TYPE_CHECKING:
     from lemonstand.evidence.compare import Change
@@ -64,9 +65,10 @@ def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
     from lemonstand.evidence.write import read_evidence, write_plan  # noqa: PLC0415
     from lemonstand.remote.connections import connected  # noqa: PLC0415
 
+    judged = fingerprint(chosen)
     loaded = chosen.load()
     console = Console(highlight=False, soft_wrap=True)
-    result = _run(console, chosen, loaded, check=True, diff=True, limit=limit, tags=None)
+    result = _run(console, chosen, loaded, judged, check=True, diff=True, limit=limit, tags=None)
     for change in result.record.changes:
         console.print(f"would change  {change.host:<12} {escape(change.task)}")
         for detail in change.details:
@@ -109,12 +111,13 @@ def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
 @click.option("--diff/--no-diff", default=False, help="Show how files change (secrets stay hidden).")
 def apply(chosen: Chosen, limit: str | None, stage: str | None, diff: bool) -> None:
     """Brings the hosts to what the inventory says. Safe to repeat and to interrupt."""
+    judged = fingerprint(chosen)
     loaded = chosen.load()
     console = Console()
     reason = unreviewed(loaded)
     if reason:
         console.print(f"[yellow]not reviewed:[/] {escape(reason)}; see `lemonstand threat-analysis`", highlight=False, soft_wrap=True)
-    result = _run(console, chosen, loaded, check=False, diff=diff, limit=limit, tags=stage)
+    result = _run(console, chosen, loaded, judged, check=False, diff=diff, limit=limit, tags=stage)
     finish(console, result)
 
 
@@ -157,7 +160,14 @@ def summary(chosen: Chosen) -> None:
         console.print(one_line(evidence), soft_wrap=True)
 
 
-def _run(console: Console, chosen: Chosen, site: Site, *, check: bool, diff: bool, limit: str | None, tags: str | None) -> RunResult:
+def fingerprint(chosen: Chosen) -> str:
+    """What the files of an inventory are, before they are judged: preflight need not judge the same again (docs/decisions/0027)."""
+    return str(filter_plugin("judged").fingerprint([chosen.path]))
+
+
+def _run(
+    console: Console, chosen: Chosen, site: Site, judged: str, *, check: bool, diff: bool, limit: str | None, tags: str | None
+) -> RunResult:
     hosts = with_needed(site, chosen.limit(limit))
     return run_playbook(
         chosen.path,
@@ -167,7 +177,7 @@ def _run(console: Console, chosen: Chosen, site: Site, *, check: bool, diff: boo
         diff=diff,
         limit=",".join(hosts) or None,
         tags=tags,
-        env=chosen.env,
+        env={**chosen.env, JUDGED: judged},
         observer=observer(console, show_differences=diff, looks_only=check),
     )
 

@@ -216,7 +216,7 @@ def repeat_command(
     """The plain Ansible command for the same work, for a shell (see `run_playbook` for the arguments)."""
     shown = environment(env or {})
     # Passwords that were typed are asked for again, by Ansible; files of this process would be gone.
-    passing = {name for name, value in (env or {}).items() if value.startswith("/proc/") or name in _ASKED}
+    passing = {name for name, value in (env or {}).items() if value.startswith("/proc/") or name in {JUDGED, *_ASKED}}
     names = ["ANSIBLE_CONFIG", "ANSIBLE_ROLES_PATH", *(name for name in env or {} if name not in passing)]
     words = ["env", *(f"{name}={shown[name]}" for name in names), str(Path(sys.executable).parent / "ansible-playbook")]
     words += _arguments(inventory, check=check, diff=diff, limit=limit, tags=tags, extra=extra)
@@ -224,6 +224,8 @@ def repeat_command(
     return shlex.join([*words, *(str(path) for path in playbooks)])
 
 
+JUDGED = "LEMONSTAND_JUDGED"
+"""Says which files of the inventory were judged just now (playbooks/filter_plugins/judged.py). Who repeats a run has them judged again."""
 _ASKED = {
     "ANSIBLE_BECOME_PASSWORD_FILE": "--ask-become-pass",
     "ANSIBLE_VAULT_PASSWORD_FILE": "--ask-vault-pass",
