@@ -293,3 +293,12 @@ def test_half_a_restore_is_refused_until_it_is_finished(made: dict[str, Any], mo
             each("sample")
         assert "lab restore --name sample clean" in caught.value.remedy
     assert (place / ".restoring").exists()
+
+
+def test_a_lab_of_before_labs_followed_inventories_is_known_again(tmp_path: Path) -> None:
+    """It has no list of hosts: they were the shipped lab's."""
+    folder = paths.lab_dir("sample")
+    shipped_lab.site(folder)
+    (folder / "lab.json").write_text(json.dumps({"prefix": "10.99", "key": "key", "up": True}), encoding="ascii")
+    assert labs.topology_of("sample") == shipped_lab.topology()
+    assert "topology" in json.loads((folder / "lab.json").read_text(encoding="ascii"))

@@ -108,6 +108,8 @@ def read_state(name: str) -> dict[str, Any]:
         return {}
     remedy = f"lemonstand lab up --name {name} --fresh makes the lab anew; lemonstand lab down --name {name} takes it away"
     state = read_json(path, f"the state of the lab '{name}'", remedy)
+    if isinstance(state, dict) and {"prefix", "key", "up"} <= set(state) and "topology" not in state:
+        state = _of_seven_hosts(name, state)
     try:
         from_plain(name, state["prefix"], state["topology"])
         sound = isinstance(state["key"], str) and isinstance(state["up"], bool)
@@ -116,6 +118,20 @@ def read_state(name: str) -> dict[str, Any]:
         sound = False
     if not sound:
         raise InputError(f"the state of the lab '{name}' is of another form", str(path), remedy)
+    return state
+
+
+def _of_seven_hosts(name: str, state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a lab that was made when all labs had the hosts of the shipped one: it says what they are from now on."""
+    from lemonstand.lab.plan import plan  # noqa: PLC0415 - for old labs alone
+    from lemonstand.site import load_site  # noqa: PLC0415
+
+    site = load_site(inventory_path(DEFAULT_SITE), environment_of(Topology(name, state["prefix"])))
+    legs = {host.name: host.interfaces.get("management") for host in site.hosts.values()}
+    handset = Topology(name, state["prefix"]).address4("management", 15)
+    topology = plan(name, state["prefix"], site, {host: str(leg.ipv4) if leg else handset for host, leg in legs.items()})
+    state = {**state, "site": DEFAULT_SITE, "inventory": DEFAULT_SITE, "addresses": {}, "topology": topology.plain()}
+    write_state(name, state)
     return state
 
 
