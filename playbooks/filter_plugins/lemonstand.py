@@ -166,6 +166,11 @@ def _members(groups: Mapping[str, list[str]], group: str) -> list[str]:
     return list(groups.get(group, []))
 
 
+def _as_lists(groups: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The groups of a site's hosts as plain lists: Ansible's own look for templates whenever they are read."""
+    return {group: [str(name) for name in _members(groups, group)] for group in (*GROUPS, *SHAPE["outer"])}
+
+
 def _addresses(host: Host, zones: Iterable[str] | None = None) -> list[str]:
     """A host's addresses outside the management zone, or in some zones, both families."""
     found = []
@@ -215,7 +220,7 @@ def host_rules(
         ``{"input": rules, "output": rules}``; a rule has name, reason, protocol, ports, ipv4 and ipv6 (lists of the other side,
         None is any) and device (None is any).
     """
-    hosts = _known(hosts)
+    hosts, groups = _known(hosts), _as_lists(groups)
     own = hosts[name]
     legs = own.get("lemonstand_interfaces") or {}
     rules: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
@@ -244,7 +249,7 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
         ``forward``: rules with source4/6, destination4/6 (None is any), source_zones, destination_zones (device names);
         ``publish``: ``{protocol, ports, ipv4: [addresses]}``; ``zones``: ``{zone: device}``.
     """
-    hosts = _known(hosts)
+    hosts, groups = _known(hosts), _as_lists(groups)
     own = hosts[name]
     legs = own.get("lemonstand_interfaces") or {}
     devices = {zone: leg["device"] for zone, leg in legs.items() if zone != "management"}
@@ -299,7 +304,7 @@ def host_names(
         once: hosts with one line only, at the address `own` reaches them at.
     """
     lines = []
-    hosts = _known(hosts)
+    hosts, groups = _known(hosts), _as_lists(groups)
     single = {name: reach_address(name, own, hosts) for name in once}
     for group in GROUPS:
         for name in _members(groups, group):

@@ -36,7 +36,8 @@ class Measurement:
         ask: `ask(vantage, version)` for each IP version, or `ask(vantage)`.
         by_version: which of the two.
         first: it counts seconds: all others wait until it is over.
-        waits: it does little but wait, so it takes no place among those that are under way together and is begun before them.
+        waits: here it does little but wait (for time to pass, or for processes of its own that take long), so it takes no place among those
+            that are under way together and is begun before them.
         after: names of fixtures whose measurements would disturb it: it waits for them.
         held: it holds sessions for minutes and needs others to leave them alone: begun when the first check comes that does
             (it uses the fixture `sessions_held`), not when the checks begin.

@@ -13,7 +13,7 @@ from lemonstand.outcomes import expect
 pytestmark = pytest.mark.answer("configuration")
 
 
-@measurement()
+@measurement(waits=True)
 def integrity(vantage: Vantage) -> Integrity:
     """What lies and runs on every host, compared with what should; read in one go."""
     return read_integrity(vantage.site, vantage.prober)
