@@ -18,6 +18,7 @@ from lemonstand.policy.kinds import load_kinds
 from lemonstand.remote.connections import Connection, connected
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.gather import described, gather_facts, noting, reach
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site, build, read_inventory
 
 HostFactory = Callable[[str], Any]
@@ -156,9 +157,9 @@ def client_keepalive(vantage: Vantage) -> dict[int, dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def facts_of(pytestconfig: pytest.Config, connections: dict[str, Connection], nodes: list[str]) -> FactsOf:
+def facts_of(pytestconfig: pytest.Config, prober: Prober, nodes: list[str]) -> FactsOf:
     """The state of each host as it was when the checks began, read from all of them at once."""
-    taken = gather_facts(connections, nodes)
+    taken = gather_facts(prober, nodes)
     recorder = pytestconfig.pluginmanager.get_plugin("lemonstand-recorder")
     if recorder is not None:
         for name, facts in taken.items():

@@ -10,6 +10,7 @@ from lemonstand.evidence.identity import code, inventory_hash
 from lemonstand.remote.connections import Connection
 from lemonstand.remote.facts import Facts
 from lemonstand.remote.gather import described, gather_facts
+from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
 
@@ -25,7 +26,8 @@ def drift(site: Site, evidence: Mapping[str, Any], connections: Mapping[str, Con
         What differs: the inventory, lemonstand itself, hosts with their versions and state. Hosts that can't be read are told as such.
     """
     names = [host.name for host in site.hosts.values() if host.role_groups]
-    taken = gather_facts(connections, names)
+    with Prober(dict(connections)) as prober:
+        taken = gather_facts(prober, names)
     changes = []
     now = inventory_hash(site.inventory)
     if evidence["inventory"] != now:

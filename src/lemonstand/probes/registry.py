@@ -14,6 +14,7 @@ PROBES: dict[str, str] = {
     "copies": "clients.outgoing.copies",
     "counters": "hosts.kernel.counters",
     "deliver": "clients.delivery.deliver",
+    "facts": "hosts.facts.facts",
     "features": "clients.features.features",
     "fetch-through": "clients.long_sessions.fetch_through",
     "tracked-connections": "network.connection_tracking.tracked",

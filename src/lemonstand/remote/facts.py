@@ -82,7 +82,7 @@ class Facts:
 
     Args:
         name: the host's inventory name.
-        data: what `facts_program.py` printed.
+        data: what the probe `facts` found.
     """
 
     def __init__(self, name: str, data: dict[str, Any]) -> None:

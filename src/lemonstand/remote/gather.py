@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import testinfra
 
-from lemonstand.observations import note, strain
-from lemonstand.outcomes import Invalid
+from lemonstand.observations import apart, note
+from lemonstand.outcomes import Invalid, Unanswered
 from lemonstand.remote.connections import BECOME_REMEDY, Connection
 from lemonstand.remote.facts import Facts
+from lemonstand.remote.prober import Prober
 from lemonstand.surroundings import environment
 
 GATHER_SECONDS = 180
-TIMED_OUT = 124
-"""What timeout(1) exits with."""
-_PROGRAM = Path(__file__).with_name("facts_program.py")
 
 
 def reach(way: Connection) -> Any:
@@ -61,27 +55,21 @@ def noting(name: str, host: Any) -> Any:
     return host
 
 
-def gather_facts(connections: Mapping[str, Connection], names: Sequence[str]) -> dict[str, Facts | Exception]:
+def gather_facts(prober: Prober, names: Sequence[str]) -> dict[str, Facts | Exception]:
     """Reads the state of hosts, all at once.
 
     Returns:
         Facts a host, or why it can't be read.
     """
-    program = base64.b64encode(_PROGRAM.read_bytes()).decode()
 
     def take(name: str) -> Facts | Exception:
+        if name not in prober.connections:
+            return Invalid(f"the inventory has no host '{name}'")
         try:
-            if name not in connections:
-                return Invalid(f"the inventory has no host '{name}'")
-            done = reach(connections[name]).run(f"echo {program} | base64 -d | timeout {GATHER_SECONDS} python3 -")
-            if done.rc == TIMED_OUT and (busy := strain()):
-                return Invalid(f"{name} could not be read within {GATHER_SECONDS} s, at {busy}")
-            if done.rc != 0:
-                said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                return Invalid(f"{name} can't be read (exit {done.rc}): {said}")
-            return Facts(name, json.loads(done.stdout))
-        except (OSError, RuntimeError, ValueError) as problem:
-            return Invalid(f"{name} can't be read: {_brief(problem)}")
+            # Each setting that a check looks at is noted by itself.
+            return Facts(name, apart({}, lambda: prober.ask(name, "facts", seconds=GATHER_SECONDS)))
+        except (Unanswered, OSError) as problem:
+            return Invalid(f"{name} can't be read: {problem}")
 
     with ThreadPoolExecutor(max_workers=max(1, min(16, len(names)))) as pool:
         return dict(zip(names, pool.map(take, names), strict=True))
@@ -99,9 +87,3 @@ def described(facts: Facts) -> dict[str, Any]:
         "running": dict(sorted(data["running"].items())),
         "state": data["state"],
     }
-
-
-def _brief(problem: Exception) -> str:
-    """testinfra tells a failed connection with the whole command, which holds a whole program: what ssh said is enough."""
-    found = re.search(r"exit_status=(\d+).*_?stderr=b?(['\"])(.*?)\2\)?", str(problem), re.DOTALL)
-    return f"ssh exit {found.group(1)}: {found.group(3)[:300]}" if found else str(problem)[:300]

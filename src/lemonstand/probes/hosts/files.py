@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lemonstand.probes.hosts.shared import below, command, group_name, owner_name, text
+from lemonstand.probes.hosts.shared import HASH, KEY, below, command, group_name, owner_name, text
 
 PLACES = (
     "/etc", "/usr", "/opt", "/root", "/home", "/boot", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/var/spool/cron",
@@ -38,8 +38,6 @@ MOST_OCTETS = 64 * 2**20
 MOST_FILES = 400_000
 SECRET_OCTETS = 2**20
 DPKG = Path("/var/lib/dpkg")
-KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")
-HASH = re.compile(rb"(?:\{(?:ARGON2|SSHA|CRYPT|SHA512|BLF|PBKDF2)[^}]*\}|\$(?:argon2id?|2[aby]|6|y)\$)[A-Za-z0-9$./+=,-]{20,}")
 MAIL = re.compile(rb"\A(?:From [^\n]+\n|(?:Return-Path|Received|Delivered-To): [^\n]+\n)")
 
 

@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lemonstand.probes.hosts.files import KEY, Packages, canonical
-from lemonstand.probes.hosts.shared import below, command, command_json, owner_name, text
+from lemonstand.probes.hosts.files import Packages, canonical
+from lemonstand.probes.hosts.shared import KEY, below, command, command_json, owner_name, text
 
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 USUAL = frozenset({"LANG", "LC_ALL", "LANGUAGE", "PATH", "TERM", "XDG_DATA_DIRS"})

@@ -8,12 +8,16 @@ import grp
 import json
 import os
 import pwd
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SECONDS = 20
+KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")
+HASH = re.compile(rb"(?:\{(?:ARGON2|SSHA|CRYPT|SHA512|BLF|PBKDF2)[^}]*\}|\$(?:argon2id?|2[aby]|6|y)\$)[A-Za-z0-9$./+=,-]{20,}")
+"""What a thief would want, in a file: a private key, a hash of a password."""
+SECONDS = 30
 """A command may take, on a busy host too."""
 
 

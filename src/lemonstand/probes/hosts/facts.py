@@ -1,7 +1,7 @@
-"""Reads all that configuration checks want of a host in one go. Sent to the host, runs there on the standard library, changes nothing.
+"""Reads all that configuration checks want of a host in one go; changes nothing.
 
-The text is fed to `python3 -` as root; it prints one JSON object. Passwords and private keys are never part of it: of keys it tells modes
-and public halves, of files that hold secrets it tells that they are there.
+Passwords and private keys are never part of it: of keys it tells modes and public halves, of files that hold secrets it tells that they are
+there.
 """
 # os.walk and friends read all of /etc in a tenth of a second.
 # ruff: noqa: PTH110, PTH113, PTH114, PTH115, PTH116, PTH118, PTH119, PTH123, PTH207, PTH208
@@ -17,10 +17,11 @@ import re
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from typing import Any
+
+from lemonstand.probes.hosts.shared import HASH, KEY, SECONDS, command
 
 SYSCTLS = [
     "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_syn_retries",
@@ -77,9 +78,11 @@ PACKAGES = re.compile(
     r"libnss-ldap|libpam-ldap|sssd|nfs-common|cifs-utils|glusterfs|ceph)"
 )
 SECRET_FORMS = {
-    "private key": rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----",
-    "password hash": rb"(?:\{(?:ARGON2|SSHA|CRYPT|SHA512|BLF|PBKDF2)[^}]*\}|\$(?:argon2id?|2[aby]|6|y)\$)[A-Za-z0-9$./+=,-]{20,}",
-    "credential in a setting": rb"(?m)^\s*(?:bindpw|rootpw|doveadm_password|master_password|dnpass|auth_bind_password)\s*=?\s*\S+",
+    "private key": KEY,
+    "password hash": HASH,
+    "credential in a setting": re.compile(
+        rb"(?m)^\s*(?:bindpw|rootpw|doveadm_password|master_password|dnpass|auth_bind_password)\s*=?\s*\S+"
+    ),
 }
 SECRET_PLACES = ["/etc", "/srv", "/root", "/home", "/opt", "/usr/local", "/var/lib", "/var/mail", "/var/spool"]
 # The key of sshd proves this host to the controller; passwords of local accounts open no mail.
@@ -107,18 +110,6 @@ STATE_LEFT_OUT = re.compile(r"(\.key|\.db|\.lmdb|\.pyc|\.dpkg-.*|\.pem|~)$")
 STATE_RENEWED = re.compile(r"^/etc/lemonstand/pki/(?!ca)[^/]+$")
 SIEVE = 'require ["enotify", "imap4flags", "relational", "vacation", "variables", "comparator-i;unicode-casemap"];\nkeep;\n'
 
-PATIENCE = 30
-"""Seconds a command may take, on a busy host too."""
-
-
-def run(*command: str) -> str | None:
-    """What a command printed, or None if it isn't there or failed."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
-
 
 def read(path: str) -> str | None:
     try:
@@ -141,7 +132,7 @@ def interfaces() -> dict[str, dict[str, dict[str, int]]]:
 
 def settings_of_boot() -> list[list[str]] | None:
     """What systemd-sysctl is told about interfaces, in the order it reads it: [name with slashes, value], no value: never by a pattern."""
-    text = run("/usr/lib/systemd/systemd-sysctl", "--cat-config")
+    text = command("/usr/lib/systemd/systemd-sysctl", "--cat-config")
     if text is None:
         return None
     told = []
@@ -170,7 +161,7 @@ def ssh_server() -> dict[str, Any]:
     """What sshd would do, for everybody and for the account of this session."""
     account, client = login()
     who = f"user={account},host={client},addr={client}"
-    return {"account": account, "everybody": run("/usr/sbin/sshd", "-T"), "account's": run("/usr/sbin/sshd", "-T", "-C", who)}
+    return {"account": account, "everybody": command("/usr/sbin/sshd", "-T"), "account's": command("/usr/sbin/sshd", "-T", "-C", who)}
 
 
 def sysctls() -> dict[str, int]:
@@ -186,7 +177,7 @@ def sockets() -> list[dict[str, Any]]:
     """Listening sockets: address as the kernel shows it, `*` for any."""
     found = []
     for protocol, option in (("tcp", "-Htln"), ("udp", "-Huln")):
-        for line in (run("ss", option) or "").splitlines():
+        for line in (command("ss", option) or "").splitlines():
             local = line.split()[3]
             address, _, port = local.rpartition(":")
             found.append({"protocol": protocol, "address": address.strip("[]").partition("%")[0], "port": int(port)})
@@ -194,7 +185,7 @@ def sockets() -> list[dict[str, Any]]:
 
 
 def units() -> dict[str, dict[str, str]]:
-    text = run("systemctl", "show", *UNITS, "-p", "Id," + ",".join(UNIT_PROPERTIES)) or ""
+    text = command("systemctl", "show", *UNITS, "-p", "Id," + ",".join(UNIT_PROPERTIES)) or ""
     result = {}
     for block in text.split("\n\n"):
         pairs = dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line)
@@ -206,7 +197,7 @@ def units() -> dict[str, dict[str, str]]:
 def services() -> dict[str, dict[str, str]]:
     """What follows a crash of each service that has to run: those that were brought to their configuration here, and SSH."""
     names = {os.path.basename(path)[: -len(".json")] for path in glob.glob("/var/lib/lemonstand/converge/*.service.json")} | {"ssh.service"}
-    text = run("systemctl", "show", *sorted(names), "-p", "Id," + ",".join(AFTER_A_CRASH)) or ""
+    text = command("systemctl", "show", *sorted(names), "-p", "Id," + ",".join(AFTER_A_CRASH)) or ""
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
     found = {block.pop("Id"): block for block in blocks if block.get("LoadState") == "loaded" and block["Type"] != "oneshot"}
     for block in found.values():
@@ -216,7 +207,7 @@ def services() -> dict[str, dict[str, str]]:
 
 
 def socket_units() -> list[dict[str, str]]:
-    text = run("systemctl", "show", "*.socket", "-p", "Id,ActiveState,KeepAlive,KeepAliveTimeUSec,Listen") or ""
+    text = command("systemctl", "show", "*.socket", "-p", "Id,ActiveState,KeepAlive,KeepAliveTimeUSec,Listen") or ""
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n") if block.strip()]
     return [block for block in blocks if block.get("ActiveState") == "active"]
 
@@ -225,11 +216,13 @@ def scheduled() -> dict[str, str]:
     """Everything that runs by the clock: {name: commands}."""
     jobs = {}
     names = [
-        line.split()[-1] for line in (run("systemctl", "list-timers", "--all", "--no-legend", "--plain") or "").splitlines() if line.split()
+        line.split()[-1]
+        for line in (command("systemctl", "list-timers", "--all", "--no-legend", "--plain") or "").splitlines()
+        if line.split()
     ]
     for name in names:
         if name.endswith(".service"):
-            jobs[name] = run("systemctl", "show", name, "-p", "ExecStart", "--value") or ""
+            jobs[name] = command("systemctl", "show", name, "-p", "ExecStart", "--value") or ""
     for pattern in ("/etc/crontab", "/etc/cron.*/*", "/var/spool/cron/crontabs/*"):
         for path in glob.glob(pattern):
             text = read(path) or ""
@@ -238,7 +231,7 @@ def scheduled() -> dict[str, str]:
 
 
 def packages() -> dict[str, str]:
-    text = run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n") or ""
+    text = command("dpkg-query", "-W", "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n") or ""
     rows = [line.split("\t") for line in text.splitlines()]
     return {name: version for status, name, version in rows if status[1:2] == "i" and PACKAGES.match(name)}
 
@@ -254,7 +247,7 @@ def running() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, way in RUNNING.items():
         if way.endswith(".service"):
-            pid = (run("systemctl", "show", way, "-p", "MainPID", "--value") or "").strip()
+            pid = (command("systemctl", "show", way, "-p", "MainPID", "--value") or "").strip()
         else:
             pid = (read(way) or "").strip() if way.startswith("/") else way
         if not pid.isdigit() or int(pid) not in parents:
@@ -301,7 +294,7 @@ def owners(programs: list[str]) -> dict[str, tuple[str, str]]:
     """Package and version a program is from: {path: (package, version)}. Paths are tried with and without /usr."""
     asked = [path for program in programs for path in (program, program.removeprefix("/usr"))]
     try:
-        done = subprocess.run(["dpkg-query", "-S", *asked], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(["dpkg-query", "-S", *asked], capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return {}
     packages: dict[str, str] = {}
@@ -309,7 +302,7 @@ def owners(programs: list[str]) -> dict[str, tuple[str, str]]:
         owner, _, path = line.partition(": ")
         if path and not owner.startswith("diversion"):
             packages["/usr" + path.removeprefix("/usr")] = owner.split(",")[0].split(":")[0]
-    text = run("dpkg-query", "-W", "-f", "${Package}\t${Version}\n", *sorted(set(packages.values()))) if packages else ""
+    text = command("dpkg-query", "-W", "-f", "${Package}\t${Version}\n", *sorted(set(packages.values()))) if packages else ""
     versions = dict(line.split("\t") for line in (text or "").splitlines())
     found = {}
     for program in programs:
@@ -335,13 +328,13 @@ def state() -> str:
             except OSError:
                 continue
             digest.update(f"{path}\0{mode.st_mode:o}\0{mode.st_uid}\0{mode.st_gid}\0".encode() + hashlib.sha256(content).digest())
-    text = run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n") or ""
+    text = command("dpkg-query", "-W", "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n") or ""
     digest.update("\n".join(sorted(text.splitlines())).encode())
     return digest.hexdigest()
 
 
 def dovecot() -> dict[str, Any] | None:
-    if run("doveconf", "-h", "protocols") is None:
+    if command("doveconf", "-h", "protocols") is None:
         return None
     special = {}
     for scope, names in {
@@ -351,15 +344,15 @@ def dovecot() -> dict[str, Any] | None:
         "protocol=submission": ["submission_max_mail_size", "submission_relay_ssl"],
     }.items():
         for name in names:
-            text = run("doveconf", "-h", "-f", scope, name)
+            text = command("doveconf", "-h", "-f", scope, name)
             if text is not None:
                 special[scope + "/" + name] = text.strip()
-    return {"all": run("doveconf", "-a"), "special": special, "version": (run("dovecot", "--version") or "").strip()}
+    return {"all": command("doveconf", "-a"), "special": special, "version": (command("dovecot", "--version") or "").strip()}
 
 
 def postfix() -> dict[str, Any] | None:
-    main = run("postconf")
-    return None if main is None else {"main": main, "services": run("postconf", "-M"), "overrides": run("postconf", "-P")}
+    main = command("postconf")
+    return None if main is None else {"main": main, "services": command("postconf", "-M"), "overrides": command("postconf", "-P")}
 
 
 def pki() -> dict[str, Any]:
@@ -370,7 +363,7 @@ def pki() -> dict[str, Any]:
         if path.endswith(".crt"):
             entry["pem"] = read(path)
         elif path.endswith(".key"):
-            entry["public"] = run("openssl", "pkey", "-in", path, "-pubout")
+            entry["public"] = command("openssl", "pkey", "-in", path, "-pubout")
         found[os.path.basename(path)] = entry
     return found
 
@@ -393,7 +386,7 @@ def secrets() -> dict[str, Any]:
                         data = stream.read()
                 except OSError:
                     continue
-                forms = [form for form, pattern in SECRET_FORMS.items() if re.search(pattern, data)]
+                forms = [form for form, pattern in SECRET_FORMS.items() if pattern.search(data)]
                 if forms:
                     found[path] = {"forms": forms, "mode": stat.S_IMODE(state.st_mode), "owner": state.st_uid}
     return found
@@ -445,20 +438,21 @@ def sieve() -> dict[str, Any]:
         with open(path, "w", encoding="ascii") as stream:
             stream.write(SIEVE)
         try:
-            done = subprocess.run(["sievec", path, path + ".svbin"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+            done = subprocess.run(["sievec", path, path + ".svbin"], capture_output=True, text=True, timeout=SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as problem:
             return {"ok": False, "said": str(problem)}
         return {"ok": done.returncode == 0, "said": (done.stderr or done.stdout).strip()[-400:]}
 
 
-def main() -> int:
-    rules = run("nft", "-j", "list", "ruleset")
+def facts() -> dict[str, Any]:
+    """All of it; `remote/facts.py` knows what is what."""
+    rules = command("nft", "-j", "list", "ruleset")
     skipped = read("/run/lemonstand/sysctl-skipped.json")
-    issuer = run("pgrep", "-f", "ticket_issuer:create_app")
-    print(json.dumps({
+    issuer = command("pgrep", "-f", "ticket_issuer:create_app")
+    return {
         "now": time.time(),
         "kernel": os.uname().release,
-        "virtualization": (run("systemd-detect-virt", "--container") or "none").strip(),
+        "virtualization": (command("systemd-detect-virt", "--container") or "none").strip(),
         "sysctl": sysctls(),
         "sysctl_skipped": json.loads(skipped) if skipped else [],
         "interfaces": interfaces(),
@@ -473,7 +467,7 @@ def main() -> int:
         "packages": packages(),
         "running": running(),
         "state": state(),
-        "tracking": run("chronyc", "-c", "tracking"),
+        "tracking": command("chronyc", "-c", "tracking"),
         "dovecot": dovecot(),
         "postfix": postfix(),
         "pki": pki(),
@@ -486,9 +480,4 @@ def main() -> int:
         "issuer_processes": len((issuer or "").split()),
         "texts": {path: text for path in TEXTS if (text := read(path)) is not None},
         "accounts": [entry.pw_name for entry in pwd.getpwall() if entry.pw_uid >= 1000 and entry.pw_uid < 65534],
-    }, separators=(",", ":")))  # fmt: skip
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    }
