@@ -89,7 +89,7 @@ def test_apply_runs_the_site_playbook(site: Path, runs: list[dict[str, Any]]) ->
         "a store without the issuer's keys is broken"
     )
     assert asked["runs"] == paths.site_dir("sample") / "runs"
-    assert asked["env"] == {}
+    assert list(asked["env"]) == ["LEMONSTAND_JUDGED"]
 
 
 def test_plan_only_checks(site: Path, runs: list[dict[str, Any]]) -> None:
