@@ -163,8 +163,8 @@ def _asked(site: Site, cell: Cell) -> bool:
     """Whether rules alone can answer a cell.
 
     Left out: the controller at other addresses than those it manages hosts by (the same hosts, and no route); IPv4 from outside to an
-    inner address of a published host, which has no route and which a filter can't tell from its translated twin; and what ends outside
-    the site.
+    inner address of a published host, which has no route and which a filter can't tell from its translated twin; what is published by
+    somebody else's border; and what ends outside the site.
     """
     source = site.hosts.get(cell.source)
     if cell.source == CONTROLLER:
@@ -174,6 +174,8 @@ def _asked(site: Site, cell: Cell) -> bool:
     outside = source is not None and _outer(source)
     if _outer(site.hosts[cell.destination]) and outside:
         return False
+    if outside and cell.address == site.settings.public_ipv4 and not site.group("edges"):
+        return False  # whose rules lead on from there nobody can read
     inner = _zone_of(site, site.hosts[cell.destination], str(cell.address)) not in {None, "internet"}
     return not (outside and cell.address.version == 4 and inner and cell.address != site.settings.public_ipv4)
 

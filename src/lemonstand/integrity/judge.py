@@ -495,8 +495,8 @@ def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Dis
         yield Discrepancy(f"route {target}", f"{text}, as a router on the link said", "routes somebody decided on", remedy)
     elif (known.is_router and target == "default") or (gateway in known.gateways and (target == "default" or towards_site)):
         return
-    elif not known.gateways and target == "default":
-        return  # the site's border is an appliance, which no inventory names
+    elif not known.gateways and gateway and (target == "default" or towards_site):
+        return  # the site's border is an appliance, whose addresses no inventory names
     elif str(target).startswith("fe80:") or (not gateway and towards_site and not route.get("type")):
         return
     else:

@@ -53,6 +53,11 @@ table inet appliance {{
     type nat hook prerouting priority -100; policy accept;
     {_lines(published)}
   }}
+  chain input {{
+    type filter hook input priority 0; policy drop;
+    ct state established,related accept
+    meta l4proto {{ icmp, icmpv6 }} accept
+  }}
   chain forward {{
     type filter hook forward priority 0; policy drop;
     ct state established,related accept

@@ -24,7 +24,7 @@ from lemonstand.lab.topology import (
     Topology,
 )
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE, load_kinds
-from lemonstand.site import Site
+from lemonstand.site import Host, Site
 
 Ways = Mapping[str, str]
 """Host to the address Ansible reaches it at (`ansible_host`)."""
@@ -56,7 +56,7 @@ def plan(name: str, prefix: str, site: Site, ways: Ways) -> Topology:
             Leg(zone, leg.device, tuple(f"{address}/{_length(site, zone, address)}" for address in leg.addresses))
             for zone, leg in host.interfaces.items()
         )
-        machines.append(Machine(host.name, legs, tuple(_routes(bare, site, host.groups)), bool(host.role_groups)))
+        machines.append(Machine(host.name, legs, tuple(_routes(bare, site, host)), bool(host.role_groups)))
     # The Internet routes what is public in the DMZ to the edge. Its IPv4 network is private where the edge translates an address to it.
     between = "" if site.group("edges") else appliance.rules(site, bare.address4(OUTSIDE, appliance.OCTET))
     return Topology(name, prefix, tuple(machines), tuple(_inward(bare, site)), between)
@@ -85,16 +85,20 @@ def _inward(lab: Topology, site: Site) -> Iterator[Route]:
         yield from (Route(str(network), str(hop)) for network in public if network is not None and network.version == hop.version)
 
 
-def _routes(lab: Topology, site: Site, groups: tuple[str, ...]) -> Iterator[Route]:
+def _routes(lab: Topology, site: Site, host: Host) -> Iterator[Route]:
     """What a host knows of the way: the DMZ all of it, inner hosts the DMZ and nothing else: no way out (LEM-8-06, LEM-8-07)."""
-    if "edges" in groups:
-        yield from (Route("default", address) for address in (lab.address4(OUTSIDE, CARRIER_OCTET), lab.address6(OUTSIDE, CARRIER_OCTET)))
+    carrier = (lab.address4(OUTSIDE, CARRIER_OCTET), lab.address6(OUTSIDE, CARRIER_OCTET))
+    outer = host.interfaces.get(OUTSIDE)
+    versions = {address.version for address in outer.addresses} if outer else set()
+    if "edges" in host.groups:
+        yield from (Route("default", hop) for hop in carrier if ip_address(hop).version in versions)
         return
-    if "peers" in groups:
+    if "peers" in host.groups:
         yield from _inward(lab, site)
-        yield Route(str(lab.zone6(CARRIER)), lab.address6(OUTSIDE, CARRIER_OCTET))
+        if 6 in versions:
+            yield Route(str(lab.zone6(CARRIER)), carrier[1])
         return
-    home = next((kind.home for group, kind in load_kinds().kinds.items() if group in groups), None)
+    home = next((kind.home for group, kind in load_kinds().kinds.items() if group in host.groups), None)
     dmz = site.settings.zones["dmz"]
     for hop in gateways(lab, site, home) if home else ():
         network = dmz.ipv4 if hop.version == 4 else dmz.ipv6
