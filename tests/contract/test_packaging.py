@@ -56,7 +56,20 @@ def test_an_installed_copy_works_by_itself(wheel: Path, tmp_path: Path) -> None:
     (packages,) = own.glob("lib/python*/site-packages")
     # The libraries of this environment, and not its own link to the checkout: a path in a .pth file brings no .pth files with it.
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    run(sys.executable, "-m", "pip", "--python", own / "bin/python", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=tmp_path)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        own / "bin/python",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "-I",
+        wheel,
+        cwd=tmp_path,
+    )
     where = run(own / "bin/python", "-c", "from lemonstand.paths import data_dir; print(data_dir('roles'))", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(own)
     assert "the model holds" in run(own / "bin/lemonstand", "check", "--site", "example", cwd=tmp_path)
