@@ -48,7 +48,7 @@ newest: setup ## what the newest ansible-core could break first: values, filters
 hostless: setup
 	.venv/bin/pytest -q $(PARALLEL) tests/unit tests/contract tests/render
 
-long: setup ## what takes too long for every change: ACME, the red team and its breaks, rotation, failures, each flow taken out
+long: setup ## what takes too long for every change: ACME, the red team and its breaks, rotation, failures, each flow taken out, the newest ansible-core
 	.venv/bin/pytest -q tests/lab -m long
 
 docs: setup ## the documents that are made from data
