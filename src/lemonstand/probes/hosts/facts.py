@@ -21,7 +21,8 @@ import tempfile
 import time
 from typing import Any
 
-from lemonstand.probes.hosts.shared import HASH, KEY, SECONDS, command
+from lemonstand.probes.hosts import shared
+from lemonstand.probes.hosts.shared import HASH, KEY, SECONDS
 
 SYSCTLS = [
     "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_syn_retries",
@@ -109,6 +110,14 @@ STATE_LEFT_OUT = re.compile(r"(\.key|\.db|\.lmdb|\.pyc|\.dpkg-.*|\.pem|~)$")
 # Renewed by the clock, or by a check of that: that they are there, and whose, is the state; which of them it is at the moment is not.
 STATE_RENEWED = re.compile(r"^/etc/lemonstand/pki/(?!ca)[^/]+$")
 SIEVE = 'require ["enotify", "imap4flags", "relational", "vacation", "variables", "comparator-i;unicode-casemap"];\nkeep;\n'
+
+
+def command(*words: str) -> str | None:
+    """What a command printed; None where it is not there, fails or hangs: what a service that hangs says is for its checks to tell."""
+    try:
+        return shared.command(*words)
+    except TimeoutError:
+        return None
 
 
 def read(path: str) -> str | None:

@@ -22,13 +22,19 @@ SECONDS = 30
 
 
 def command(*words: str) -> str | None:
-    """What a command printed; None where it is not there or fails."""
+    """What a command printed; None where it is not there or fails.
+
+    Raises:
+        TimeoutError: it did not end. That is no empty answer: nothing strange would be found in it.
+    """
     try:
         done = subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return None
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{' '.join(words[:2])} does not end within {SECONDS} s") from None
     return done.stdout if done.returncode == 0 else None
 
 
