@@ -42,8 +42,8 @@ test: setup ## all of it, with labs of its own
 	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target lint pages hostless newest
 	.venv/bin/pytest -q $(LABS) tests/lab -m "not long"
 
-newest: setup ## what the newest ansible-core could break first: values, filters, actions (as root; the rest is in `make long`)
-	scripts/newest pytest -q -p no:cacheprovider tests/unit/test_filters.py tests/unit/test_kit.py tests/unit/test_origins.py
+newest: setup ## what the newest ansible-core could break first: values, filters, actions (as root, where it can be had; the rest is in `make long`)
+	scripts/newest pytest -q -p no:cacheprovider tests/unit/test_filters.py tests/unit/test_kit.py tests/unit/test_origins.py || [ $$? = 75 ]
 
 hostless: setup
 	.venv/bin/pytest -q $(PARALLEL) tests/unit tests/contract tests/render
