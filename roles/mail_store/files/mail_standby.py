@@ -43,6 +43,8 @@ STATUS = RUN / "status.json"
 EXPECTED = RUN / "expected"
 MARK = ".copy-of"
 """File in a home: of whom it is a copy, and since which generation that one serves."""
+WHOLE = "whole"
+"""Stands there too once all of it was brought."""
 ASIDE = ".set-aside"
 KEPT = ".kept"
 FIRST_WORD_SECONDS = 10.0
@@ -51,6 +53,8 @@ LONGEST_WORD = 65536
 STALE_SECONDS = 60
 SETTLED_SECONDS = 120
 """How much later than a message's arrival a push has to begin to have brought whatever the store made of it: relays try again sooner."""
+UNDER_WAY_SECONDS = 300.0
+"""After so long a relay has tried again what it holds (its longest pause is four minutes)."""
 WHOLE_SECONDS = 600
 """How often everybody is pushed, changed or not: what only an index knows (rare keywords) is no change that can be seen."""
 LMTP = "/run/dovecot/lmtp"
@@ -136,6 +140,13 @@ def pump(secure: ssl.SSLSocket, plain: socket.socket) -> None:
                     return
 
 
+def notice_loss(connection: socket.socket) -> None:
+    """Let a connection end whose other side is gone without a word (tcp(7)): after some 20 seconds, whether anything is under way or not."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 3), (socket.TCP_KEEPCNT, 3), (socket.TCP_USER_TIMEOUT, 20_000)):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 class Way:
     """How the stores of a site reach one another.
 
@@ -174,6 +185,7 @@ class Way:
             Refused: it does not do that.
         """
         plain = socket.create_connection((self.settings["addresses"][host], self.settings["port"]), timeout=seconds)
+        notice_loss(plain)
         try:
             connection = self._client.wrap_socket(plain, server_hostname=f"{host}.{self.settings['domain']}")
         except BaseException:
@@ -210,7 +222,7 @@ def home_of(settings: dict[str, Any], user: str) -> Path:
 def prepare(home: Path, directory: Path, mark: str) -> None:
     """Let nothing be in a home that is no copy of what is pushed: what is there goes aside, and is an operator's to look at and remove."""
     try:
-        if (home / MARK).read_text(encoding="utf-8") == mark:
+        if (home / MARK).read_text(encoding="utf-8").splitlines()[:1] == [mark]:
             return
     except OSError:
         pass
@@ -228,6 +240,14 @@ def prepare(home: Path, directory: Path, mark: str) -> None:
             shutil.chown(each, OWNER, OWNER)
     (home / MARK).write_text(mark, encoding="utf-8")
     shutil.chown(home / MARK, OWNER, OWNER)
+
+
+def is_whole(home: Path) -> bool:
+    """Whether a copy was brought to its end once; since then it is a little late at the most."""
+    try:
+        return WHOLE in (home / MARK).read_text(encoding="utf-8").splitlines()[1:]
+    except OSError:
+        return False
 
 
 def maildirs(home: Path) -> Iterator[Path]:
@@ -404,10 +424,9 @@ class Pair:
             return
         if sealed and self._is_sealed(sealed):
             said = json.loads(sealed["text"])
-            if said["generation"] > told["generation"]:
-                served = self.serves(told)
-                placement.put({**told, **said, "sealed": sealed})
-                if served and not self.serves(placement.read()):
+            # What is heard from another store takes service away and never gives any: that is the controller's to do.
+            if said["generation"] > told["generation"] and self.serves(told) and not self.serves({**told, **said}):
+                if placement.put({**told, **said, "sealed": sealed}):
                     subprocess.run(["doveadm", "kick", "*"], capture_output=True, check=False)
                     print(f"<4>alarm=standby store={self.store} host={self.peer} serves since this one was away; this one keeps a copy now", flush=True)
 
@@ -431,6 +450,7 @@ class Pair:
         if self.serves(told) and self.peer:
             self._push_changed(told, begun)
         elif self.peer:
+            self.failed, self._in_step = {}, 0.0
             self._clear_kept(told)
         late = begun - (self._in_step or begun)
         if self.serves(told) and self.peer and late > STALE_SECONDS and begun - self._told > WHOLE_SECONDS:
@@ -481,15 +501,27 @@ class Pair:
             if settled or (self.pushed.get(user, 0.0) > came and holds(home_of(self.settings, user), identity(_head(path)), came - 3600)):
                 path.unlink(missing_ok=True)
 
-    def deliver_kept(self, told: dict[str, Any], least_age: float = 60.0) -> int:
-        """Deliver what relays had handed over and the mailbox has not; what it has is a copy. Younger ones may be on their way still."""
+    def deliver_kept(self, told: dict[str, Any], least_age: float = UNDER_WAY_SECONDS, held: Iterable[str] = ()) -> int:
+        """Deliver what relays had handed over and the mailbox has not; what it has is a copy.
+
+        Args:
+            least_age: seconds; what is younger may be on its way still.
+            held: queue names of what relays are about to deliver themselves.
+        """
+        with (RUN / "deliver.lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            return self._deliver(told, least_age, held)
+
+    def _deliver(self, told: dict[str, Any], least_age: float, held: Iterable[str]) -> int:
+        waiting = {f" id {name}".encode() for name in held}
         delivered = 0
         owners = self._owners()
         for path, address, user in kept_copies(self.directory, owners):
             came = path.stat().st_mtime
-            if time.time() - came < least_age:
+            known_by = identity(_head(path))
+            if time.time() - came < least_age or any(name in known_by for name in waiting):
                 continue
-            if not holds(home_of(self.settings, user), identity(_head(path)), came - 3600):
+            if not holds(home_of(self.settings, user), known_by, came - 3600):
                 try:
                     deliver(path, address)
                 except (OSError, smtplib.SMTPException) as problem:
@@ -591,6 +623,7 @@ class Answer(socketserver.BaseRequestHandler):
             return
         try:
             self.request.settimeout(FIRST_WORD_SECONDS)
+            notice_loss(self.request)
             way = self.server.pair.way
             with way.server().wrap_socket(self.request, server_side=True) as connection:
                 self._answer(way, connection)
@@ -601,14 +634,11 @@ class Answer(socketserver.BaseRequestHandler):
 
     def _answer(self, way: Way, connection: ssl.SSLSocket) -> None:
         pair, caller, word = self.server.pair, way.caller(connection), hear(connection)
-        told = placement.read()
         try:
             if word.get("want") == "placement" and caller == pair.peer:
-                say(connection, {"sealed": told.get("sealed")})
+                say(connection, {"sealed": placement.read().get("sealed")})
             elif word.get("want") == "copy":
-                user = str(word["user"])
-                mark = allowed(pair, told, caller, user, int(word["since"]), merge=word.get("merge") is True)
-                take(pair, connection, user, mark)
+                take(pair, connection, caller, word)
             else:
                 raise Refused("nothing you may ask for")
         except Refused as no:
@@ -636,15 +666,19 @@ def allowed(pair: Pair, told: dict[str, Any], caller: str, user: str, since: int
     return f"{caller}:{since}"
 
 
-def take(pair: Pair, connection: ssl.SSLSocket, user: str, mark: str) -> None:
-    """Take a copy: doveadm does it, as the owner of all mail."""
-    begun = time.time()
-    lock = RUN / f"lock-{user.replace('/', '_')}"
-    with lock.open("w") as stream:
+def take(pair: Pair, connection: ssl.SSLSocket, caller: str, word: dict[str, Any]) -> None:
+    """Take a copy: doveadm does it, as the owner of all mail. Whoever begins to serve the user here ends it first (served_users.py).
+
+    Raises:
+        Refused: it may not be brought.
+    """
+    begun, user = time.time(), str(word["user"])
+    home = home_of(pair.settings, user)
+    with (RUN / f"lock-{user}").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
+        mark = allowed(pair, placement.read(), caller, user, int(word["since"]), merge=word.get("merge") is True)
         if mark:
-            prepare(home_of(pair.settings, user), pair.directory, mark)
-        say(connection, {"go": True})
+            prepare(home, pair.directory, mark)
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -657,14 +691,26 @@ def take(pair: Pair, connection: ssl.SSLSocket, user: str, mark: str) -> None:
                     stdout=theirs,
                     stderr=subprocess.PIPE,
                 )
-            pump(connection, ours)
-        try:
-            _, said = child.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            _, said = child.communicate()
+            copying = RUN / f"copying-{user}"
+            copying.write_text(str(child.pid), encoding="ascii")
+            try:
+                # Once it can be ended by who begins to serve: is it still so?
+                if mark and allowed(pair, placement.read(), caller, user, int(word["since"])) != mark:
+                    raise Refused(f"{user} is served elsewhere by now")
+                say(connection, {"go": True})
+                pump(connection, ours)
+                ours.close()
+                _, said = child.communicate(timeout=60)
+            except BaseException:
+                child.kill()
+                child.communicate()
+                raise
+            finally:
+                copying.unlink(missing_ok=True)
         if child.returncode == 0:
             pair.pushed[user] = begun
+            if mark:
+                (home / MARK).write_text(f"{mark}\n{WHOLE}\n", encoding="utf-8")
         elif said:
             print(f"{user}: {said.decode(errors='replace').strip()[-300:]}", flush=True)
 
@@ -683,7 +729,8 @@ def order(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     action = given["action"]
     if action == "status":
         status = json.loads(STATUS.read_text(encoding="utf-8")) if STATUS.exists() else {}
-        return {"status": status, "placement": {key: told[key] for key in ("generation", "active")}, "now": time.time()}
+        lacking = [user for user in pair.users(told) if not pair.serves(told) and not is_whole(home_of(settings, user))]
+        return {"status": status, "lacking": lacking, "placement": {key: told[key] for key in ("generation", "active")}, "now": time.time()}
     if action == "push":
         # To the pair's standby, or to the store a user moves to.
         host = given.get("host") or pair.peer
@@ -727,7 +774,7 @@ def order(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         (RUN / f"handed-{user}").unlink(missing_ok=True)
         return {"removed": str(home), "late": len(late)}
     if action == "deliver-kept":
-        return {"delivered": pair.deliver_kept(told, 0.0)}
+        return {"delivered": pair.deliver_kept(told, 0.0, given.get("held", ()))}
     raise Refused(f"there is no order {action!r}")
 
 
@@ -772,15 +819,24 @@ def serve(settings: dict[str, Any]) -> None:
     pair.ask_peer()
     placement.followed()
     threading.Thread(target=Server(pair).serve_forever, daemon=True).start()
+    threading.Thread(target=listen, args=(settings,), daemon=True).start()
     tell(b"READY=1")
     while True:
         try:
-            pair.ask_peer()
             pair.round()
         except (OSError, ValueError, smtplib.SMTPException, SystemExit) as problem:
             print(f"<4>{type(problem).__name__}: {problem}", flush=True)
         # Looking is cheap, but not free: never more than a twentieth of the time.
         time.sleep(max(float(settings["interval"]), min(30.0, 20 * pair.looked)))
+
+
+def listen(settings: dict[str, Any]) -> None:
+    """Ask the other member again and again who serves, whatever else is going on."""
+    pair = Pair(settings)
+    while True:
+        time.sleep(float(settings["interval"]))
+        with contextlib.suppress(OSError, ValueError, SystemExit):
+            pair.ask_peer()
 
 
 def tell(words: bytes) -> None:

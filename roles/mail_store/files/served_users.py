@@ -5,9 +5,13 @@ user who is elsewhere now with `tempfail`, so that neither is his mail sent back
 /run: after a boot nobody is served until `mail-standby` has asked the other member of the pair who serves.
 """
 
+import contextlib
+import fcntl
 import json
+import os
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +57,20 @@ def lines_of(text: str, told: dict[str, Any], settings: dict[str, Any]) -> list[
     return found
 
 
+def end_copies(served: set[str]) -> None:
+    """End what still brings a copy of somebody who is served here now: it would undo what he does, whenever its connection comes to life."""
+    for path in RUN.glob("copying-*"):
+        user = path.name.removeprefix("copying-")
+        if user not in served:
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            process = int(path.read_text(encoding="ascii"))
+            if b"dsync-server" in Path(f"/proc/{process}/cmdline").read_bytes():
+                os.kill(process, signal.SIGKILL)
+        with (RUN / f"lock-{user}").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+
+
 def write(path: Path, text: str) -> bool:
     """Replace a file of Dovecot's in one step; return whether it differed."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
@@ -70,7 +88,10 @@ def main() -> int:
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
     text = USERS.read_text(encoding="utf-8")
     RUN.mkdir(mode=0o755, exist_ok=True)
-    served = "\n".join(lines_of(text, placement.read(), settings)) + "\n"
+    lines = lines_of(text, placement.read(), settings)
+    here = {whose(line) for line in lines if "userdb_tempfail" not in line and f".{KEPT}:" not in line}
+    end_copies(here)
+    served = "\n".join(lines) + "\n"
     changed = [name for name in PROTOCOLS if write(RUN / f"users.{name}", served)]
     changed += ["doveadm"] if write(RUN / "users.doveadm", text) else []
     if changed:

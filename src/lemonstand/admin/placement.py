@@ -115,15 +115,15 @@ class Placement:
         answers = self.hosts.run_on(list(hosts), PLACEMENT, given)
         return {host: answer for host, answer in answers.items() if isinstance(answer, LemonstandError)}
 
-    def order(self, host: str, **order: Any) -> dict[str, Any]:
+    def order(self, on: str, /, **order: Any) -> dict[str, Any]:
         """Has a store do something with mailboxes.
 
         Raises:
             LemonstandError: it can't, and why.
         """
-        answer: dict[str, Any] = json.loads(self.hosts.run(host, STANDBY, json.dumps(order) + "\n", codes=(0, 1)) or '{"error": "no answer"}')
+        answer: dict[str, Any] = json.loads(self.hosts.run(on, STANDBY, json.dumps(order) + "\n", codes=(0, 1)) or '{"error": "no answer"}')
         if "error" in answer:
-            raise LemonstandError(f"{host}: {answer['error']}", host, "`lemonstand store list` shows how things stand; then try again")
+            raise LemonstandError(f"{on}: {answer['error']}", on, "`lemonstand store list` shows how things stand; then try again")
         return answer
 
     def place(self, users: dict[str, str]) -> str:

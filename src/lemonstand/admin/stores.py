@@ -10,10 +10,6 @@ from typing import Any
 from lemonstand.admin.placement import Placement, Told
 from lemonstand.errors import InputError, LemonstandError
 
-SETTLE_SECONDS = 30
-"""How long a promotion waits for what relays still hold for these users; what comes later finds its way by itself."""
-
-
 @dataclass(frozen=True)
 class Member:
     """One host of a store, as `store list` shows it.
@@ -96,7 +92,6 @@ class Stores:
         if before != host:
             placement = self._placement.next(told, active={store: host})
             self._step_down(told, store, before, host, placement, now=now)
-            self._placement.order(host, action="take-over", placement=placement)
             self._say(f"{host} serves the {len(users)} users of {store}")
         where = self._placement.place(dict.fromkeys(users, host))
         self._say(f"{where}: tickets are for {host} now")
@@ -104,31 +99,42 @@ class Stores:
         untold = self._placement.hand_out(placement, [name for name in self._placement.told_hosts if name != host and name not in told.unasked])
         untold |= {name: LemonstandError(why, name, "") for name, why in told.unasked.items()}
         frontends = [each.name for each in self._site.group("frontends")]
-        for other in self._site.pairs[store]:
-            for leg in self._site.hosts[other].interfaces.values() if other != host else ():
-                for address in leg.addresses:
-                    self._placement.hosts.run_on(frontends, ["doveadm", "proxy", "kick", "-h", str(address), "*"], codes=(0, 68))
+        legs = (leg for other in self._site.pairs[store] if other != host for zone, leg in self._site.hosts[other].interfaces.items() if zone != "management")
+        for address in (address for leg in legs for address in leg.addresses):
+            self._placement.hosts.run_on(frontends, ["doveadm", "proxy", "kick", "-h", str(address), "*"], codes=(0, 68))
         self._say(f"relays deliver to {host}, and sessions begin anew")
-        self._settle([relay for relay in relays if relay not in untold], users)
-        delivered = self._placement.order(host, action="deliver-kept")["delivered"]
+        held = self._held([relay for relay in relays if relay not in untold])
+        delivered = self._placement.order(host, action="deliver-kept", held=held)["delivered"]
         self._say(f"{delivered} messages were on the standby's shelf alone, and are delivered")
         return {"store": store, "users": len(users), "seconds": time.monotonic() - began, "delivered": delivered, "untold": sorted(untold)}
 
     def _step_down(self, told: Told, store: str, before: str, host: str, placement: dict[str, Any], *, now: bool) -> None:
-        """Has the one that serves end its sessions and hand over what it has, if it answers."""
+        """Has the one that serves end its sessions and hand over what it has, if it answers; then the other begins."""
         if before in told.unasked:
-            status = self._placement.order(host, action="status")["status"]
+            seen = self._placement.order(host, action="status")
+            if seen["lacking"] and not now:
+                raise LemonstandError(
+                    f"{host} has no whole copy of {', '.join(seen['lacking'][:5])} ({len(seen['lacking'])} of {len(told.users(store))} users)",
+                    host,
+                    f"see whether {before} comes back; or, without their mail: lemonstand store promote {host} --now",
+                )
+            status = seen["status"]
             last = max(status.get("pushed", 0.0), 0.0)
             age = f"its last change came {time.time() - last:.0f} s ago" if last else "no change has come since its service began"
             self._say(f"{before} gives no answer; the copy on {host} is what counts now ({age})")
+            self._placement.order(host, action="take-over", placement=placement)
             return
         users, since = told.users(store), told.since(store)
         try:
-            self._placement.order(before, action="hand-over", placement=placement, users=users, since=since, host="" if now else host)
+            counts = self._placement.order(
+                before, action="hand-over", placement=placement, users=users, since=since, host="" if now else host
+            )
+            self._placement.order(host, action="take-over", placement=placement, counts={} if now else counts)
             self._say(f"{before} serves nobody any more" + ("" if now else ", and has handed over all it had"))
         except LemonstandError as fault:
             if now:
                 self._say(f"{before}: {fault.what}")
+                self._placement.order(host, action="take-over", placement=placement)
                 return
             back = self._placement.next(Told(placement, {}, {}), active={store: before})
             self._placement.hand_out(back, [before])
@@ -138,15 +144,9 @@ class Stores:
                 f"mend the way between the two; or, without its last changes: lemonstand store promote {host} --now",
             ) from None
 
-    def _settle(self, relays: list[str], users: list[str]) -> None:
-        """Waits until relays hold nothing for these users that they tried to deliver before."""
-        wanted, until = set(users), time.monotonic() + SETTLE_SECONDS
-        while relays and time.monotonic() < until:
-            self._placement.flush(relays)
-            held = 0
-            for answer in self._placement.hosts.run_on(relays, ["postqueue", "-j"]).values():
-                lines = answer.splitlines() if isinstance(answer, str) else []
-                held += sum(each["address"] in wanted for line in lines for each in json.loads(line)["recipients"])
-            if not held:
-                return
-            time.sleep(2)
+    def _held(self, relays: list[str]) -> list[str]:
+        """Lets relays try again what they hold; the queue names of it: they deliver that themselves."""
+        answers = self._placement.hosts.run_on(relays, ["postqueue", "-j"])
+        self._placement.flush(relays)
+        lines = [line for answer in answers.values() if isinstance(answer, str) for line in answer.splitlines()]
+        return [str(json.loads(line)["queue_id"]) for line in lines]
