@@ -17,8 +17,8 @@ CONNECT_SECONDS = 2.0
 GREETING_SECONDS = 5.0
 FORGET_SECONDS = 15.0
 PIECE = 65536
-# A relay that is gone without a word is noticed on a connection that waits (tcp(7)): after ten seconds and three questions.
-KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 3), (socket.TCP_KEEPCNT, 3), (socket.TCP_USER_TIMEOUT, 20_000))
+# A relay that is gone without a word is noticed on a connection that waits, or on which something is under way (tcp(7)), within ten seconds.
+KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 2), (socket.TCP_USER_TIMEOUT, 8_000))
 
 
 class Relays:
