@@ -55,7 +55,7 @@ class Place:
 
     def flows(self, without: str = "", more: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
         """The active flows as the filters have them."""
-        conditions = {"implicit_tls": True, "managesieve": True, "acme": True}
+        conditions = {"implicit_tls": True, "managesieve": True, "acme": True, "several_stores": len(self.groups["stores"]) > 1}
         found: list[dict[str, Any]] = filters.active_flows(FLOWS, conditions, more, [without] if without else [])
         return found
 

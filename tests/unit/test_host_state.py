@@ -36,6 +36,7 @@ SOUND: Facts = {
     "filters": {"nft": [], "texts": {}, "saved": {}, "unread": []},
     "units": {"nftables.service": {"Id": "nftables.service", "UnitFileState": "disabled", "ActiveState": "inactive"}},
     "nftables_conf": "",
+    "placement": None,
     "release": {"ID": "debian", "VERSION_ID": "13", "PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"},
     "programs": {"dovecot-core": ["1:2.4.1+dfsg1-6+deb13u2", True]},
     "systemd": True,
