@@ -309,8 +309,8 @@ def judge(facts, order):
     ({zone: {device, ipv4, ipv6}}), `programs` ({package: the version of its authors that roles are written for}), `routes` (whether this
     host forwards), `ssh` (whom SSH is to let in: users, root), `routers` (devices on which routers are to be heard), `foreign_tables`
     (looked at by the operator), `authorities` (the controller's CAs: {name: {fingerprint, key_id}}), `pki_dir`, `trusted` and `requests`
-    (which CA should be trusted, which should have signed what), `places` ({user: store} of the inventory), `new_authorities`, `now` (seconds since 1970), `settled` (this host is
-    configured: what a run would mend is a fault).
+    (which CA should be trusted, which should have signed what), `places` ({user: store} of the inventory), `new_authorities`, `now`
+    (seconds since 1970), `settled` (this host is configured: what a run would mend is a fault).
     """
     faults = []
     if order.get("only") != "filters":
@@ -339,8 +339,8 @@ def judge_places(facts, order):
         # What the inventory said when it was last heard is no news, whoever moved him since.
         if there and store not in {there, told["said"].get(name)}:
             yield (
-                f"{name} is on {there}, and the inventory says {store} now: his mail would stay behind. Move him (`lemonstand user move {name} "
-                f"--to {store}`), or write {there} again"
+                f"{name} is on {there}, and the inventory says {store} now: his mail would stay behind. Move him "
+                f"(`lemonstand user move {name} --to {store}`), or write {there} again"
             )
 
 

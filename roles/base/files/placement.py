@@ -1,11 +1,11 @@
 """Which store has which user, and which member of a store's pair serves: what this host was told last (docs/decisions/0036).
 
-The directory is the truth for frontends; a host that holds mail or hands it over has this copy, which no inventory undoes:
+For frontends the directory is the truth; hosts that hold mail or hand it over have this copy, which no inventory undoes:
 
-    {"generation": 7, "active": {"store1": {"host": "standby1", "since": 7}}, "users": {"alice@example.org": "store2"}, "said": {}}
+    {"generation": 7, "active": {"store1": {"host": "standby1", "since": 7}}, "users": {"a@x.org": "store2"}, "said": {}}
 
-A store goes by its name in the inventory, whichever member serves; one that is not in `active` is served by the host of that name. `said` is
-what the inventory says of users who are elsewhere by now. A newer generation replaces an older one whole, never the other way round.
+A store goes by its name in the inventory, whichever member serves; one that is not in `active` is served by the host of that name. `said`
+is what the inventory says of users who are elsewhere by now. A newer generation replaces an older one whole, never the other way round.
 Whoever depends on it has a program in `placement.d`, which is run after each change. Orders are JSON on standard input, answers on standard
 output. The standard library is all it needs.
 """

@@ -452,13 +452,13 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
     for user in order["users"]:
         name = user["name"].lower()
         dn = f"uid={escape_value(name)},ou=people,{base}"
-        user = {**user, "store": serving(user["store"], people.get(name, {}), people, order.get("stores") or [])}
+        placed = {**user, "store": serving(user["store"], people.get(name, {}), people, order.get("stores") or [])}
         if name in people:
-            follow(connection, dn, user, people[name], lines, check=check)
+            follow(connection, dn, placed, people[name], lines, check=check)
             continue
         lines.append(f"changed: user {name} added")
         if not check:
-            add_person(connection, dn, user, first[name], order["argon2"])
+            add_person(connection, dn, placed, first[name], order["argon2"])
         if name in gone:
             lines.append(f"notice: user {name} had an account before, so the first password does not count: lemonstand user add {name}")
         elif not user.get("password_hash") and not order["passwords"].get(user["name"]):

@@ -92,56 +92,66 @@ def hear(connection: ssl.SSLSocket) -> dict[str, Any]:
     return word
 
 
+LATER = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+ROOM = 1 << 20
+
+
+def _received(end: socket.socket) -> bytes | None:
+    """What one side sent: nothing if it ended, None if it says nothing now."""
+    try:
+        return end.recv(65536)
+    except LATER:
+        return None
+    except OSError:
+        return b""
+
+
+def _sent(end: socket.socket, data: bytes) -> int:
+    """How many octets one side took; -1 if it is gone."""
+    try:
+        return end.send(data) if data else 0
+    except LATER:
+        return 0
+    except OSError:
+        return -1
+
+
 def pump(secure: ssl.SSLSocket, plain: socket.socket) -> None:
     """Pass on octets both ways until one side ends."""
-    secure.setblocking(False)
-    plain.setblocking(False)
-    waiting = {secure: b"", plain: b""}
+    ends: tuple[socket.socket, socket.socket] = (secure, plain)
+    waiting: dict[socket.socket, bytes] = {secure: b"", plain: b""}
     other: dict[socket.socket, socket.socket] = {secure: plain, plain: secure}
     ended: set[socket.socket] = set()
-    with selectors.DefaultSelector() as selector:
-        for each in (secure, plain):
-            selector.register(each, selectors.EVENT_READ)
-        while True:
-            moved = False
-            for each in (secure, plain):
-                if each not in ended and len(waiting[other[each]]) < (1 << 20):
-                    try:
-                        data = each.recv(65536)
-                    except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
-                        continue
-                    except OSError:
-                        data = b""
-                    moved = True
-                    if data:
-                        waiting[other[each]] += data
-                    else:
-                        ended.add(each)
-            for each in (secure, plain):
-                if waiting[each]:
-                    try:
-                        sent = each.send(waiting[each])
-                    except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
-                        continue
-                    except OSError:
-                        return
-                    moved = moved or sent > 0
-                    waiting[each] = waiting[each][sent:]
-            if any(not waiting[other[each]] for each in ended):
+    for each in ends:
+        each.setblocking(False)
+    while True:
+        moved = False
+        for each in ends:
+            if each not in ended and len(waiting[other[each]]) < ROOM and (data := _received(each)) is not None:
+                moved = True
+                waiting[other[each]] += data
+                ended |= set() if data else {each}
+        for each in ends:
+            if (count := _sent(each, waiting[each])) < 0:
                 return
-            if not moved:
-                for each in (secure, plain):
-                    wanted = (selectors.EVENT_READ if each not in ended else 0) | (selectors.EVENT_WRITE if waiting[each] else 0)
-                    if wanted:
-                        selector.modify(each, wanted) if each in selector.get_map() else selector.register(each, wanted)
-                    elif each in selector.get_map():
-                        selector.unregister(each)
-                if not selector.select(timeout=300):
-                    return
+            moved = moved or count > 0
+            waiting[each] = waiting[each][count:]
+        if any(not waiting[other[each]] for each in ended) or not (moved or _stirs(ends, waiting, ended)):
+            return
+
+
+def _stirs(ends: Iterable[socket.socket], waiting: dict[socket.socket, bytes], ended: set[socket.socket]) -> bool:
+    """Wait until something can be passed on; tell whether it can within five minutes."""
+    with selectors.DefaultSelector() as selector:
+        for each in ends:
+            events = (0 if each in ended else selectors.EVENT_READ) | (selectors.EVENT_WRITE if waiting[each] else 0)
+            if events:
+                selector.register(each, events)
+        return bool(selector.select(timeout=300))
 
 
 def notice_loss(connection: socket.socket) -> None:
-    """Let a connection end whose other side is gone without a word (tcp(7)): after some 20 seconds, whether anything is under way or not."""
+    """Let a connection end whose other side is gone without a word (tcp(7)): after 20 seconds, whether anything is under way or not."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 3), (socket.TCP_KEEPCNT, 3), (socket.TCP_USER_TIMEOUT, 20_000)):
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
@@ -173,7 +183,8 @@ class Way:
 
     def caller(self, connection: ssl.SSLSocket) -> str:
         """Return the name in the inventory of the store that calls; empty if it is none of this site."""
-        names = [value for kind, value in (connection.getpeercert() or {}).get("subjectAltName", ()) if kind == "DNS"]
+        shown: Any = (connection.getpeercert() or {}).get("subjectAltName", ())
+        names = [str(value) for kind, value in shown if kind == "DNS"]
         hosts = {f"{host}.{self.settings['domain']}": host for host in self.settings["addresses"]}
         return next((hosts[name] for name in names if name in hosts), "")
 
@@ -227,7 +238,13 @@ def prepare(home: Path, directory: Path, mark: str) -> None:
     except OSError:
         pass
     if home.exists() and any(home.iterdir()):
-        place = directory / ASIDE / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}" / home.parent.name / home.name
+        place = (
+            directory
+            / ASIDE
+            / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.{time.time_ns() % 1_000_000_000:09d}Z"
+            / home.parent.name
+            / home.name
+        )
         for each in reversed([place.parent, *place.parent.parents]):
             if each.is_relative_to(directory) and not each.exists():
                 each.mkdir(mode=0o700)
@@ -270,7 +287,7 @@ def signature(home: Path) -> tuple[Any, ...]:
     for box in maildirs(home):
         for part in ("new", "cur"):
             with contextlib.suppress(OSError):
-                seen.append((box.name, part, os.stat(box / part).st_mtime_ns))
+                seen.append((box.name, part, (box / part).stat().st_mtime_ns))
     return tuple(seen)
 
 
@@ -328,7 +345,19 @@ def push(way: Way, host: str, user: str, generation: int, *, whole: bool = False
             shutil.chown(folder / "way", OWNER, OWNER)
             listening.listen(1)
             listening.settimeout(30)
-            words = ["doveadm", *(["sync", "-1"] if merge else ["backup"]), *(["-f"] if whole else []), "-u", user, "/usr/bin/python3", "-I", "-S", "-B", __file__, "pipe"]
+            words = [
+                "doveadm",
+                *(["sync", "-1"] if merge else ["backup"]),
+                *(["-f"] if whole else []),
+                "-u",
+                user,
+                "/usr/bin/python3",
+                "-I",
+                "-S",
+                "-B",
+                __file__,
+                "pipe",
+            ]
             with subprocess.Popen(
                 [*words, str(folder / "way")],
                 user=OWNER,
@@ -405,7 +434,8 @@ class Pair:
 
     def serves(self, told: dict[str, Any]) -> bool:
         """Whether this host serves its pair's users."""
-        return placement.active(told, self.store) == self.me
+        serving: str = placement.active(told, self.store)
+        return serving == str(self.me)
 
     def users(self, told: dict[str, Any]) -> list[str]:
         """The users of the pair."""
@@ -425,10 +455,11 @@ class Pair:
         if sealed and self._is_sealed(sealed):
             said = json.loads(sealed["text"])
             # What is heard from another store takes service away and never gives any: that is the controller's to do.
-            if said["generation"] > told["generation"] and self.serves(told) and not self.serves({**told, **said}):
-                if placement.put({**told, **said, "sealed": sealed}):
-                    subprocess.run(["doveadm", "kick", "*"], capture_output=True, check=False)
-                    print(f"<4>alarm=standby store={self.store} host={self.peer} serves since this one was away; this one keeps a copy now", flush=True)
+            ends = said["generation"] > told["generation"] and self.serves(told) and not self.serves({**told, **said})
+            if ends and placement.put({**told, **said, "sealed": sealed}):
+                subprocess.run(["doveadm", "kick", "*"], capture_output=True, check=False)
+                what = f"store={self.store} host={self.peer} serves since this one was away; this one keeps a copy now"
+                print(f"<4>alarm=standby {what}", flush=True)
 
     def _is_sealed(self, sealed: dict[str, Any]) -> bool:
         """Whether the site's controller has signed it: with the key of the CA of hosts, which no host has."""
@@ -437,9 +468,11 @@ class Pair:
             parts["text"].write_text(str(sealed.get("text")), encoding="utf-8")
             with contextlib.suppress(ValueError):
                 parts["signature"].write_bytes(bytes.fromhex(str(sealed.get("signature"))))
-            key = subprocess.run(["openssl", "x509", "-in", self.settings["server_ca"], "-noout", "-pubkey"], capture_output=True, check=False)
+            key = subprocess.run(
+                ["openssl", "x509", "-in", self.settings["server_ca"], "-noout", "-pubkey"], capture_output=True, check=False
+            )
             parts["key"].write_bytes(key.stdout)
-            words = ["openssl", "dgst", "-sha256", "-verify", parts["key"], "-signature", parts["signature"], parts["text"]]
+            words = ["openssl", "dgst", "-sha256", "-verify", str(parts["key"]), "-signature", str(parts["signature"]), str(parts["text"])]
             return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
     def round(self) -> None:
@@ -495,7 +528,7 @@ class Pair:
 
     def _clear_kept(self, told: dict[str, Any]) -> None:
         """Remove what the copy of the mailbox holds, and what the store must have dealt with by itself."""
-        for path, address, user in kept_copies(self.directory, self._owners()):
+        for path, _, user in kept_copies(self.directory, self._owners()):
             came = path.stat().st_mtime
             settled = self.pushed.get(user, 0.0) > came + SETTLED_SECONDS
             if settled or (self.pushed.get(user, 0.0) > came and holds(home_of(self.settings, user), identity(_head(path)), came - 3600)):
@@ -687,8 +720,8 @@ def take(pair: Pair, connection: ssl.SSLSocket, caller: str, word: dict[str, Any
                     user=OWNER,
                     group=OWNER,
                     extra_groups=[],
-                    stdin=theirs,
-                    stdout=theirs,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
                     stderr=subprocess.PIPE,
                 )
             copying = RUN / f"copying-{user}"
@@ -718,64 +751,95 @@ def take(pair: Pair, connection: ssl.SSLSocket, caller: str, word: dict[str, Any
 # --- orders of an operator ----------------------------------------------------------------------------------------------------------
 
 
-def order(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Carry out one order.
+def status(pair: Pair, _given: dict[str, Any]) -> dict[str, Any]:
+    """Say how things stand here."""
+    told = placement.read()
+    seen = json.loads(STATUS.read_text(encoding="utf-8")) if STATUS.exists() else {}
+    lacking = [user for user in pair.users(told) if not pair.serves(told) and not is_whole(home_of(pair.settings, user))]
+    return {"status": seen, "lacking": lacking, "placement": {key: told[key] for key in ("generation", "active")}, "now": time.time()}
+
+
+def push_now(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
+    """Bring a copy of some users up to date: to the pair's standby, or to the store a user moves to."""
+    since = int(given.get("since", placement.since(placement.read(), pair.store)))
+    for user in given["users"]:
+        push(pair.way, given.get("host") or pair.peer, user, since, whole=bool(given.get("whole")))
+    return {"pushed": len(given["users"])}
+
+
+def hand_over(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
+    """Serve some users no more: nobody gets in, who is in goes, what was under way has a second to end, and then all of it is brought."""
+    placement.put(given["placement"])
+    for user in given["users"]:
+        subprocess.run(["doveadm", "kick", user], capture_output=True, check=False)
+    if given.get("host"):
+        time.sleep(float(given.get("wait", 1.0)))
+        for user in given["users"]:
+            note(user, names_of(home_of(pair.settings, user)))
+            push(pair.way, given["host"], user, int(given["since"]), whole=bool(given.get("whole")))
+    return {user: counted(home_of(pair.settings, user)) for user in given["users"]}
+
+
+def take_over(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
+    """Serve some users from now on, if all of it is here.
 
     Raises:
-        OSError, Refused: it could not be done.
+        Refused: something is missing.
     """
-    pair = Pair(settings)
-    told = placement.read()
-    action = given["action"]
-    if action == "status":
-        status = json.loads(STATUS.read_text(encoding="utf-8")) if STATUS.exists() else {}
-        lacking = [user for user in pair.users(told) if not pair.serves(told) and not is_whole(home_of(settings, user))]
-        return {"status": status, "lacking": lacking, "placement": {key: told[key] for key in ("generation", "active")}, "now": time.time()}
-    if action == "push":
-        # To the pair's standby, or to the store a user moves to.
-        host = given.get("host") or pair.peer
-        for user in given["users"]:
-            push(pair.way, host, user, int(given.get("since", placement.since(told, pair.store))), whole=bool(given.get("whole")))
-        return {"pushed": len(given["users"])}
-    if action == "hand-over":
-        # Nobody gets in here any more, and who is in goes; what was under way has a second to end, and then all of it is there.
-        placement.put(given["placement"])
-        for user in given["users"]:
-            subprocess.run(["doveadm", "kick", user], capture_output=True, check=False)
-        if given.get("host"):
-            time.sleep(float(given.get("wait", 1.0)))
-            for user in given["users"]:
-                note(user, names_of(home_of(settings, user)))
-                push(pair.way, given["host"], user, int(given["since"]), whole=bool(given.get("whole")))
-        return {user: counted(home_of(settings, user)) for user in given["users"]}
-    if action == "take-over":
-        for user, there in given.get("counts", {}).items():
-            if (here := counted(home_of(settings, user))) != there:
-                raise Refused(f"{user}: {there} were handed over, {here} are here")
-        return {"taken": placement.put(given["placement"])}
-    if action == "expect":
-        EXPECTED.mkdir(mode=0o700, exist_ok=True)
+    for user, there in given.get("counts", {}).items():
+        if (here := counted(home_of(pair.settings, user))) != there:
+            raise Refused(f"{user}: {there} were handed over, {here} are here")
+    return {"taken": placement.put(given["placement"])}
+
+
+def expect(_pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
+    """Take a user's mail from another store while he moves here; without a source, take it no more."""
+    EXPECTED.mkdir(mode=0o700, exist_ok=True)
+    if given.get("source"):
         (EXPECTED / given["user"]).write_text(given["source"], encoding="utf-8")
-        return {"expects": given["user"]}
-    if action == "expect-no-more":
+    else:
         (EXPECTED / given["user"]).unlink(missing_ok=True)
-        return {}
-    if action == "count":
-        return {user: counted(home_of(settings, user)) for user in given["users"]}
-    if action == "remove":
-        user = given["user"]
-        home = home_of(settings, user)
-        if told["users"].get(user) == pair.store:
-            raise Refused(f"{user} is on {pair.store}: his mail stays")
-        late = names_of(home) - noted(user) if given.get("host") else set()
-        if late:  # what was being delivered in that moment
-            push(pair.way, given["host"], user, 0, merge=True)
-        shutil.rmtree(home, ignore_errors=True)
-        (RUN / f"handed-{user}").unlink(missing_ok=True)
-        return {"removed": str(home), "late": len(late)}
-    if action == "deliver-kept":
-        return {"delivered": pair.deliver_kept(told, 0.0, given.get("held", ()))}
-    raise Refused(f"there is no order {action!r}")
+    return {}
+
+
+def count(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
+    """Say how much there is of some users."""
+    return {user: counted(home_of(pair.settings, user)) for user in given["users"]}
+
+
+def remove(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
+    """Remove what is left of a user who moved away; what was being delivered in that moment is brought along.
+
+    Raises:
+        Refused: he is here.
+    """
+    user = given["user"]
+    home = home_of(pair.settings, user)
+    if placement.read()["users"].get(user) == pair.store:
+        raise Refused(f"{user} is on {pair.store}: his mail stays")
+    late = names_of(home) - noted(user) if given.get("host") else set()
+    if late:
+        push(pair.way, given["host"], user, 0, merge=True)
+    shutil.rmtree(home, ignore_errors=True)
+    (RUN / f"handed-{user}").unlink(missing_ok=True)
+    return {"removed": str(home), "late": len(late)}
+
+
+def deliver_now(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
+    """Deliver at once what only relays had handed over."""
+    return {"delivered": pair.deliver_kept(placement.read(), 0.0, given.get("held", ()))}
+
+
+ORDERS = {
+    "status": status,
+    "push": push_now,
+    "hand-over": hand_over,
+    "take-over": take_over,
+    "expect": expect,
+    "count": count,
+    "remove": remove,
+    "deliver-kept": deliver_now,
+}
 
 
 def names_of(home: Path) -> set[str]:
@@ -785,7 +849,7 @@ def names_of(home: Path) -> set[str]:
         for box in maildirs(home)
         for part in ("new", "cur")
         if (box / part).is_dir()
-        for name in os.listdir(box / part)
+        for name in (each.name for each in (box / part).iterdir())
         if not name.startswith(".")
     }
 
@@ -804,7 +868,9 @@ def noted(user: str) -> set[str]:
 def counted(home: Path) -> dict[str, int]:
     """Messages and mailboxes of a user."""
     boxes = [box for box in maildirs(home) if (box / "cur").is_dir()]
-    messages = sum(1 for box in boxes for part in ("new", "cur") for name in os.listdir(box / part) if not name.startswith("."))
+    messages = sum(
+        1 for box in boxes for part in ("new", "cur") for name in (each.name for each in (box / part).iterdir()) if not name.startswith(".")
+    )
     return {"mailboxes": len(boxes), "messages": messages}
 
 
@@ -857,8 +923,9 @@ def main(words: Iterable[str]) -> int:
         serve(settings)
         return 0
     try:
-        print(json.dumps(order(settings, json.loads(sys.stdin.readline()))))
-    except (OSError, Refused, ValueError, smtplib.SMTPException) as problem:
+        given = json.loads(sys.stdin.readline())
+        print(json.dumps(ORDERS[given["action"]](Pair(settings), given)))
+    except (OSError, Refused, ValueError, KeyError, smtplib.SMTPException) as problem:
         print(json.dumps({"error": str(problem)}))
         return 1
     return 0

@@ -1,7 +1,7 @@
 """The way to the relays: passes each connection of Dovecot's on to the first relay that answers, so that the loss of one is nobody's error.
 
-Dovecot's SMTP client knows one relay by one address. What it sends comes here, on loopback, and goes on untouched: TLS is between Dovecot and
-the relay, whose certificate carries the name all relays share. A relay answers when it greets with 220 (RFC 5321 section 4.2); one that
+Dovecot's SMTP client knows one relay by one address. What it sends comes here, on loopback, and goes on untouched: TLS is between Dovecot
+and the relay, whose certificate carries the name all relays share. A relay answers when it greets with 220 (RFC 5321 section 4.2); one that
 does not within seconds is passed over, and asked last for a while. Standard library alone.
 
     relay_way.py PORT RELAY_PORT ADDRESS…
@@ -17,7 +17,7 @@ CONNECT_SECONDS = 2.0
 GREETING_SECONDS = 5.0
 FORGET_SECONDS = 15.0
 PIECE = 65536
-# A relay that is gone without a word is noticed on a connection that waits, or on which something is under way (tcp(7)), within ten seconds.
+# A relay that is gone without a word is noticed within ten seconds, whether something is under way or not (tcp(7)).
 KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 2), (socket.TCP_USER_TIMEOUT, 8_000))
 
 

@@ -58,7 +58,7 @@ def lines_of(text: str, told: dict[str, Any], settings: dict[str, Any]) -> list[
 
 
 def end_copies(served: set[str]) -> None:
-    """End what still brings a copy of somebody who is served here now: it would undo what he does, whenever its connection comes to life."""
+    """End what still brings a copy of somebody who is served here now: it would undo what he does when its connection comes to life."""
     for path in RUN.glob("copying-*"):
         user = path.name.removeprefix("copying-")
         if user not in served:

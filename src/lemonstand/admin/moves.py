@@ -30,7 +30,9 @@ def move(placement: Placement, name: str, to: str) -> dict[str, Any]:
     if to not in site.pairs:
         raise InputError(f"there is no store '{to}'", str(site.inventory), suggest(to, list(site.pairs), f"one of {', '.join(site.pairs)}"))
     if user not in told.placement["users"]:
-        raise InputError(f"'{user}' is on no store", str(site.inventory), suggest(user, list(told.placement["users"]), "`lemonstand user list`"))
+        raise InputError(
+            f"'{user}' is on no store", str(site.inventory), suggest(user, list(told.placement["users"]), "`lemonstand user list`")
+        )
     store = told.placement["users"][user]
     source, target = told.active(store), told.active(to)
     if store == to:
@@ -70,7 +72,7 @@ def move(placement: Placement, name: str, to: str) -> dict[str, Any]:
 
 
 def _clear(placement: Placement, told: Told, user: str, store: str, to: str) -> int:
-    """Has the standby of the new store take a copy, and then removes what is left at the old one; messages that came late are brought along."""
+    """Has the new store's standby take a copy, then removes what is left at the old store; messages that came late are brought along."""
     source, target = told.active(store), told.active(to)
     if len(placement.site.pairs[to]) > 1:
         placement.order(target, action="push", users=[user])
@@ -78,7 +80,7 @@ def _clear(placement: Placement, told: Told, user: str, store: str, to: str) -> 
     for host in placement.site.pairs[store]:
         if host not in (source, *told.unasked):
             placement.order(host, action="remove", user=user)
-    placement.order(target, action="expect-no-more", user=user)
+    placement.order(target, action="expect", user=user)
     return late
 
 

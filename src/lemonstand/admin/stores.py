@@ -10,6 +10,7 @@ from typing import Any
 from lemonstand.admin.placement import Placement, Told
 from lemonstand.errors import InputError, LemonstandError
 
+
 @dataclass(frozen=True)
 class Member:
     """One host of a store, as `store list` shows it.
@@ -41,7 +42,7 @@ class Stores:
         self._site = placement.site
         self._say = placement.say
 
-    def list(self) -> list[Member]:
+    def members(self) -> list[Member]:
         """All hosts of all stores."""
         told = self._placement.read()
         rows = []
@@ -86,7 +87,9 @@ class Stores:
             raise InputError(f"'{host}' is in no pair", str(self._site.inventory), "name a host with lemonstand_standby_of, or its store")
         told = self._placement.read()
         if host in told.unasked:
-            raise LemonstandError(f"{host} gives no answer: {told.unasked[host]}", host, "it is the one that would serve; see that it is up")
+            raise LemonstandError(
+                f"{host} gives no answer: {told.unasked[host]}", host, "it is the one that would serve; see that it is up"
+            )
         before, users = told.active(store), told.users(store)
         placement = told.placement
         if before != host:
@@ -96,10 +99,18 @@ class Stores:
         where = self._placement.place(dict.fromkeys(users, host))
         self._say(f"{where}: tickets are for {host} now")
         relays = [each.name for each in self._site.group("relays")]
-        untold = self._placement.hand_out(placement, [name for name in self._placement.told_hosts if name != host and name not in told.unasked])
+        untold = self._placement.hand_out(
+            placement, [name for name in self._placement.told_hosts if name != host and name not in told.unasked]
+        )
         untold |= {name: LemonstandError(why, name, "") for name, why in told.unasked.items()}
         frontends = [each.name for each in self._site.group("frontends")]
-        legs = (leg for other in self._site.pairs[store] if other != host for zone, leg in self._site.hosts[other].interfaces.items() if zone != "management")
+        legs = (
+            leg
+            for other in self._site.pairs[store]
+            if other != host
+            for zone, leg in self._site.hosts[other].interfaces.items()
+            if zone != "management"
+        )
         for address in (address for leg in legs for address in leg.addresses):
             self._placement.hosts.run_on(frontends, ["doveadm", "proxy", "kick", "-h", str(address), "*"], codes=(0, 68))
         self._say(f"relays deliver to {host}, and sessions begin anew")
@@ -114,7 +125,7 @@ class Stores:
             seen = self._placement.order(host, action="status")
             if seen["lacking"] and not now:
                 raise LemonstandError(
-                    f"{host} has no whole copy of {', '.join(seen['lacking'][:5])} ({len(seen['lacking'])} of {len(told.users(store))} users)",
+                    f"{host} has no whole copy of {', '.join(seen['lacking'][:5])} ({len(seen['lacking'])} users)",
                     host,
                     f"see whether {before} comes back; or, without their mail: lemonstand store promote {host} --now",
                 )

@@ -49,7 +49,7 @@ SEVERAL: tuple[tuple[str, Callable[[Site], list[str]], str], ...] = (
     ("told_auth", lambda site: _in(site, "auths", needed=len(site.group("stores")) > 1), ONE_STORE),
     ("spare", lambda site: _in(site, "relays", needed=len(site.group("relays")) > 1), "the site has one relay"),
 )
-"""Fixtures of what a site has several of: the name, the cases, and what is said where it has not. `pair` is a store by name, the others are hosts."""
+"""Fixtures of what a site has several of: name, cases, what is said where it has not. `pair` is a store's name, the others are hosts."""
 SITE = pytest.StashKey[Site]()
 LIVE = ("lemonstand.checks.background", "lemonstand.checks.live")
 

@@ -37,7 +37,7 @@ OPEN = "nft delete table inet away"
 
 
 def _show(host: HostFactory, name: str) -> dict[str, Any]:
-    done = host(name).run("echo '{\"action\": \"show\"}' | python3 -I -B /usr/local/lib/lemonstand/placement.py")
+    done = host(name).run('echo \'{"action": "show"}\' | python3 -I -B /usr/local/lib/lemonstand/placement.py')
     if done.rc != 0:
         invalid(f"{name} can't say who is served where: {done.stderr.strip()[-200:]}")
     found: dict[str, Any] = json.loads(done.stdout)
@@ -47,7 +47,9 @@ def _show(host: HostFactory, name: str) -> dict[str, Any]:
 def _told(host: HostFactory, site: Site, store: str) -> Told:
     """The newest of what the hosts of a pair were told."""
     shown = {name: _show(host, name) for name in site.pairs[store]}
-    return Told(max(shown.values(), key=lambda each: int(each["generation"])), {name: each["generation"] for name, each in shown.items()}, {})
+    return Told(
+        max(shown.values(), key=lambda each: int(each["generation"])), {name: each["generation"] for name, each in shown.items()}, {}
+    )
 
 
 def _roles(host: HostFactory, site: Site, store: str) -> tuple[Told, str, str]:
@@ -64,7 +66,12 @@ def test_the_copy_is_in_step(site: Site, host: HostFactory, pair: str, measure: 
     _, serving, standby = _roles(host, site, pair)
     status = json.loads(host(serving).run("cat /run/lemonstand-mail/status.json").stdout or "{}")
     now = float(host(serving).run("date +%s.%N").stdout or 0)
-    expect(bool(status), f"mail-standby gives no account of itself at {serving}", seen="no status.json", expected="a status of the last seconds")
+    expect(
+        bool(status),
+        f"mail-standby gives no account of itself at {serving}",
+        seen="no status.json",
+        expected="a status of the last seconds",
+    )
     age = now - float(status["in_step"])
     measure("age of the copy", round(age, 1), "s", volatile=True)
     expect(
@@ -88,7 +95,10 @@ def test_the_copy_holds_what_the_store_holds(site: Site, host: HostFactory, prob
         before = {user: prober.ask(serving, "mailbox-copy", user=user) for user in left}
         there = {user: prober.ask(standby, "mailbox-copy", user=user) for user in left}
         # What changes meanwhile is looked at again.
-        differing = {user: {key: [before[user][key], there[user][key]] for key in before[user] if before[user][key] != there[user][key]} for user in left}
+        differing = {
+            user: {key: [before[user][key], there[user][key]] for key in before[user] if before[user][key] != there[user][key]}
+            for user in left
+        }
         left = [user for user in left if differing[user]]
         if time.monotonic() > until:
             break
@@ -114,7 +124,12 @@ def test_a_standby_serves_nobody(site: Site, host: HostFactory, pair: str) -> No
             here = host(serving).run("doveadm user -x service=%s %s", service, user).rc
             there = host(standby).run("doveadm user -x service=%s %s", service, user).rc
             expect(here == 0, f"{serving} does not serve {user} ({service})", seen=f"exit status {here}", expected="0")
-            expect(there == 75, f"{standby} serves {user}, or says there is no such user ({service})", seen=f"exit status {there}", expected="75 (later)")
+            expect(
+                there == 75,
+                f"{standby} serves {user}, or says there is no such user ({service})",
+                seen=f"exit status {there}",
+                expected="75 (later)",
+            )
 
 
 @pytest.mark.answer("live")
@@ -170,7 +185,7 @@ def test_all_hosts_were_told_the_same(site: Site, host: HostFactory, told: str, 
 def test_tickets_are_for_the_host_that_serves(site: Site, host: HostFactory, told_auth: str) -> None:
     """The directory of each auth host names the member of the pair that serves a user."""
     told = _told(host, site, next(iter(site.pairs)))
-    order = "echo '{\"action\": \"list\"}' | python3 /usr/local/lib/lemonstand/directory_users.py"
+    order = 'echo \'{"action": "list"}\' | python3 /usr/local/lib/lemonstand/directory_users.py'
     found = {each["name"]: each["store"] for each in json.loads(host(told_auth).run(order).stdout or '{"users": []}')["users"]}
     domain = site.settings.internal_domain
     wrong = {
@@ -187,24 +202,37 @@ def test_relays_hand_over_a_second_copy(site: Site, host: HostFactory, facts_of:
     """A message for a user whose store has a standby has a second recipient, on the standby: the queue keeps it until both have it."""
     paired = {store for store, hosts in site.pairs.items() if len(hosts) > 1}
     settings = facts_of(paired_relay).postfix
-    expect("kept" in settings.get("recipient_bcc_maps", ""), "the relay hands over no copies", seen=settings.get("recipient_bcc_maps"), expected="a table")
+    expect(
+        "kept" in settings.get("recipient_bcc_maps", ""),
+        "the relay hands over no copies",
+        seen=settings.get("recipient_bcc_maps"),
+        expected="a table",
+    )
     told = _show(host, paired_relay)
     users = [user for user, store in told["users"].items() if store in paired]
     measure("users with a copy", len(users))
     for user in users[:SAMPLE]:
         shelf = host(paired_relay).run("postmap -q %s texthash:/var/lib/lemonstand/relay/kept", user).stdout.strip()
         expect(shelf.endswith(".kept"), f"no copy of the mail for {user}", seen=shelf or "nothing", expected="an address on the standby")
-        hop = host(paired_relay).run("postmap -q %s texthash:/var/lib/lemonstand/relay/transport", f".{shelf.split('.', shelf.count('.') - 1)[-1]}").stdout
+        hop = (
+            host(paired_relay)
+            .run("postmap -q %s texthash:/var/lib/lemonstand/relay/transport", f".{shelf.split('.', shelf.count('.') - 1)[-1]}")
+            .stdout
+        )
         standby = next(name for name in site.pairs[told["users"][user]] if name != Told(told, {}, {}).active(told["users"][user]))
         addresses = [str(address) for address in site.hosts[standby].interfaces["store"].addresses]
-        expect(any(f"[{address}]" in hop for address in addresses), f"the copy for {user} goes elsewhere", seen=hop.strip(), expected=standby)
+        expect(
+            any(f"[{address}]" in hop for address in addresses), f"the copy for {user} goes elsewhere", seen=hop.strip(), expected=standby
+        )
 
 
 @pytest.mark.answer("live")
 @pytest.mark.disruptive
 @pytest.mark.control("SUR-34", "SUR-33")
-def test_the_standby_serves_when_the_store_falls_silent(site: Site, host: HostFactory, vantage: Vantage, pair: str, measure: Measure) -> None:
-    """Messages come; the store falls silent; more come; the standby is promoted: all are there, each once, and the store comes back as standby."""
+def test_the_standby_serves_when_the_store_falls_silent(
+    site: Site, host: HostFactory, vantage: Vantage, pair: str, measure: Measure
+) -> None:
+    """Messages come, the store falls silent, more come, the standby is promoted: all are there, each once; the store comes back."""
     if not site.is_lab:
         not_measurable("on a site that people use it is an operator's: lemonstand store promote")
     told, serving, standby = _roles(host, site, pair)
@@ -230,7 +258,13 @@ def test_the_standby_serves_when_the_store_falls_silent(site: Site, host: HostFa
     lost, twice = sorted(set(sent) - set(there)), sorted(ident for ident in set(sent) if there.count(ident) > 1)
     expect(not lost, "accepted mail is lost with the store", seen=f"{len(lost)} of {len(sent)}", expected="none")
     expect(not twice, "mail is there twice", seen=f"{len(twice)} of {len(sent)}", expected="none")
-    expect(done["seconds"] <= PROMOTED_SECONDS, "the standby took too long", seen=f"{done['seconds']:.0f} s", expected=f"{PROMOTED_SECONDS:.0f} s", late=True)
+    expect(
+        done["seconds"] <= PROMOTED_SECONDS,
+        "the standby took too long",
+        seen=f"{done['seconds']:.0f} s",
+        expected=f"{PROMOTED_SECONDS:.0f} s",
+        late=True,
+    )
     _back(site, host, pair, serving)
 
 
@@ -241,23 +275,25 @@ def _back(site: Site, host: HostFactory, store: str, serving: str) -> None:
         try:
             with Hosts(site.inventory) as hosts:
                 Stores(Placement(site, hosts, lambda _: None)).promote(serving)
-        except Exception as fault:  # noqa: BLE001 - it is not in step yet, or has not heard
+        except Exception as fault:
             why = str(fault)
             time.sleep(5)
             continue
         return
-    expect(False, f"{serving} does not come back as the standby of {store}", seen=why, expected="in step", late=True)  # noqa: FBT003
+    expect(False, f"{serving} does not come back as the standby of {store}", seen=why, expected="in step", late=True)
 
 
 def _send(vantage: Vantage, user: str) -> str:
-    seen = vantage.prober.ask(vantage.outsider, "foreign-mx", endpoint=vantage.exchangers(), sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE)
+    seen = vantage.prober.ask(
+        vantage.outsider, "foreign-mx", endpoint=vantage.exchangers(), sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE
+    )
     expect(seen["accepted"]["code"] == 250, "the MX refuses a message for a user", seen=seen["accepted"], expected=250)
     return str(seen["ident"])
 
 
 def _idents(host: HostFactory, name: str, user: str) -> list[str]:
     done = host(name).run("doveadm -f tab fetch -u %s hdr.message-id mailbox '*' SAVEDSINCE 1h", user)
-    return done.stdout.split()[1:]
+    return [str(word) for word in done.stdout.split()[1:]]
 
 
 @pytest.mark.answer("live")
@@ -278,7 +314,9 @@ def test_each_relay_takes_mail(site: Site, vantage: Vantage, spare: str, account
 @pytest.mark.answer("live")
 @pytest.mark.disruptive
 @pytest.mark.control("SUR-41")
-def test_submitted_mail_leaves_by_another_relay(host: HostFactory, vantage: Vantage, spare: str, accounts: list[Account], measure: Measure) -> None:
+def test_submitted_mail_leaves_by_another_relay(
+    host: HostFactory, vantage: Vantage, spare: str, accounts: list[Account], measure: Measure
+) -> None:
     """A relay falls silent: what is submitted then is accepted within seconds, and goes by the others."""
     shut = (
         "nft add table inet away && nft 'add chain inet away input { type filter hook input priority -300; }' && "
@@ -287,7 +325,9 @@ def test_submitted_mail_leaves_by_another_relay(host: HostFactory, vantage: Vant
     try:
         expect(host(spare).run(shut).rc == 0, "the relay can't be made silent", seen=spare, expected="exit status 0")
         began = time.monotonic()
-        answers = [vantage.ask("deliver", endpoint=vantage.endpoints(), account=accounts[0], recipient=accounts[0]["user"]) for _ in range(3)]
+        answers = [
+            vantage.ask("deliver", endpoint=vantage.endpoints(), account=accounts[0], recipient=accounts[0]["user"]) for _ in range(3)
+        ]
         seconds = time.monotonic() - began
     finally:
         host(spare).run(OPEN)

@@ -43,7 +43,7 @@ def store_list(chosen: Chosen) -> None:
     for heading in ("store", "host", "does", "users", "in step", "notes"):
         table.add_column(heading)
     with _placement(chosen) as placement:
-        for row in Stores(placement).list():
+        for row in Stores(placement).members():
             age = "" if row.age is None else f"{row.age:.0f} s ago"
             bad = row.does == "no answer" or row.notes or (row.age or 0) > 60
             table.add_row(row.store, row.host, row.does, str(row.users), age, row.notes, style="yellow" if bad else "")

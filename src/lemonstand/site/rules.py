@@ -259,7 +259,9 @@ def standbys_are_sound(draft: Draft) -> Iterator[InputError]:
         where = draft.at("standby_of", host=name)
         remedy = f"name a host of the group 'stores' that has no {PREFIX}standby_of itself"
         if name not in stores:
-            yield InputError(f"{name} is no store, so it can't be a standby", where, "put it into the group 'stores', or take the variable away")
+            yield InputError(
+                f"{name} is no store, so it can't be a standby", where, "put it into the group 'stores', or take the variable away"
+            )
         elif store not in stores or store == name:
             yield InputError(f"{name} is to be the standby of '{store}', which is no other store", where, suggest(store, stores, remedy))
         elif store in of:

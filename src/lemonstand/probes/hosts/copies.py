@@ -26,7 +26,10 @@ def mailboxes(user: str, mail: str = str(MAIL)) -> dict[str, Any]:
         `boxes`: {name: [UIDVALIDITY, UIDNEXT]}; `messages`: their number; and a digest each of `uids` (mailbox, UID, GUID and flags of each
         message), `subscriptions`, `scripts`, `attributes`.
     """
-    boxes = {row["mailbox"]: [row["uidvalidity"], row["uidnext"]] for row in _doveadm("mailbox", "status", "-u", user, "uidvalidity uidnext", "*")}
+    boxes = {
+        row["mailbox"]: [row["uidvalidity"], row["uidnext"]]
+        for row in _doveadm("mailbox", "status", "-u", user, "uidvalidity uidnext", "*")
+    }
     rows = _doveadm("fetch", "-u", user, "mailbox uid guid flags", "mailbox", "*", "all")
     lines = sorted("\t".join((row["mailbox"], row["uid"], row["guid"], *sorted(row["flags"].split()))) for row in rows)
     local, _, domain = user.partition("@")
@@ -43,7 +46,7 @@ def mailboxes(user: str, mail: str = str(MAIL)) -> dict[str, Any]:
     }
 
 
-def bring(address: str, name: str, user: str, certificate: str = "", key: str = "", since: int = 0, ca: str = "ca-hosts.crt") -> str:
+def bring(address: str, name: str, user: str, *, certificate: str = "", key: str = "", since: int = 0) -> str:
     """Offers another store a copy of a user, as `mail-standby` does; says what came of it, and brings nothing.
 
     Args:
@@ -56,7 +59,7 @@ def bring(address: str, name: str, user: str, certificate: str = "", key: str = 
     """
     pki = Path("/etc/lemonstand/pki")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(pki / ca)
+    context.load_verify_locations(pki / "ca-hosts.crt")
     if certificate:
         context.load_cert_chain(pki / certificate, pki / key)
     try:
