@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib.util
 import json
 import os
@@ -373,3 +374,16 @@ def test_without_any_relay_the_client_is_told_to_come_later() -> None:
         return said
 
     assert asyncio.run(session()).startswith(b"421 4.3.2")
+
+
+@pytest.mark.parametrize(("known", "alone", "status"), [({}, True, 1), ({}, False, 0), (told(2), True, 0)])
+def test_a_host_that_was_told_nothing_does_not_guess(
+    known: dict[str, Any], alone: bool, status: int, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = {"users": USERS, "known": known, "alone": alone, "check": False}
+    packed = base64.b64encode(json.dumps(order).encode()).decode()
+    assert placement.main_encoded(packed) == status
+    assert ("without --limit" in capsys.readouterr().err) == bool(status)
+    assert place.exists() == (not status)
+    if not status:  # and what it has been told it keeps, alone or not
+        assert placement.main_encoded(base64.b64encode(json.dumps({**order, "alone": True, "known": {}}).encode()).decode()) == 0

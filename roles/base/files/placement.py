@@ -121,6 +121,11 @@ def main_encoded(order: str) -> int:
     given = json.loads(base64.b64decode(order))
     try:
         before = read()
+        if not before["users"] and given.get("alone") and not given.get("known"):
+            raise ValueError(
+                "this host was never told who is served where, and no other host of this run can say: users who were moved would be taken "
+                "for where they were. Apply without --limit, or with one more store or relay"
+            )
         wanted = seeded(before, given["users"], given.get("known") or None)
     except (OSError, ValueError) as problem:
         print(f"error: {problem}", file=sys.stderr)
