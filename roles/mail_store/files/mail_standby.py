@@ -417,7 +417,8 @@ class Pair:
         self.directory = Path(settings["directory"])
         self.pushed: dict[str, float] = {}
         """When the last copy of each user that is complete was begun, as the standby sees it."""
-        self._way: Way | None = None
+        self.in_step_there = 0.0
+        """When the other one last said that all copies were whole, its own clock."""
         self._seen: dict[str, tuple[Any, ...]] = {}
         self._whole = 0.0
         self._in_step = 0.0
@@ -448,7 +449,9 @@ class Pair:
         told = placement.read()
         try:
             way = self.way
-            with way.call(self.peer, {"want": "placement"}, seconds=2.0):
+            status = json.loads(STATUS.read_text(encoding="utf-8")) if STATUS.exists() and self.serves(told) else {}
+            whole = status["in_step"] if status.get("whole") else 0.0
+            with way.call(self.peer, {"want": "placement", "in_step": whole}, seconds=2.0):
                 sealed = way.heard.get("sealed")
         except (OSError, ValueError, Refused):
             return
@@ -479,7 +482,7 @@ class Pair:
         """Push who changed, deliver what relays kept, clear what is known; and write down how things stand."""
         told, begun = placement.read(), time.time()
         if self.serves(told):
-            self.deliver_kept(told)
+            self.deliver_kept()
         if self.serves(told) and self.peer:
             self._push_changed(told, begun)
         elif self.peer:
@@ -496,6 +499,7 @@ class Pair:
             "peer": self.peer,
             "generation": told["generation"],
             "in_step": self._in_step,
+            "whole": self._whole > 0 and not self.failed,
             "failed": self.failed,
             "pushed": max(self.pushed.values(), default=0.0),
             "kept": sum(1 for _ in kept_copies(self.directory)),
@@ -529,23 +533,25 @@ class Pair:
     def _clear_kept(self, told: dict[str, Any]) -> None:
         """Remove what the copy of the mailbox holds, and what the store must have dealt with by itself."""
         for path, _, user in kept_copies(self.directory, self._owners()):
-            came = path.stat().st_mtime
-            settled = self.pushed.get(user, 0.0) > came + SETTLED_SECONDS
-            if settled or (self.pushed.get(user, 0.0) > came and holds(home_of(self.settings, user), identity(_head(path)), came - 3600)):
+            came, whole = path.stat().st_mtime, max(self.pushed.get(user, 0.0), self.in_step_there)
+            elsewhere = told["users"].get(user) != self.store and time.time() - came > SETTLED_SECONDS
+            here = whole > came and holds(home_of(self.settings, user), identity(_head(path)), came - 3600)
+            if elsewhere or here or whole > came + SETTLED_SECONDS:
                 path.unlink(missing_ok=True)
 
-    def deliver_kept(self, told: dict[str, Any], least_age: float = UNDER_WAY_SECONDS, held: Iterable[str] = ()) -> int:
+    def deliver_kept(self, least_age: float = UNDER_WAY_SECONDS, held: Iterable[str] = (), oldest: float = float("inf")) -> int:
         """Deliver what relays had handed over and the mailbox has not; what it has is a copy.
 
         Args:
             least_age: seconds; what is younger may be on its way still.
             held: queue names of what relays are about to deliver themselves.
+            oldest: seconds; what is older was handed over by the store, or removed there by its reader.
         """
         with (RUN / "deliver.lock").open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
-            return self._deliver(told, least_age, held)
+            return self._deliver(least_age, held, oldest)
 
-    def _deliver(self, told: dict[str, Any], least_age: float, held: Iterable[str]) -> int:
+    def _deliver(self, least_age: float, held: Iterable[str], oldest: float) -> int:
         waiting = {f" id {name}".encode() for name in held}
         delivered = 0
         owners = self._owners()
@@ -554,7 +560,7 @@ class Pair:
             known_by = identity(_head(path))
             if time.time() - came < least_age or any(name in known_by for name in waiting):
                 continue
-            if not holds(home_of(self.settings, user), known_by, came - 3600):
+            if time.time() - came <= oldest and not holds(home_of(self.settings, user), known_by, came - 3600):
                 try:
                     deliver(path, address)
                 except (OSError, smtplib.SMTPException) as problem:
@@ -669,6 +675,8 @@ class Answer(socketserver.BaseRequestHandler):
         pair, caller, word = self.server.pair, way.caller(connection), hear(connection)
         try:
             if word.get("want") == "placement" and caller == pair.peer:
+                if not pair.serves(placement.read()):
+                    pair.in_step_there = min(time.time(), float(word.get("in_step", 0.0)))
                 say(connection, {"sealed": placement.read().get("sealed")})
             elif word.get("want") == "copy":
                 take(pair, connection, caller, word)
@@ -827,7 +835,7 @@ def remove(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
 
 def deliver_now(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
     """Deliver at once what only relays had handed over."""
-    return {"delivered": pair.deliver_kept(placement.read(), 0.0, given.get("held", ()))}
+    return {"delivered": pair.deliver_kept(0.0, given.get("held", ()), float(given.get("oldest", "inf")))}
 
 
 ORDERS = {

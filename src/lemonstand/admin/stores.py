@@ -10,6 +10,9 @@ from typing import Any
 from lemonstand.admin.placement import Placement, Told
 from lemonstand.errors import InputError, LemonstandError
 
+UNDER_WAY_SECONDS = 60
+"""What a store took longer ago is no longer being delivered."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -91,10 +94,10 @@ class Stores:
                 f"{host} gives no answer: {told.unasked[host]}", host, "it is the one that would serve; see that it is up"
             )
         before, users = told.active(store), told.users(store)
-        placement = told.placement
+        placement, whole = told.placement, False
         if before != host:
             placement = self._placement.next(told, active={store: host})
-            self._step_down(told, store, before, host, placement, now=now)
+            whole = self._step_down(told, store, before, host, placement, now=now)
             self._say(f"{host} serves the {len(users)} users of {store}")
         where = self._placement.place(dict.fromkeys(users, host))
         self._say(f"{where}: tickets are for {host} now")
@@ -115,12 +118,18 @@ class Stores:
             self._placement.hosts.run_on(frontends, ["doveadm", "proxy", "kick", "-h", str(address), "*"], codes=(0, 68))
         self._say(f"relays deliver to {host}, and sessions begin anew")
         held = self._held([relay for relay in relays if relay not in untold])
-        delivered = self._placement.order(host, action="deliver-kept", held=held)["delivered"]
+        # What was handed over is there. Only what was being delivered in that moment can be on the shelf alone.
+        oldest = {"oldest": time.monotonic() - began + UNDER_WAY_SECONDS} if whole else {}
+        delivered = self._placement.order(host, action="deliver-kept", held=held, **oldest)["delivered"]
         self._say(f"{delivered} messages were on the standby's shelf alone, and are delivered")
         return {"store": store, "users": len(users), "seconds": time.monotonic() - began, "delivered": delivered, "untold": sorted(untold)}
 
-    def _step_down(self, told: Told, store: str, before: str, host: str, placement: dict[str, Any], *, now: bool) -> None:
-        """Has the one that serves end its sessions and hand over what it has, if it answers; then the other begins."""
+    def _step_down(self, told: Told, store: str, before: str, host: str, placement: dict[str, Any], *, now: bool) -> bool:
+        """Has the one that serves end its sessions and hand over what it has, if it answers; then the other begins.
+
+        Returns:
+            Whether it has handed over all of it.
+        """
         if before in told.unasked:
             seen = self._placement.order(host, action="status")
             if seen["lacking"] and not now:
@@ -134,7 +143,7 @@ class Stores:
             age = f"its last change came {time.time() - last:.0f} s ago" if last else "no change has come since its service began"
             self._say(f"{before} gives no answer; the copy on {host} is what counts now ({age})")
             self._placement.order(host, action="take-over", placement=placement)
-            return
+            return False
         users, since = told.users(store), told.since(store)
         try:
             counts = self._placement.order(
@@ -142,11 +151,12 @@ class Stores:
             )
             self._placement.order(host, action="take-over", placement=placement, counts={} if now else counts)
             self._say(f"{before} serves nobody any more" + ("" if now else ", and has handed over all it had"))
+            return not now
         except LemonstandError as fault:
             if now:
                 self._say(f"{before}: {fault.what}")
                 self._placement.order(host, action="take-over", placement=placement)
-                return
+                return False
             back = self._placement.next(Told(placement, {}, {}), active={store: before})
             self._placement.hand_out(back, [before])
             raise LemonstandError(

@@ -288,12 +288,12 @@ def _send(vantage: Vantage, user: str) -> str:
         vantage.outsider, "foreign-mx", endpoint=vantage.exchangers(), sender=PEER_SENDER, recipient=user, elsewhere=ELSEWHERE
     )
     expect(seen["accepted"]["code"] == 250, "the MX refuses a message for a user", seen=seen["accepted"], expected=250)
-    return str(seen["ident"])
+    return str(seen["ident"]).strip("<>")
 
 
 def _idents(host: HostFactory, name: str, user: str) -> list[str]:
     done = host(name).run("doveadm -f tab fetch -u %s hdr.message-id mailbox '*' SAVEDSINCE 1h", user)
-    return [str(word) for word in done.stdout.split()[1:]]
+    return [str(word).strip("<>") for word in done.stdout.split()[1:]]
 
 
 @pytest.mark.answer("live")
