@@ -325,13 +325,14 @@ def test_submitted_mail_leaves_by_another_relay(
     try:
         expect(host(spare).run(shut).rc == 0, "the relay can't be made silent", seen=spare, expected="exit status 0")
         began = time.monotonic()
+        # Whoever sends, from whichever store: each begins with a relay of its own.
         answers = [
-            vantage.ask("deliver", endpoint=vantage.endpoints(), account=accounts[0], recipient=accounts[0]["user"]) for _ in range(3)
+            vantage.ask("deliver", endpoint=vantage.endpoints(), account=account, recipient=accounts[0]["user"]) for account in accounts[:3]
         ]
         seconds = time.monotonic() - began
     finally:
         host(spare).run(OPEN)
-    measure("seconds for three", round(seconds, 1), "s", volatile=True)
+    measure("seconds for all of them", round(seconds, 1), "s", volatile=True)
     refused = [each["text"] for each in answers if each["code"] != 250]
     expect(not refused, f"submissions are refused while {spare} is silent", seen=refused, expected=250)
     for each in answers:
