@@ -305,7 +305,7 @@ def test_each_relay_takes_mail(site: Site, vantage: Vantage, spare: str, account
         not_measurable("by IPv4 the edge decides which relay answers")
     known = vantage.exchangers(6)
     endpoint = Endpoint(name=known["name"], address=str(leg.ipv6), ca=known["ca"])
-    order = {"sender": PEER_SENDER, "recipient": accounts[0]["user"], "elsewhere": ELSEWHERE}
+    order: dict[str, Any] = {"sender": PEER_SENDER, "recipient": accounts[0]["user"], "elsewhere": ELSEWHERE}
     try:
         seen = vantage.prober.ask(vantage.outsider, "foreign-mx", endpoint=endpoint, **order)
     except Invalid as fault:
