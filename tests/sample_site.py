@@ -74,6 +74,12 @@ def sound_site() -> Tree:
     return copy.deepcopy({"hosts": hosts, "all": shared, "files": {}})
 
 
+def _standby(tree: Tree, store: str, name: str = "standby1", number: int = 31) -> None:
+    """One more host in stores, that keeps the mail of another."""
+    standby = host(number, store=leg("store0", f"192.0.2.{129 + number}", f"2001:db8:4::{number}"))
+    tree["hosts"]["all"]["children"]["stores"]["hosts"][name] = {**standby, "lemonstand_standby_of": store}
+
+
 def write_site(folder: Path, tree: Tree) -> Path:
     """Writes a site's files; returns the inventory."""
     shared = folder / "group_vars" / "all"
@@ -160,6 +166,41 @@ def _waived(**changes: Any) -> Callable[[Tree], object]:
 
 
 BAD_SITES: tuple[Bad, ...] = (
+    Bad(
+        "a standby of nobody",
+        lambda t: _standby(t, "store9"),
+        "standby1 is to be the standby of 'store9', which is no other store",
+        "hosts.yml",
+        "did you mean",
+    ),
+    Bad(
+        "a standby of a standby",
+        lambda t: (_standby(t, "store"), _standby(t, "standby1", "standby2", 32)),
+        "standby2 is to be the standby of standby1, which is a standby itself",
+        "hosts.yml",
+        "has no lemonstand_standby_of itself",
+    ),
+    Bad(
+        "two standbys of a store",
+        lambda t: (_standby(t, "store"), _standby(t, "store", "standby2", 32)),
+        "store has two standbys, standby1 and standby2",
+        "hosts.yml",
+        "keep one",
+    ),
+    Bad(
+        "a frontend as standby",
+        lambda t: t["hosts"]["all"]["children"]["frontends"]["hosts"]["frontend"].update(lemonstand_standby_of="store"),
+        "frontend is no store, so it can't be a standby",
+        "hosts.yml",
+        "group 'stores'",
+    ),
+    Bad(
+        "a user on a standby",
+        lambda t: (_standby(t, "store"), t["all"]["lemonstand_users"][1].update(store="standby1")),
+        "bob@lemon.example: standby1 is a standby",
+        SITE_YML,
+        "name the store it stands by for: store",
+    ),
     # names of variables
     Bad(
         "unknown key",

@@ -38,7 +38,7 @@ OUR_TABLES = {"inet lemonstand", "inet lemonstand_closed"}
 # A process's name as the kernel has it: 15 letters at most.
 OURS = {
     "dovecot", "imap-login", "submission-logi", "managesieve-log", "lmtp", "master", "gunicorn", "sshd", "sshd-session", "systemd", "slapd",
-    "smtpd", "certbot",
+    "smtpd", "certbot", "mail-standby",
 }  # fmt: skip
 DROPS = {"drop": "drops", "reject": "rejects", "queue": "queues", "synproxy": "intercepts", "notrack": "takes out of conntrack"}
 TRANSLATES = {"dnat": "translates", "snat": "translates", "masquerade": "translates", "redirect": "redirects", "tproxy": "diverts"}
@@ -88,6 +88,7 @@ def look(order):
     release = dict(line.split("=", 1) for line in read("/etc/os-release").splitlines() if "=" in line)
     return {
         **facts,
+        "placement": placement() if order.get("places") else None,
         "release": {key: release.get(key, "").strip("\"'") for key in ("ID", "VERSION_ID", "PRETTY_NAME")},
         "programs": programs(order.get("programs") or {}),
         "systemd": os.path.isdir("/run/systemd/system"),
@@ -289,6 +290,15 @@ def certificates(folder="/etc/lemonstand/pki"):
     return found
 
 
+def placement(path="/var/lib/lemonstand/placement.json"):
+    """Which store has which user, as this host was told last; None if it was not, a text if it can't be read."""
+    text = read(path)
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return "cut off"
+
+
 # --- judging, without asking anybody ---
 
 
@@ -299,8 +309,8 @@ def judge(facts, order):
     ({zone: {device, ipv4, ipv6}}), `programs` ({package: the version of its authors that roles are written for}), `routes` (whether this
     host forwards), `ssh` (whom SSH is to let in: users, root), `routers` (devices on which routers are to be heard), `foreign_tables`
     (looked at by the operator), `authorities` (the controller's CAs: {name: {fingerprint, key_id}}), `pki_dir`, `trusted` and `requests`
-    (which CA should be trusted, which should have signed what), `new_authorities`, `now` (seconds since 1970), `settled` (this host is
-    configured: what a run would mend is a fault).
+    (which CA should be trusted, which should have signed what), `places` ({user: store} of the inventory), `new_authorities`, `now`
+    (seconds since 1970), `settled` (this host is configured: what a run would mend is a fault).
     """
     faults = []
     if order.get("only") != "filters":
@@ -313,9 +323,25 @@ def judge(facts, order):
         faults += judge_legs(facts, order)
         faults += judge_listeners(facts, order)
         faults += judge_authorities(facts, order)
+        faults += judge_places(facts, order)
     faults += judge_units(facts, order)
     faults += judge_filters(facts, order)
     return list(dict.fromkeys(faults))
+
+
+def judge_places(facts, order):
+    told = facts.get("placement")
+    if isinstance(told, str):
+        yield "/var/lib/lemonstand/placement.json is cut off: copy it from another store or relay of this site"
+        return
+    for name, store in (order.get("places") or {}).items() if told else ():
+        there = told["users"].get(name)
+        # What the inventory said when it was last heard is no news, whoever moved him since.
+        if there and store not in {there, told["said"].get(name)}:
+            yield (
+                f"{name} is on {there}, and the inventory says {store} now: his mail would stay behind. Move him "
+                f"(`lemonstand user move {name} --to {store}`), or write {there} again"
+            )
 
 
 def judge_system(facts):
@@ -674,8 +700,9 @@ def main_encoded(text):
 def main(text):
     """Answers an order; returns the exit status."""
     order = derived(json.loads(text))
-    faults = judge(look(order), order)
-    print(json.dumps({"faults": faults}))
+    facts = look(order)
+    faults = judge(facts, order)
+    print(json.dumps({"faults": faults, **({"placement": facts["placement"]} if facts.get("placement") and not faults else {})}))
     if faults:
         print("\n".join(faults), file=sys.stderr)
     return 1 if faults else 0

@@ -33,7 +33,7 @@ SHAPE = data("kinds.yml")
 ZONES, GROUPS, LISTS = tuple(SHAPE["zones"]), tuple(SHAPE["kinds"]), SHAPE["lists"]
 
 
-TOLD = ("lemonstand_interfaces", "lemonstand_zones", *LISTS.values())
+TOLD = ("lemonstand_interfaces", "lemonstand_zones", "lemonstand_standby_of", *LISTS.values())
 """The variables that rules and lists of hosts are made from."""
 
 
@@ -160,6 +160,28 @@ def aliases_of(users: str, store: str, stores: list[str]) -> dict[str, str]:
     names = {name.lower() for name in own}
     here = users_of(users, store, stores)
     return {alias: name.lower() for name in here for alias in own[name] if alias not in names and times[alias] == 1}
+
+
+def places(users: str, stores: list[str]) -> dict[str, str]:
+    """Each user with the store the inventory names for him, the first one where it names none."""
+    return {user["name"].lower(): user.get("store") or stores[0] for user in _parsed(str(users))}
+
+
+def pairs(stores: Iterable[str], hosts: Hosts | str) -> dict[str, list[str]]:
+    """The stores of a site by name, each with the hosts that may serve its users: itself, then its standby."""
+    known = _known(hosts)
+    standbys = {name: (known[name] or {}).get("lemonstand_standby_of") for name in stores}
+    found = {name: [name] for name, of in standbys.items() if not of}
+    for name, of in standbys.items():
+        if of in found:
+            found[of].append(name)
+    return found
+
+
+def aliases_of_all(users: str) -> dict[str, str]:
+    """The aliases that are one user's alone and no login name, of all users of a site: {alias: login name}, in lower case."""
+    every = [{**user, "store": "any"} for user in _parsed(str(users))]
+    return aliases_of(json.dumps(every), "any", ["any"])
 
 
 def _members(groups: Mapping[str, list[str]], group: str) -> list[str]:
@@ -408,8 +430,12 @@ class FilterModule:
             "lemonstand_accounts": accounts,
             "lemonstand_users_of": users_of,
             "lemonstand_aliases_of": aliases_of,
+            "lemonstand_aliases_of_all": aliases_of_all,
+            "lemonstand_pairs": pairs,
+            "lemonstand_places": places,
             "lemonstand_addresses_by_name": addresses_by_name,
             "lemonstand_reached_by_name": reached_by_name,
+            "lemonstand_reach_address": reach_address,
             "lemonstand_service_ports": service_ports,
             "lemonstand_table_size": table_size,
         }

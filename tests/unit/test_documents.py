@@ -11,7 +11,7 @@ import pytest
 from lemonstand.derived.change_request import FORMATS, change_request, render, span
 from lemonstand.derived.dns import records
 from lemonstand.site import Site, load_site
-from sample_site import Tree, sound_site, write_site
+from sample_site import Tree, host, leg, sound_site, write_site
 
 
 def _site(folder: Path, **changes: object) -> Site:
@@ -132,3 +132,15 @@ def test_records_of_managesieve_come_with_it(tmp_path: Path) -> None:
     assert not [record for record in records(_site(tmp_path)) if record.name.startswith("_sieve")]
     lines = [str(record) for record in records(_site(tmp_path, lemonstand_managesieve=True))]
     assert "_sieve._tcp.lemon.example. IN SRV 0 1 4190 mail.lemon.example." in lines
+
+
+def test_each_relay_has_a_name_and_a_preference(tmp_path: Path) -> None:
+    tree = sound_site()
+    tree["hosts"]["all"]["children"]["relays"]["hosts"]["relay2"] = host(23, dmz=leg("dmz0", "192.0.2.21", "2001:db8:2::21"))
+    lines = [str(record) for record in records(load_site(write_site(tmp_path, tree)))]
+    assert {"lemon.example. IN MX 10 mx.lemon.example.", "lemon.example. IN MX 20 mx2.lemon.example."} <= set(lines)
+    assert "mx2.lemon.example. IN A 203.0.113.1" in lines
+    assert [line for line in lines if line.startswith("mx") and "AAAA" in line] == [
+        "mx.lemon.example. IN AAAA 2001:db8:2::20",
+        "mx2.lemon.example. IN AAAA 2001:db8:2::21",
+    ]

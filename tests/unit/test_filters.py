@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stor
 
 def _active(profile: str = "both", *, managesieve: bool = False, acme: bool = False) -> list[dict[str, Any]]:
     active: list[dict[str, Any]] = filters.active_flows(
-        FLOWS, {"implicit_tls": profile != "seed-strict", "managesieve": managesieve, "acme": acme}, [], []
+        FLOWS, {"implicit_tls": profile != "seed-strict", "managesieve": managesieve, "acme": acme, "several_stores": False}, [], []
     )
     return active
 
@@ -137,6 +138,28 @@ def test_seed_strict_closes_the_implicit_tls_ports() -> None:
 )
 def test_a_bad_flow_is_refused_with_its_name_and_a_remedy(extra: list[dict[str, Any]], disabled: list[str], words: list[str]) -> None:
     with pytest.raises(AnsibleFilterError) as caught:
-        filters.active_flows(FLOWS, {"implicit_tls": True, "managesieve": False, "acme": False}, extra, disabled)
+        filters.active_flows(FLOWS, {"implicit_tls": True, "managesieve": False, "acme": False, "several_stores": False}, extra, disabled)
     for word in words:
         assert word in str(caught.value)
+
+
+PAIRED: dict[str, Any] = {"b1": {}, "a1": {}, "a2": {"lemonstand_standby_of": "a1"}}
+
+
+def test_a_store_and_its_standby_are_one_by_the_stores_name() -> None:
+    assert filters.pairs(["a2", "b1", "a1"], PAIRED) == {"b1": ["b1"], "a1": ["a1", "a2"]}
+
+
+def test_users_have_the_place_the_inventory_names_or_the_first_store() -> None:
+    users = json.dumps([{"name": "Alice@x.test"}, {"name": "bob@x.test", "store": "b1"}])
+    assert filters.places(users, ["a1", "b1"]) == {"alice@x.test": "a1", "bob@x.test": "b1"}
+
+
+def test_aliases_of_all_are_those_of_each_store_together() -> None:
+    users = json.dumps(
+        [
+            {"name": "alice@x.test", "store": "a1", "aliases": ["a@x.test", "all@x.test"]},
+            {"name": "bob@x.test", "store": "b1", "aliases": ["all@x.test", "B@x.test"]},
+        ]
+    )
+    assert filters.aliases_of_all(users) == {"a@x.test": "alice@x.test", "b@x.test": "bob@x.test"}

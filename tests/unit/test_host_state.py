@@ -36,6 +36,7 @@ SOUND: Facts = {
     "filters": {"nft": [], "texts": {}, "saved": {}, "unread": []},
     "units": {"nftables.service": {"Id": "nftables.service", "UnitFileState": "disabled", "ActiveState": "inactive"}},
     "nftables_conf": "",
+    "placement": None,
     "release": {"ID": "debian", "VERSION_ID": "13", "PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"},
     "programs": {"dovecot-core": ["1:2.4.1+dfsg1-6+deb13u2", True]},
     "systemd": True,
@@ -407,3 +408,14 @@ def test_looking_reads_everything_a_judge_asks_for() -> None:
     facts = state.look({})
     assert set(facts) == set(SOUND)
     state.judge(facts, ORDER)
+
+
+@pytest.mark.parametrize(("store", "said", "refused"), [("store1", None, False), ("store2", None, True), ("store2", "store2", False)])
+def test_an_inventory_that_moves_somebody_is_refused_with_the_command(store: str, said: str | None, refused: bool) -> None:
+    """What it said when the host last heard of it is no news; a user without a place yet is none either."""
+    told = {"users": {"alice@x.test": "store1"}, "said": {"alice@x.test": said} if said else {}}
+    order = {"places": {"alice@x.test": store, "new@x.test": "store2"}}
+    faults = list(state.judge_places({"placement": told}, order))
+    assert [f"lemonstand user move alice@x.test --to {store}" in fault for fault in faults] == ([True] if refused else [])
+    assert list(state.judge_places({"placement": None}, order)) == []
+    assert len(list(state.judge_places({"placement": "cut off"}, order))) == 1

@@ -1,8 +1,8 @@
 """Bring the directory's entries in line with the site's user list, without ever resetting a password.
 
 Runs on the directory's host as root from standard input (`python3 -`), over the local socket, where slapd knows root by its peer
-credentials: no administrator's password exists. Adds missing users with their first password, corrects store and aliases of the
-others, and only reports users the list no longer names: deleting an account is a decision, not a side effect.
+credentials: no administrator's password exists. Adds missing users with their first password, corrects aliases of the others, whose
+store is the directory's to know, and only reports users the list no longer names: deleting an account is a decision, not a side effect.
 
 Nobody is seeded twice: a record beside the database (`RECORD`) holds the suffix and every name that ever had an entry. A name of it
 without an entry was deleted, and its first password does not come back; a database that is empty although the record has names is not
@@ -452,12 +452,13 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
     for user in order["users"]:
         name = user["name"].lower()
         dn = f"uid={escape_value(name)},ou=people,{base}"
+        placed = {**user, "store": serving(user["store"], people.get(name, {}), people, order.get("stores") or [])}
         if name in people:
-            follow(connection, dn, user, people[name], lines, check=check)
+            follow(connection, dn, placed, people[name], lines, check=check)
             continue
         lines.append(f"changed: user {name} added")
         if not check:
-            add_person(connection, dn, user, first[name], order["argon2"])
+            add_person(connection, dn, placed, first[name], order["argon2"])
         if name in gone:
             lines.append(f"notice: user {name} had an account before, so the first password does not count: lemonstand user add {name}")
         elif not user.get("password_hash") and not order["passwords"].get(user["name"]):
@@ -468,8 +469,27 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
     return lines
 
 
+def serving(store: str, found: dict[str, list[str]], people: dict[str, dict[str, list[str]]], stores: list[list[str]]) -> str:
+    """Return the host that has a user's mail: where a user is, the directory knows, and no inventory moves anybody.
+
+    Args:
+        store: what the inventory says, an inner name.
+        found: the user's entry; empty for a new one.
+        people: all entries. A new user goes where the others of his store are served.
+        stores: of the site, each with the hosts that may serve its users.
+    """
+    known = {host.lower() for hosts in stores for host in hosts}
+    if found:
+        return next((host for host in found.get("mailHost", []) if host.lower() in known), store)
+    pair = next((hosts for hosts in stores if store in hosts), [store])
+    counts = {host: sum(host.lower() in map(str.lower, each.get("mailHost", [])) for each in people.values()) for host in pair[1:]}
+    serving_host = max(pair[1:], key=lambda host: counts[host], default=store)
+    mine = sum(store.lower() in map(str.lower, each.get("mailHost", [])) for each in people.values())
+    return serving_host if counts.get(serving_host, 0) > mine else store
+
+
 def follow(connection: Any, dn: str, user: dict[str, Any], found: dict[str, list[str]], lines: list[str], *, check: bool) -> None:
-    """Bring one user's store and aliases in line with the list."""
+    """Bring one user's aliases in line with the list, and his store if the directory names none of the site's."""
     changes = differences(found, wanted_attributes(user))
     if changes:
         lines.append(f"changed: user {user['name'].lower()}: {', '.join(sorted(changes))}")

@@ -1,4 +1,4 @@
-"""Accounts in the directory, one order at a time: list, add, passwd, lock, unlock, delete.
+"""Accounts in the directory, one order at a time: list, add, passwd, lock, unlock, place, delete.
 
 Runs on the directory's host as root, who is the administrator on the local socket. An order is one JSON object on standard input, so that
 no password is ever an argument; the answer is one JSON object on standard output, and holds none.
@@ -145,6 +145,13 @@ class Accounts:
         done_or_error(self._connection, f"deleting {name}")
         return "deleted"
 
+    def place(self, stores: dict[str, str]) -> str:
+        """Say which host has whose mail from now on: {name: inner name}."""
+        for name, store in stores.items():
+            self._known(name)
+            self._modify(name, {"mailHost": [("MODIFY_REPLACE", [store.lower()])]})
+        return f"{len(stores)} placed"
+
     def _dn(self, name: str) -> str:
         return f"uid={escape_value(name)},ou=people,{self._base}"
 
@@ -192,6 +199,8 @@ def carry_out(order: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
         return {"done": accounts.add(name, order["store"], order.get("aliases", []), order["password"])}
     if action == "passwd":
         return {"done": accounts.passwd(name, order["password"])}
+    if action == "place":
+        return {"done": accounts.place({str(user).lower(): str(store) for user, store in order["stores"].items()})}
     if action in {"lock", "unlock", "delete"}:
         return {"done": getattr(accounts, action)(name)}
     raise SeedError(f"there is no action {action!r}")

@@ -23,8 +23,8 @@ class Alarm:
 
     Args:
         at: when it happened, or when it was seen if it goes on.
-        kind: `guessing`, `connections`, `sending`, `limits-file` (limits, as services say), `failed`, `restarting`, `not-running`,
-            `restarted`, `disk`, `read-only`, `queue`, `clock`, `certificate`.
+        kind: `guessing`, `connections`, `sending`, `limits-file` (limits, as services say), `standby`, `relay` (of stores), `failed`,
+            `restarting`, `not-running`, `restarted`, `disk`, `read-only`, `queue`, `clock`, `certificate`.
         details: the rest of it.
     """
 

@@ -22,7 +22,7 @@ SECONDS = 12
 """For one question to a program of the host."""
 MOST = 1000
 """Lines of one kind, at most; the newest."""
-WRITERS = ("ticket-issuer.service", "submission-limits.service")
+WRITERS = ("ticket-issuer.service", "submission-limits.service", "mail-standby.service", "relay-way.service")
 """Units of ours that write `alarm=` lines."""
 CONVERGED = Path("/var/lib/lemonstand/converge")
 """One file a unit that a role has brought to its configuration: these have to run."""

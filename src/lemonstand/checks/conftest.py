@@ -30,6 +30,26 @@ Members = dict[str, list[str]]
 SINGLE = {kind.one: group for group, kind in load_kinds().kinds.items()}
 """Fixtures that make a check run once for each host of a group; `node` is every host of the site."""
 ALL = tuple(SINGLE.values())
+ONE_STORE = "the site has one store and no standby"
+NO_STANDBY = "no store of the site has a standby"
+
+
+def _in(site: Site, *groups: str, needed: bool) -> list[str]:
+    return [host.name for group in groups for host in site.group(group)] if needed else []
+
+
+def _paired(site: Site) -> list[str]:
+    return [name for name, hosts in site.pairs.items() if len(hosts) > 1]
+
+
+SEVERAL: tuple[tuple[str, Callable[[Site], list[str]], str], ...] = (
+    ("pair", _paired, NO_STANDBY),
+    ("paired_relay", lambda site: _in(site, "relays", needed=bool(_paired(site))), NO_STANDBY),
+    ("told", lambda site: _in(site, "stores", "relays", needed=len(site.group("stores")) > 1), ONE_STORE),
+    ("told_auth", lambda site: _in(site, "auths", needed=len(site.group("stores")) > 1), ONE_STORE),
+    ("spare", lambda site: _in(site, "relays", needed=len(site.group("relays")) > 1), "the site has one relay"),
+)
+"""Fixtures of what a site has several of: name, cases, what is said where it has not. `pair` is a store's name, the others are hosts."""
 SITE = pytest.StashKey[Site]()
 LIVE = ("lemonstand.checks.background", "lemonstand.checks.live")
 
@@ -64,6 +84,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         waivers = waivers_of(_site(metafunc.config))
         cases = [pytest.param(waiver, marks=pytest.mark.supports(*waiver.controls), id=waiver.id) for waiver in waivers]
         metafunc.parametrize("waiver", cases)
+    for fixture, names_of, absent_of in SEVERAL:
+        if fixture in metafunc.fixturenames:
+            names = names_of(_site(metafunc.config))
+            metafunc.parametrize(fixture, names or [pytest.param("", marks=pytest.mark.absent(absent_of), id=f"no-{fixture}")])
     for fixture, group in {**SINGLE, "node": ""}.items():
         if fixture not in metafunc.fixturenames:
             continue

@@ -18,6 +18,7 @@ from lemonstand.cli import (
     redteam,
     report,
     service,
+    store,
     user,
     verify,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "redteam",
     "report",
     "service",
+    "store",
     "user",
     "verify",
 ]

@@ -34,6 +34,12 @@ class Record:
         return f"{self.name}. IN {self.kind} {absolute}"
 
 
+def exchangers(site: Site) -> dict[str, str]:
+    """The name of each relay in MX records: that of the site, and for a further one the same with its number (RFC 5321 section 5.1)."""
+    first, _, domain = site.settings.mx_name.partition(".")
+    return {host.name: f"{first}{number if number > 1 else ''}.{domain}" for number, host in enumerate(site.group("relays"), 1)}
+
+
 def records(site: Site) -> list[Record]:
     """The records of a site, in a zone file's order.
 
@@ -46,14 +52,15 @@ def records(site: Site) -> list[Record]:
     preferred = PREFERRED[settings.tls_profile] | MANAGESIEVE
     found = []
     for domain in settings.mail_domains:
-        found.append(Record(domain, "MX", f"10 {settings.mx_name}"))
+        found += [Record(domain, "MX", f"{10 * number} {name}") for number, name in enumerate(exchangers(site).values(), 1)]
         for service, port in offered.items():
             priority = 0 if service in preferred else 10
             found.append(Record(f"{service}._tcp.{domain}", "SRV", f"{priority} 1 {port} {settings.public_name}"))
-    for name, group in ((settings.public_name, "frontends"), (settings.mx_name, "relays")):
+    named = [(settings.public_name, site.group("frontends")), *((name, (site.hosts[host],)) for host, name in exchangers(site).items())]
+    for name, hosts in named:
         if settings.public_ipv4 is not None:
             found.append(Record(name, "A", str(settings.public_ipv4)))
-        for host in site.group(group):
+        for host in hosts:
             leg = host.interfaces["dmz"]
             if settings.public_ipv4 is None and leg.ipv4 is not None:
                 found.append(Record(name, "A", str(leg.ipv4)))

@@ -6,6 +6,7 @@ PROBES: dict[str, str] = {
     # asked by checks, measurements and benchmarks
     "append-small": "clients.mailboxes.append_small",
     "bare-message": "clients.outgoing.bare",
+    "bring-copy": "hosts.copies.bring",
     "canary-search": "hosts.canary.search",
     "canary-type": "hosts.canary.type_credentials",
     "certificates": "hosts.certificates.files",
@@ -40,6 +41,7 @@ PROBES: dict[str, str] = {
     "login-storm": "clients.logins.storm",
     "lookup": "network.dns.lookup",
     "mailbox-limit": "clients.mailboxes.limit",
+    "mailbox-copy": "hosts.copies.mailboxes",
     "mailbox-names": "clients.mailboxes.names",
     "maildir": "clients.delivery.maildir",
     "names-incoming": "clients.names.incoming",

@@ -99,12 +99,31 @@ def analyse(site: Site, catalogue: Catalogue | None = None) -> Analysis:
     return Analysis(
         site=site.settings.site_name,
         domains=", ".join(site.settings.mail_domains),
-        assets=tuple((_names(site.group(group)) or group, what, harm) for group, what, harm in ASSETS),
+        assets=(*((_names(site.group(group)) or group, what, harm) for group, what, harm in ASSETS), *_copies(site)),
         standpoints=tuple(_standpoint(site, position, known) for position in POSITIONS),
         deviations=known.deviations,
         added=site.settings.flows_extra,
         removed=site.settings.flows_disabled,
         attempts=len(known.attempts),
+    )
+
+
+def _copies(site: Site) -> tuple[tuple[str, str, str], ...]:
+    """What a store and its standby add: two hosts with the same mail, and a way from one to the other (record 0036)."""
+    paired = {hosts[0]: hosts[1] for hosts in site.pairs.values() if len(hosts) > 1}
+    if not paired:
+        return ()
+    return (
+        (
+            ", ".join(paired.values()),
+            f"a copy of all mail of {', '.join(paired)}, and what relays handed over lately",
+            "read, as on the store; the copy lost. It changes nothing on the store, and no ticket is for it until promoted",
+        ),
+        (
+            ", ".join(paired),
+            "the way to its standby's copy",
+            "what a broken store changes or removes is so there within a minute: a standby is no backup. No other store's copy",
+        ),
     )
 
 
@@ -165,6 +184,7 @@ THEN = {
     ("stores", 143): "one user's mailbox, to who shows a certificate for this and that user's ticket",
     ("stores", 587): "mail in one user's name, to who shows a certificate for this and that user's ticket",
     ("stores", 24): "mail taken for users, over TLS; nothing is read",
+    ("stores", 24245): "a copy of a mailbox, taken from the store that serves its user and from no other; nothing is read",
     ("relays", 587): "mail in users' names, to who shows a store's certificate",
     ("internet", 25): "any mail host: also a way out for what is collected",
     ("resolvers", 53): "names: also a narrow way out for what is collected",

@@ -384,6 +384,11 @@ class HostSettings(Strict):
         description="accounts that may log in by SSH beside the one Ansible comes as (ansible_user)",
         examples=[["alice"]],
     )
+    standby_of: str | None = Field(
+        _default("standby_of"),
+        description="of a host in stores: the store whose mail it keeps a copy of, and in whose place it serves once it is promoted",
+        examples=["store1"],
+    )
     user_passwords: dict[str, SecretStr] = Field(
         _default("user_passwords"),
         description="{login name: password} to seed the directory with; from a vault",
@@ -429,6 +434,7 @@ class Site(Strict):
             "implicit_tls": self.settings.tls_profile != "seed-strict",
             "managesieve": self.settings.managesieve,
             "acme": self.settings.public_certificate.source == "acme",
+            "several_stores": len(self.group("stores")) > 1,
         }
         return tuple(flow for flow in every if flow.name not in disabled and flow.holds(conditions))
 
@@ -446,9 +452,19 @@ class Site(Strict):
         """The hosts of a group, in the order of the inventory."""
         return tuple(host for host in self.hosts.values() if name in host.groups)
 
+    @cached_property
+    def pairs(self) -> dict[str, tuple[str, ...]]:
+        """The stores by name, each with the hosts that may serve its users: itself, then its standby."""
+        stores = self.group("stores")
+        return {
+            store.name: (store.name, *(other.name for other in stores if other.settings.standby_of == store.name))
+            for store in stores
+            if store.settings.standby_of is None
+        }
+
     def store_of(self, user: User) -> str:
-        """The inventory name of the store with a user's mailbox."""
-        return user.store or self.group("stores")[0].name
+        """The inventory name of the store that has a user's mailbox when the site begins; where it is now is the placement's to say."""
+        return user.store or next(iter(self.pairs))
 
     def password_of(self, name: str) -> str | None:
         """The password a user was seeded with, None if the inventory has a hash only."""

@@ -250,13 +250,35 @@ def public_address_is_on_the_edge(draft: Draft) -> Iterator[InputError]:
         )
 
 
+def standbys_are_sound(draft: Draft) -> Iterator[InputError]:
+    """A standby is a store that keeps the mail of one other store, which is no standby and has no further one."""
+    stores = draft.members("stores")
+    of = {name: values["standby_of"] for name, values in draft.hosts.items() if values.get("standby_of")}
+    taken: dict[str, str] = {}
+    for name, store in of.items():
+        where = draft.at("standby_of", host=name)
+        remedy = f"name a host of the group 'stores' that has no {PREFIX}standby_of itself"
+        if name not in stores:
+            yield InputError(
+                f"{name} is no store, so it can't be a standby", where, "put it into the group 'stores', or take the variable away"
+            )
+        elif store not in stores or store == name:
+            yield InputError(f"{name} is to be the standby of '{store}', which is no other store", where, suggest(store, stores, remedy))
+        elif store in of:
+            yield InputError(f"{name} is to be the standby of {store}, which is a standby itself", where, remedy)
+        elif store in taken:
+            yield InputError(f"{store} has two standbys, {taken[store]} and {name}", where, "keep one of the two")
+        taken.setdefault(store, name)
+
+
 def users_are_sound(draft: Draft) -> Iterator[InputError]:
     """Users and aliases are unique and in a mail domain, and their store exists."""
     users: tuple[User, ...] | None = draft.settings.get("users")
     if users is None:
         return
     domains = draft.settings.get("mail_domains")
-    stores = draft.members("stores")
+    stores = tuple(name for name in draft.members("stores") if not draft.hosts.get(name, {}).get("standby_of"))
+    standbys = set(draft.members("stores")) - set(stores)
     taken: dict[str, str] = {}
     for number, user in enumerate(users):
         addresses = [(user.name, ("name",)), *((alias, ("aliases", position)) for position, alias in enumerate(user.aliases))]
@@ -277,9 +299,11 @@ def users_are_sound(draft: Draft) -> Iterator[InputError]:
             taken.setdefault(address, f"{PREFIX}users[{number}]")
         if user.store is not None and user.store not in stores:
             yield InputError(
-                f"{user.name}: there is no store '{user.store}'",
+                f"{user.name}: {user.store} is a standby" if user.store in standbys else f"{user.name}: there is no store '{user.store}'",
                 draft.at("users", number, "store"),
-                suggest(user.store, stores, f"use a host of the group 'stores' ({', '.join(stores) or 'which is empty'})"),
+                f"name the store it stands by for: {draft.hosts[user.store]['standby_of']}"
+                if user.store in standbys
+                else suggest(user.store, stores, f"use a host of the group 'stores' ({', '.join(stores) or 'which is empty'})"),
             )
         if user.store is None and len(stores) > 1:
             yield InputError(
@@ -740,6 +764,7 @@ def _conditions(draft: Draft) -> dict[str, bool]:
         "implicit_tls": draft.settings.get("tls_profile") != "seed-strict",
         "managesieve": bool(draft.settings.get("managesieve")),
         "acme": isinstance(draft.settings.get("public_certificate"), AcmeCertificate),
+        "several_stores": len(draft.members("stores")) > 1,
     }
 
 
@@ -929,6 +954,7 @@ RULES: tuple[Rule, ...] = (
     public_address_is_on_the_edge,
     names_differ,
     domains_are_sound,
+    standbys_are_sound,
     users_are_sound,
     users_have_a_password,
     seeds_open_something,

@@ -1,0 +1,171 @@
+"""Which store has which user and which host of a pair serves: read from a site's hosts, changed, sealed and handed out (record 0036)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lemonstand.admin.access import Hosts
+from lemonstand.errors import InputError, LemonstandError
+from lemonstand.site import Site
+
+PYTHON = ("/usr/bin/python3", "-I", "-B")
+PLACEMENT = (*PYTHON, "/usr/local/lib/lemonstand/placement.py")
+STANDBY = (*PYTHON, "/usr/local/lib/lemonstand/mail_standby.py", "order")
+DIRECTORY = ("/usr/bin/python3", "/usr/local/lib/lemonstand/directory_users.py")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the hosts of a site were told.
+
+    Args:
+        placement: the newest.
+        by_host: the generation each host has.
+        unasked: hosts that gave no answer, with the reason.
+    """
+
+    placement: dict[str, Any] = field(repr=False)
+    by_host: dict[str, int]
+    unasked: dict[str, str]
+
+    def active(self, store: str) -> str:
+        """The host that serves a store's users."""
+        return str(self.placement["active"].get(store, {}).get("host", store))
+
+    def since(self, store: str) -> int:
+        """The generation in which that host began to serve."""
+        return int(self.placement["active"].get(store, {}).get("since", 0))
+
+    def users(self, store: str) -> list[str]:
+        """The users of a store."""
+        return sorted(user for user, place in self.placement["users"].items() if place == store)
+
+
+class Placement:
+    """Reads and changes who is served where.
+
+    Args:
+        site: the validated model.
+        hosts: a way to its hosts.
+        say: is told each step.
+    """
+
+    def __init__(self, site: Site, hosts: Hosts, say: Callable[[str], None]) -> None:
+        self.site = site
+        self.hosts = hosts
+        self.say = say
+
+    @property
+    def told_hosts(self) -> list[str]:
+        """The hosts that are told."""
+        return [host.name for group in ("stores", "relays") for host in self.site.group(group)]
+
+    def read(self) -> Told:
+        """Asks all of them.
+
+        Raises:
+            InputError: the site has one store and no standby.
+            LemonstandError: none answers.
+        """
+        if len(self.site.group("stores")) < 2:
+            raise InputError(
+                "this site has one store and no standby",
+                str(self.site.inventory),
+                "add a host to 'stores', with lemonstand_standby_of if it is to be a standby, and apply",
+            )
+        found: dict[str, dict[str, Any]] = {}
+        unasked: dict[str, str] = {}
+        for host, answer in self.hosts.run_on(self.told_hosts, PLACEMENT, '{"action": "show"}\n').items():
+            if isinstance(answer, LemonstandError):
+                unasked[host] = answer.what
+            else:
+                found[host] = json.loads(answer)
+        if not found:
+            raise LemonstandError("no store and no relay can be asked who is served where", ", ".join(unasked), "`lemonstand apply` first")
+        newest = max(found.values(), key=lambda each: int(each["generation"]))
+        return Told(newest, {host: int(each["generation"]) for host, each in found.items()}, unasked)
+
+    def next(self, told: Told, *, active: dict[str, str] | None = None, users: dict[str, str] | None = None) -> dict[str, Any]:
+        """The placement after a change, with the next generation and the site's seal on who serves.
+
+        Args:
+            active: {store: host} that change.
+            users: {user: store} that change.
+        """
+        generation = int(told.placement["generation"]) + 1
+        serving = {**told.placement["active"], **{store: {"host": host, "since": generation} for store, host in (active or {}).items()}}
+        places = {**told.placement["users"], **(users or {})}
+        said = {user.name: self.site.store_of(user) for user in self.site.settings.users}
+        text = json.dumps({"generation": generation, "active": serving}, sort_keys=True)
+        return {
+            "generation": generation,
+            "active": serving,
+            "users": places,
+            "said": {user: store for user, store in said.items() if places.get(user, store) != store},
+            "sealed": {"text": text, "signature": sealed(self.site.settings.pki_dir, text)},
+        }
+
+    def hand_out(self, placement: dict[str, Any], hosts: Iterable[str]) -> dict[str, LemonstandError]:
+        """Tells some hosts; returns those that could not be told."""
+        given = json.dumps({"action": "put", "placement": placement}) + "\n"
+        answers = self.hosts.run_on(list(hosts), PLACEMENT, given)
+        return {host: answer for host, answer in answers.items() if isinstance(answer, LemonstandError)}
+
+    def order(self, on: str, /, **order: Any) -> dict[str, Any]:
+        """Has a store do something with mailboxes.
+
+        Raises:
+            LemonstandError: it can't, and why.
+        """
+        answer: dict[str, Any] = json.loads(self.hosts.run(on, STANDBY, json.dumps(order) + "\n", codes=(0, 1)) or '{"error": "no answer"}')
+        if "error" in answer:
+            raise LemonstandError(f"{on}: {answer['error']}", on, "`lemonstand store list` shows how things stand; then try again")
+        return answer
+
+    def place(self, users: dict[str, str]) -> str:
+        """Writes in the directory which host has whose mail; returns the auth host that took it.
+
+        Raises:
+            LemonstandError: none does.
+        """
+        stores = {user: f"{host}.{self.site.settings.internal_domain}" for user, host in users.items()}
+        faults = []
+        for host in self.site.group("auths"):
+            try:
+                said = self.hosts.run(host.name, DIRECTORY, json.dumps({"action": "place", "stores": stores}) + "\n", codes=(0, 1))
+                answer = json.loads(said or '{"error": "no answer"}')
+                if "error" not in answer:
+                    return host.name
+                faults.append(f"{host.name}: {answer['error']}")
+            except LemonstandError as fault:
+                faults.append(f"{host.name}: {fault.what}")
+        raise LemonstandError(
+            f"no auth host takes who is where: {'; '.join(faults)}", "auths", "see that one is up, then give the command again: it goes on"
+        )
+
+    def flush(self, hosts: Iterable[str]) -> None:
+        """Lets relays try again what they hold."""
+        self.hosts.run_on(list(hosts), ["postqueue", "-f"])
+
+
+def sealed(pki_dir: Path, text: str) -> str:
+    """The signature of the site's CA of hosts, in hexadecimal digits: no host can make one.
+
+    Raises:
+        InputError: the key can't be read.
+    """
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - loads OpenSSL, for this alone
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey  # noqa: PLC0415
+
+    path = pki_dir / "hosts" / "ca.key"
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as fault:
+        raise InputError(f"the key of the CA of hosts can't be used: {fault}", str(path), "run this where applies are run") from None
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise InputError("the key of the CA of hosts is of another kind", str(path), "CAs here have keys of P-256")
+    return key.sign(text.encode(), ECDSA(hashes.SHA256())).hex()

@@ -1,0 +1,389 @@
+"""Who is served where: what hosts remember, what follows from it on stores and relays, and who may bring a copy."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROLES = Path(__file__).parents[2] / "roles"
+MEMBERS = {"store1": ["store1", "standby1"], "store2": ["store2"]}
+USERS = {"alice@lemon.test": "store1", "bob@lemon.test": "store2", "o'hara@lemon.test": "store1"}
+ADDRESSES = {"store1": ["10.83.4.10"], "standby1": ["10.83.4.12"], "store2": ["10.83.4.11"]}
+LIST = (
+    "# who\n"
+    "alice@lemon.test:::::/srv/vmail/lemon.test/alice::userdb_sieve_user_email=alice@lemon.test\n"
+    "bob@lemon.test:::::/srv/vmail/lemon.test/bob::userdb_sieve_user_email=bob@lemon.test\n"
+    "o\\'hara@lemon.test:::::/srv/vmail/lemon.test/o'hara::userdb_sieve_user_email=o'hara@lemon.test\n"
+    "a.liddell@lemon.test:::::/srv/vmail/lemon.test/alice::userdb_user=alice@lemon.test userdb_sieve_user_email=alice@lemon.test\n"
+)
+HEAD = (
+    b"Return-Path: <x@peer.test>\nReceived: from mx.peer.test\n"
+    b"\tby mx.lemon.test (Postfix) with ESMTPS id 4jdVRR1L6XzDm1y; now\nSubject: x\n"
+)
+
+
+def _load(role: str, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROLES / role / "files" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+placement = _load("base", "placement")
+served = _load("mail_store", "served_users")
+standby = _load("mail_store", "mail_standby")
+relay = _load("mail_relay", "relay_placement")
+way = _load("mail_store", "relay_way")
+
+
+def told(generation: int = 0, **changes: Any) -> dict[str, Any]:
+    """A placement."""
+    return {**placement.EMPTY, "generation": generation, "users": dict(USERS), **changes}
+
+
+PROMOTED = {"store1": {"host": "standby1", "since": 3}}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a host keeps its placement."""
+    for name, value in {"PLACE": tmp_path / "placement.json", "LOCK": tmp_path / "lock", "FOLLOWERS": tmp_path / "followers"}.items():
+        monkeypatch.setattr(placement, name, value)
+    for function, arguments in ((placement.read, 0), (placement.write, 1)):
+        defaults = function.__defaults__
+        assert defaults is not None and len(defaults) == 1, arguments
+        monkeypatch.setattr(function, "__defaults__", (tmp_path / "placement.json",))
+    return tmp_path / "placement.json"
+
+
+# --- what a host remembers ----------------------------------------------------------------------------------------------------------
+
+
+def test_who_has_a_place_keeps_it_whatever_the_inventory_says() -> None:
+    before = told(4, active=PROMOTED)
+    after = placement.seeded(before, {**USERS, "alice@lemon.test": "store2", "new@lemon.test": "store2"}, None)
+    assert after["users"]["alice@lemon.test"] == "store1"
+    assert after["users"]["new@lemon.test"] == "store2"
+    assert after["said"] == {"alice@lemon.test": "store2"}
+    assert (after["generation"], after["active"]) == (4, PROMOTED)
+
+
+def test_who_is_no_user_any_more_has_no_place() -> None:
+    assert placement.seeded(told(), {"bob@lemon.test": "store2"}, None)["users"] == {"bob@lemon.test": "store2"}
+
+
+@pytest.mark.parametrize(("mine", "theirs", "wins"), [(2, 3, 3), (3, 2, 3), (0, 1, 1)])
+def test_a_rebuilt_host_takes_the_newest_word(mine: int, theirs: int, wins: int) -> None:
+    other = told(theirs, users={"alice@lemon.test": "store2"}) if theirs > mine else told(theirs)
+    after = placement.seeded(told(mine), USERS, other)
+    assert after["generation"] == wins
+    assert after["users"]["alice@lemon.test"] == ("store2" if theirs > mine else "store1")
+
+
+def test_an_older_word_replaces_nothing(place: Path) -> None:
+    assert placement.put(told(5, active=PROMOTED))
+    assert not placement.put(told(4))
+    assert not placement.put(told(5))
+    assert json.loads(place.read_text(encoding="utf-8"))["active"] == PROMOTED
+
+
+def test_a_placement_that_is_cut_off_is_no_empty_one(place: Path) -> None:
+    place.write_text('{"generation": 3, "us', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
+        placement.read()
+
+
+# --- stores -------------------------------------------------------------------------------------------------------------------------
+
+
+def _served(me: str, words: dict[str, Any]) -> dict[str, bool]:
+    settings = {"me": me, "members": MEMBERS, "directory": "/srv/vmail"}
+    lines = served.lines_of(LIST, words, settings)
+    return {line.partition(":")[0]: "userdb_tempfail=yes" not in line for line in lines}
+
+
+def test_a_store_serves_its_own_users_and_puts_off_all_others() -> None:
+    found = _served("store1", told())
+    assert found["alice@lemon.test"] and found["a.liddell@lemon.test"] and found["o\\'hara@lemon.test"]
+    assert found["bob@lemon.test"] is False
+
+
+def test_a_standby_serves_nobody_until_it_is_promoted() -> None:
+    assert not any(here for name, here in _served("standby1", told()).items() if not name.endswith(".kept"))
+    assert _served("standby1", told(3, active=PROMOTED))["alice@lemon.test"]
+    assert not _served("store1", told(3, active=PROMOTED))["alice@lemon.test"]
+
+
+def test_both_of_a_pair_have_a_shelf_and_nobody_else() -> None:
+    for name in ("store1", "standby1"):
+        assert _served(name, told())["a.liddell@lemon.test.store1.kept"]
+    assert not [name for name in _served("store2", told()) if name.endswith(".kept")]
+
+
+def test_a_user_of_no_store_is_served_nowhere() -> None:
+    assert not _served("store1", told(users={}))["alice@lemon.test"]
+
+
+def _pair(tmp_path: Path, me: str = "standby1") -> Any:
+    settings = {"me": me, "store": "store1", "members": MEMBERS, "addresses": ADDRESSES, "directory": str(tmp_path), "interval": 5}
+    return standby.Pair(settings)
+
+
+@pytest.mark.parametrize(
+    ("caller", "user", "since", "words"),
+    [
+        ("store2", "alice@lemon.test", 0, told()),
+        ("", "alice@lemon.test", 0, told()),
+        ("store1", "bob@lemon.test", 0, told()),
+        ("store1", "nobody@lemon.test", 0, told()),
+        ("store1", "alice@lemon.test", 1, told()),
+        ("store1", "alice@lemon.test", 0, told(3, active=PROMOTED)),
+        ("store1", "alice@lemon.test", 3, told(3, active=PROMOTED)),
+        ("store1", "alice@lemon.test", 2, told(5, active={"store1": {"host": "store1", "since": 5}})),
+    ],
+)
+def test_nobody_else_brings_a_copy(caller: str, user: str, since: int, words: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(standby.Refused):
+        standby.allowed(_pair(tmp_path), words, caller, user, since)
+
+
+def test_the_store_that_serves_brings_it_and_says_since_when(tmp_path: Path) -> None:
+    assert standby.allowed(_pair(tmp_path), told(), "store1", "alice@lemon.test", 0) == "store1:0"
+    back = told(5, active={"store1": {"host": "store1", "since": 5}})
+    assert standby.allowed(_pair(tmp_path), back, "store1", "alice@lemon.test", 5) == "store1:5"
+
+
+def test_who_moves_here_is_taken_from_where_he_was_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standby, "EXPECTED", tmp_path)
+    (tmp_path / "bob@lemon.test").write_text("store2:4", encoding="utf-8")
+    pair = _pair(tmp_path, "store1")
+    assert standby.allowed(pair, told(), "store2", "bob@lemon.test", 0) == "moved from store2:4"
+    with pytest.raises(standby.Refused):
+        standby.allowed(pair, told(), "standby1", "bob@lemon.test", 0)
+    here = told(4, users={**USERS, "bob@lemon.test": "store1"})
+    assert standby.allowed(pair, here, "store2", "bob@lemon.test", 0, merge=True) == ""
+    with pytest.raises(standby.Refused):  # he is served here by now: nobody replaces what he has
+        standby.allowed(pair, here, "store2", "bob@lemon.test", 0)
+
+
+@pytest.mark.parametrize("name", ["../alice@lemon.test", "alice@..", "a/b@lemon.test", ".kept@lemon.test", "alice", "al\0ice@lemon.test"])
+def test_no_name_leads_out_of_the_directory(name: str) -> None:
+    with pytest.raises(standby.Refused):
+        standby.home_of({"directory": "/srv/vmail"}, name)
+
+
+@pytest.fixture
+def owned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files stay whose they are: the tests' user is no root."""
+    monkeypatch.setattr(shutil, "chown", lambda *_: None)
+
+
+@pytest.mark.usefixtures("owned")
+def test_what_is_no_copy_goes_aside_whole_and_a_copy_stays(tmp_path: Path) -> None:
+    home = tmp_path / "lemon.test" / "alice"
+    (home / "Maildir" / "new").mkdir(parents=True)
+    (home / "Maildir" / "new" / "1").write_text("alone here", encoding="utf-8")
+    standby.prepare(home, tmp_path, "store1:0")
+    (aside,) = (tmp_path / standby.ASIDE).glob("*/lemon.test/alice/Maildir/new/1")
+    assert aside.read_text(encoding="utf-8") == "alone here"
+    (home / "mail").write_text("copied", encoding="utf-8")
+    standby.prepare(home, tmp_path, "store1:0")
+    assert (home / "mail").exists()
+    standby.prepare(home, tmp_path, "standby1:7")
+    assert not (home / "mail").exists()
+
+
+def _message(home: Path, name: str = "1", box: str = "") -> Path:
+    path = home / "Maildir" / box / "new" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(HEAD)
+    return path
+
+
+def test_a_message_is_known_by_the_relays_line_wherever_it_lies(tmp_path: Path) -> None:
+    _message(tmp_path, box=".Work")
+    known_by = standby.identity(HEAD)
+    assert b"id 4jdVRR1L6XzDm1y" in known_by
+    assert standby.holds(tmp_path, known_by, time.time() - 60)
+    assert not standby.holds(tmp_path, known_by.replace(b"4jd", b"5jd"), time.time() - 60)
+    assert standby.identity(HEAD.replace(b"x@peer.test", b"y@peer.test")) == known_by
+
+
+def test_changes_are_seen(tmp_path: Path) -> None:
+    def changed(what: Callable[[], object]) -> bool:
+        before = standby.signature(tmp_path)
+        time.sleep(0.02)
+        what()
+        return bool(standby.signature(tmp_path) != before)
+
+    _message(tmp_path)
+    (tmp_path / "Maildir" / "cur").mkdir()
+    assert not changed(lambda: None)
+    assert changed(lambda: _message(tmp_path, "2"))
+    assert changed(lambda: (tmp_path / "Maildir/new/2").rename(tmp_path / "Maildir/cur/2:2,S"))
+    assert changed(lambda: _message(tmp_path, "3", ".Work"))
+    assert changed(lambda: (tmp_path / "Maildir/subscriptions").write_text("Work\n", encoding="utf-8"))
+    assert changed(lambda: (tmp_path / "dovecot-attributes").write_text("x\n", encoding="utf-8"))
+    assert changed(lambda: (tmp_path / ".dovecot.sieve").symlink_to("sieve/main.sieve"))
+
+
+@pytest.mark.parametrize("size", [1, 70_000, 5_000_000])
+def test_octets_come_through_both_ways(size: int, tmp_path: Path) -> None:
+    """By TLS, more than any buffer holds."""
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    words = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    ]
+    subprocess.run([*words, "-subj", "/CN=x", "-days", "1"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    left, right = socket.socketpair()
+    plain, ours = socket.socketpair()
+    sent = os.urandom(size)
+
+    def echo() -> None:
+        with context.wrap_socket(left, server_side=True) as far:
+            got = b""
+            while len(got) < size:
+                got += far.recv(65536)
+            far.sendall(got)
+            far.recv(1)
+
+    threads = [threading.Thread(target=echo, daemon=True)]
+    threads[0].start()
+    secure = trusting.wrap_socket(right)
+    threads.append(threading.Thread(target=standby.pump, args=(secure, plain), daemon=True))
+    threads[1].start()
+    threading.Thread(target=ours.sendall, args=(sent,), daemon=True).start()
+    back = b""
+    ours.settimeout(20)
+    while len(back) < size:
+        back += ours.recv(65536)
+    assert back == sent
+    ours.close()
+    threads[1].join(10)
+    assert not threads[1].is_alive()
+    for each in (secure, plain):
+        each.close()
+
+
+# --- relays -------------------------------------------------------------------------------------------------------------------------
+
+
+def _tables(words: dict[str, Any]) -> dict[str, dict[str, str]]:
+    settings = {
+        "members": MEMBERS,
+        "addresses": ADDRESSES,
+        "users": {**{name: name for name in USERS}, "a.liddell@lemon.test": "alice@lemon.test"},
+        "domains": ["lemon.test"],
+        "port": 24,
+    }
+    aliases = "# several\nall@lemon.test alice@lemon.test, bob@lemon.test\nbobs@lemon.test bob@lemon.test\n"
+    found = relay.tables(words, settings, aliases)
+    return {name: dict(line.split(" ", 1) for line in text.splitlines()) for name, text in found.items()}
+
+
+def test_mail_goes_to_who_serves_and_its_copy_to_the_other() -> None:
+    before, after = _tables(told()), _tables(told(3, active=PROMOTED))
+    for address in ("alice@lemon.test", "a.liddell@lemon.test"):
+        assert before["transport"][address] == "lmtp:[10.83.4.10]:24"
+        assert after["transport"][address] == "lmtp:[10.83.4.12]:24"
+    assert before["transport"][".store1.kept"] == "lmtp:[10.83.4.12]:24"
+    assert after["transport"][".store1.kept"] == "lmtp:[10.83.4.10]:24"
+    assert before["transport"]["bob@lemon.test"] == after["transport"]["bob@lemon.test"] == "lmtp:[10.83.4.11]:24"
+
+
+def test_who_moved_gets_his_mail_there() -> None:
+    moved = _tables(told(4, users={**USERS, "alice@lemon.test": "store2"}))
+    assert moved["transport"]["a.liddell@lemon.test"] == "lmtp:[10.83.4.11]:24"
+    assert "alice@lemon.test" not in moved["kept"]
+
+
+def test_copies_of_what_goes_to_several_go_to_each_that_has_a_standby() -> None:
+    found = _tables(told())
+    assert found["kept"]["all@lemon.test"] == "all@lemon.test.all.kept"
+    assert found["kept_aliases"]["all@lemon.test.all.kept"] == "alice@lemon.test.store1.kept"
+    assert "bobs@lemon.test" not in found["kept"] and "bob@lemon.test" not in found["kept"]
+
+
+def test_submissions_go_to_the_first_relay_that_greets() -> None:
+    async def session() -> tuple[bytes, list[str]]:
+        async def greets(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"220 here\r\n")
+            await writer.drain()
+
+        async def busy(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"421 full\r\n")
+            writer.close()
+
+        living = await asyncio.start_server(greets, "127.0.0.2", 0)
+        port = living.sockets[0].getsockname()[1]
+        full = await asyncio.start_server(busy, "127.0.0.3", port)
+        relays = way.Relays(["127.0.0.4", "127.0.0.3", "127.0.0.2"], port)  # nobody listens at the first
+        _, writer, greeting = await relays.greet()
+        order = relays.order()
+        writer.close()
+        for server in (living, full):
+            server.close()
+        return greeting, order
+
+    greeting, order = asyncio.run(session())
+    assert greeting == b"220 here\r\n"
+    assert order[0] == "127.0.0.2"
+
+
+def test_without_any_relay_the_client_is_told_to_come_later() -> None:
+    async def session() -> bytes:
+        relays = way.Relays(["127.0.0.4"], 1)
+        server = await asyncio.start_server(lambda reader, writer: way.carry(relays, reader, writer), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        said = await reader.read()
+        writer.close()
+        server.close()
+        return said
+
+    assert asyncio.run(session()).startswith(b"421 4.3.2")
+
+
+@pytest.mark.parametrize(("known", "alone", "status"), [({}, True, 1), ({}, False, 0), (told(2), True, 0)])
+def test_a_host_that_was_told_nothing_does_not_guess(
+    known: dict[str, Any], alone: bool, status: int, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = {"users": USERS, "known": known, "alone": alone, "check": False}
+    packed = base64.b64encode(json.dumps(order).encode()).decode()
+    assert placement.main_encoded(packed) == status
+    assert ("without --limit" in capsys.readouterr().err) == bool(status)
+    assert place.exists() == (not status)
+    if not status:  # and what it has been told it keeps, alone or not
+        assert placement.main_encoded(base64.b64encode(json.dumps({**order, "alone": True, "known": {}}).encode()).decode()) == 0
