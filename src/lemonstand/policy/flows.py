@@ -31,7 +31,9 @@ class Flow(BaseModel):
     protocol: Literal["tcp", "udp"] = Field(description="the transport")
     ports: tuple[Port, ...] = Field(description="ports of the side that answers", min_length=1)
     publish: StrictBool = Field(False, description="whether the edge translates its public IPv4 address to the host that answers")
-    when: Literal["always", "implicit_tls", "managesieve", "acme"] = Field("always", description="the condition under which it is open")
+    when: Literal["always", "implicit_tls", "managesieve", "acme", "several_auths"] = Field(
+        "always", description="the condition under which it is open"
+    )
     per_source: Annotated[StrictInt, Field(ge=1)] | None = Field(
         None, description="the most connections at a time from one address; the host that answers drops what would be one more"
     )

@@ -429,6 +429,7 @@ class Site(Strict):
             "implicit_tls": self.settings.tls_profile != "seed-strict",
             "managesieve": self.settings.managesieve,
             "acme": self.settings.public_certificate.source == "acme",
+            "several_auths": len(self.group("auths")) > 1,
         }
         return tuple(flow for flow in every if flow.name not in disabled and flow.holds(conditions))
 
