@@ -649,13 +649,14 @@ BAD_SITES: tuple[Bad, ...] = (
         )
     ),
     Bad(
-        "two directories",
+        "two directories of one number",
         lambda t: t["hosts"]["all"]["children"]["auths"]["hosts"].update(
-            auth2=host(21, auth=leg("auth0", "192.0.2.76", "2001:db8:3::11")),
+            auth74=host(21, auth=leg("auth0", "192.0.2.76", "2001:db8:3::11")),
+            auth77=host(22, auth=leg("auth0", "192.0.2.77", "2001:db8:3::12")),
         ),
-        "there are 2 auth hosts (auth, auth2)",
+        "auth74 and auth77 would have the same number (311)",
         "hosts.yml (group 'auths')",
-        "leave the one with the accounts",
+        "call auth77 something else",
     ),
     Bad(
         "probe user who is none",
@@ -721,7 +722,7 @@ BAD_SITES: tuple[Bad, ...] = (
     Bad(
         "extra flow that opens the auth host's management",
         _set("lemonstand_flows_extra", [{**FLOW, "from": "controllers", "to": "management", "ports": [9100]}]),
-        "flow 'extra' lets controllers by management reach auths by management, and nothing but a frontend reaches an auth host",
+        "flow 'extra' lets controllers by management reach auths by management, and nothing but frontends and its twins reaches",
         SITE_YML,
         "ask it by SSH from the controller",
     ),
@@ -735,7 +736,7 @@ BAD_SITES: tuple[Bad, ...] = (
     Bad(
         "waiver of what holds an invariant",
         _waived(controls=["LEM-8-07"]),
-        "waives LEM-8-07 as a whole, and nothing but a frontend reaches an auth host",
+        "waives LEM-8-07 as a whole, and nothing but frontends and its twins reaches an auth host",
         SITE_YML,
         "Name the part that is not met",
     ),

@@ -6,6 +6,7 @@ import collections
 import datetime
 import difflib
 import functools
+import hashlib
 import ipaddress
 import json
 import re
@@ -349,6 +350,16 @@ def service_ports(flows: Iterable[Mapping[str, Any]]) -> list[int]:
     return sorted({port for flow in clients for port in flow["ports"]})
 
 
+def server_id(name: str) -> int:
+    """The number of an auth host among its twins (serverID of slapd.conf(5)): of its name alone, so none moves when hosts come or go."""
+    return 1 + int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 4095
+
+
+def ldaps(addresses: Iterable[str], port: int) -> list[str]:
+    """URLs of LDAP over TLS at some addresses (RFC 4516; brackets as in RFC 3986 section 3.2.2)."""
+    return [f"ldaps://[{address}]:{port}/" if ":" in address else f"ldaps://{address}:{port}/" for address in addresses]
+
+
 def table_size(devices: int) -> int:
     """Entries a table of connections needs for a number of devices: a power of two.
 
@@ -438,4 +449,6 @@ class FilterModule:
             "lemonstand_reach_address": reach_address,
             "lemonstand_service_ports": service_ports,
             "lemonstand_table_size": table_size,
+            "lemonstand_server_id": server_id,
+            "lemonstand_ldaps": ldaps,
         }

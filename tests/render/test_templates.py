@@ -44,6 +44,7 @@ def _several(tree: Tree) -> None:
     children = tree["hosts"]["all"]["children"]
     children["stores"]["hosts"]["store2"] = host(22, store=leg("store0", "192.0.2.140", "2001:db8:4::11"))
     children["frontends"]["hosts"]["frontend2"] = host(20, dmz=leg("dmz0", "192.0.2.11", "2001:db8:2::11"))
+    children["auths"]["hosts"]["auth2"] = host(21, auth=leg("auth0", "192.0.2.76", "2001:db8:3::11"))
     for number, user in enumerate(tree["all"]["lemonstand_users"]):
         user["store"] = "store" if number % 2 else "store2"
         user["aliases"] = ["all@lemon.example", f"own-{number}@lemon.example"]

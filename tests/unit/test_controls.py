@@ -12,7 +12,7 @@ from lemonstand.paths import data_dir
 from lemonstand.policy import DEFAULT_PROFILE, load_flows, load_timers
 from lemonstand.policy.controls import CATALOGUE, load_controls
 
-CATALOGUED = 154
+CATALOGUED = 159
 """Requirements of the reference matrix of RFC 5383 and the profile."""
 
 
@@ -78,3 +78,10 @@ def test_faults_are_found(tmp_path: Path, changes: dict[str, object], word: str)
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LemonstandError, match="can't be read"):
         load_controls(tmp_path / "none.yml")
+
+
+def test_what_takes_several_hosts_binds_nothing_with_one() -> None:
+    catalogue = load_controls()
+    control = catalogue.by_id()["SUR-14"]
+    assert "one auth host" in catalogue.reason(control, ["edges", "auths", "stores"])
+    assert not catalogue.reason(control, ["edges", "auths", "auths", "stores"])

@@ -46,9 +46,21 @@ HOSTS = {
 GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
 
 
-def _active(profile: str = "both", *, managesieve: bool = False, acme: bool = False) -> list[dict[str, Any]]:
+NOTHING = dict.fromkeys(("implicit_tls", "managesieve", "acme", "several_stores", "several_auths"), False)
+
+
+def _active(profile: str = "both", *, managesieve: bool = False, acme: bool = False, several: bool = False) -> list[dict[str, Any]]:
     active: list[dict[str, Any]] = filters.active_flows(
-        FLOWS, {"implicit_tls": profile != "seed-strict", "managesieve": managesieve, "acme": acme, "several_stores": False}, [], []
+        FLOWS,
+        {
+            "implicit_tls": profile != "seed-strict",
+            "managesieve": managesieve,
+            "acme": acme,
+            "several_stores": False,
+            "several_auths": several,
+        },
+        [],
+        [],
     )
     return active
 
@@ -138,7 +150,7 @@ def test_seed_strict_closes_the_implicit_tls_ports() -> None:
 )
 def test_a_bad_flow_is_refused_with_its_name_and_a_remedy(extra: list[dict[str, Any]], disabled: list[str], words: list[str]) -> None:
     with pytest.raises(AnsibleFilterError) as caught:
-        filters.active_flows(FLOWS, {"implicit_tls": True, "managesieve": False, "acme": False, "several_stores": False}, extra, disabled)
+        filters.active_flows(FLOWS, {**NOTHING, "implicit_tls": True}, extra, disabled)
     for word in words:
         assert word in str(caught.value)
 

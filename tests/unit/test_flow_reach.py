@@ -20,7 +20,7 @@ from lemonstand.site import Site, build
 from lemonstand.site.model import ROLE_GROUPS
 from lemonstand.site.raw import RawSite
 from lemonstand.site.reader import read
-from sample_site import leg, sound_site, write_site
+from sample_site import host, leg, sound_site, write_site
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 _spec = importlib.util.spec_from_file_location("lemonstand_filters", PLAYBOOKS / "filter_plugins" / "lemonstand.py")
@@ -44,6 +44,8 @@ class Place:
         tree = sound_site()
         outside = {"lemonstand_interfaces": {"internet": leg("eth0", "203.0.113.53", "2001:db8:9::53")}}
         tree["hosts"]["all"]["children"]["peers"] = {"hosts": {"peer": outside}}
+        # A second auth host, with which the flows between them are used.
+        tree["hosts"]["all"]["children"]["auths"]["hosts"]["auth2"] = host(21, auth=leg("auth0", "192.0.2.76", "2001:db8:3::11"))
         acme = {"source": "acme", "directory": "https://acme.example/dir"}
         every = {"lemonstand_managesieve": True, "lemonstand_public_certificate": acme}
         tree["all"] |= {**every, "lemonstand_ntp_servers": ["203.0.113.53"], **shared}
@@ -55,7 +57,8 @@ class Place:
 
     def flows(self, without: str = "", more: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
         """The active flows as the filters have them."""
-        conditions = {"implicit_tls": True, "managesieve": True, "acme": True, "several_stores": len(self.groups["stores"]) > 1}
+        several = {"several_stores": len(self.groups["stores"]) > 1, "several_auths": len(self.groups["auths"]) > 1}
+        conditions = {"implicit_tls": True, "managesieve": True, "acme": True, **several}
         found: list[dict[str, Any]] = filters.active_flows(FLOWS, conditions, more, [without] if without else [])
         return found
 

@@ -139,11 +139,17 @@ def test_a_pipe_of_hosts_is_not_waited_for(site: Path, tmp_path: Path) -> None:
         limited(site, f"@{tmp_path}/pipe")
 
 
-def test_auth_hosts_come_along_where_a_store_is_meant(tmp_path: Path) -> None:
+def test_auth_hosts_and_stores_bring_one_another_along(tmp_path: Path) -> None:
     tree: Tree = sound_site()
     folder = write_site(tmp_path, tree)
     loaded = load_site(folder)
-    for pattern, wanted in (("store", ["store", "auth"]), ("relay", ["relay"]), ("all:!auth", ["edge", "frontend", "store", "relay"])):
+    cases = (
+        ("store", ["store", "auth"]),
+        ("auth", ["auth", "store"]),
+        ("relay", ["relay"]),
+        ("all:!auth", ["edge", "frontend", "store", "relay"]),
+    )
+    for pattern, wanted in cases:
         found = with_needed(loaded, limited(folder, pattern))
         assert sorted(found) == sorted(wanted), pattern
     assert with_needed(loaded, None) == []

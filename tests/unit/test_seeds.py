@@ -386,3 +386,19 @@ def test_a_second_record_adds_names_and_loses_none(host: Path) -> None:
     assert not SEED.remember("o=lemonstand", {ALICE, BOB})
     assert SEED.read_record() == {"suffix": "o=lemonstand", "names": [ALICE, BOB]}
     assert [path.name for path in SEED.RECORD.parent.iterdir()] == ["directory.json"]
+
+
+# ----- several directories
+
+
+def test_what_another_directory_has_more_is_told_by_origin() -> None:
+    own = {"064": "20261130163130.657367Z#000000#064#000000"}
+    same = {**own}
+    newer = {"064": "20261130163131.000000Z#000000#064#000000"}
+    strange = {**own, "0c8": "20261130163152.617411Z#000000#0c8#000000"}
+    assert SEED.behind(own, same) == []
+    assert SEED.behind(own, newer) == list(newer.values())
+    assert SEED.behind(own, strange) == [strange["0c8"]]
+    assert SEED.behind(strange, own) == []
+    assert SEED.behind(None, own) == list(own.values())
+    assert SEED.behind(own, None) == []

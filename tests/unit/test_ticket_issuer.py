@@ -376,3 +376,113 @@ def test_a_frontend_is_whom_its_certificate_names(issuer: ModuleType) -> None:
     assert issuer.authenticated_client("frontend.site", names, ("other.site",)) is None
     assert issuer.authenticated_client("other.site", names, ("other.site",)) is None
     assert issuer.authenticated_client(None, names, ("frontend.site",)) is None
+
+
+# ----- several issuers
+
+
+def _pair(issuer: ModuleType, clock: Clock, **limits: int) -> tuple[Any, Any]:
+    """Two issuers that know of one another."""
+    wanted = {"refusals_per_client": 3, "refusals_per_user": 5, "refusals_per_network": 8, "refusals_per_frontend": 50, **limits}
+    chosen = issuer.Settings(issuer="https://x/", frontends=(FRONTEND,), directory_base_dn="dc=x", peers=("other.site",), **wanted)
+    return issuer.Refusals(chosen, clock), issuer.Refusals(chosen, clock)
+
+
+def _bring(source: Any, target: Any) -> None:
+    """What one counted is brought to the other, as `ticket_peers` does."""
+    after = target.heard(source.origin())
+    if after is None:
+        target.take(source.origin(), source.everything())
+        return
+    _, events = source.events(after, 10_000)
+    target.hear(source.origin(), events)
+
+
+def test_what_one_issuer_refused_counts_at_the_other(issuer: ModuleType) -> None:
+    one, two = _pair(issuer, Clock())
+    _bring(one, two)
+    _guess(one, ALICE, HOME, 2)
+    _bring(one, two)
+    assert two.closed(ALICE, HOME, FRONTEND) is None
+    _guess(two, ALICE, HOME)
+    assert two.closed(ALICE, HOME, FRONTEND) == "client"
+    _bring(two, one)
+    assert one.closed(ALICE, HOME, FRONTEND) == "client"
+
+
+def test_an_event_counts_once_however_often_it_is_brought(issuer: ModuleType) -> None:
+    one, two = _pair(issuer, Clock())
+    _bring(one, two)
+    _guess(one, ALICE, HOME)
+    _, events = one.events(0, 100)
+    for _ in range(5):
+        two.hear(one.origin(), events)
+    assert two.closed(ALICE, HOME, FRONTEND) is None
+    assert _counts(one) == _counts(two)
+
+
+def test_what_was_brought_is_not_handed_back(issuer: ModuleType) -> None:
+    one, two = _pair(issuer, Clock())
+    _bring(one, two)
+    _guess(one, ALICE, HOME)
+    _bring(one, two)
+    assert two.events(0, 100) == (0, [])
+
+
+def test_a_login_that_works_opens_the_name_at_both(issuer: ModuleType) -> None:
+    clock = Clock()
+    one, two = _pair(issuer, clock)
+    _bring(one, two)
+    _guess(one, ALICE, HOME, 3)
+    _bring(one, two)
+    clock.now += 1000
+    two.forget(ALICE, HOME)
+    _bring(two, one)
+    assert one.known(ALICE, HOME)
+    assert one.closed(ALICE, HOME, FRONTEND) is None
+
+
+def test_a_new_issuer_takes_all_there_is(issuer: ModuleType) -> None:
+    one, two = _pair(issuer, Clock())
+    _guess(one, ALICE, HOME, 3)
+    one.forget(BOB, HOME)
+    _bring(one, two)
+    assert two.closed(ALICE, HOME, FRONTEND) == "client"
+    assert two.known(BOB, HOME)
+    _guess(one, BOB, "198.51.100.7")
+    _bring(one, two)
+    assert _counts(one) == _counts(two)
+
+
+def test_an_issuer_alone_keeps_no_events(issuer: ModuleType, tmp_path: Path) -> None:
+    alone = _refusals(issuer, Clock(), str(tmp_path / "refusals.sqlite"))
+    _guess(alone, ALICE, HOME, 3)
+    tables = alone._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    assert ("events",) not in tables
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from(["guess", "bring", "later"]), st.sampled_from([ALICE, BOB])), max_size=40))
+@settings(deadline=None)
+def test_issuers_come_to_the_same_counts(issuer: ModuleType, steps: list[tuple[bool, str, str]]) -> None:
+    """Whatever is asked where, and whenever events are brought: in the end both refuse the same."""
+    clock = Clock()
+    pair = _pair(issuer, clock, refusals_window_seconds=10**9)
+    for first, second in (pair, pair[::-1]):
+        _bring(first, second)
+    for at_first, what, name in steps:
+        here, there = pair if at_first else pair[::-1]
+        clock.now += 1
+        if what == "guess":
+            _guess(here, name, HOME)
+        elif what == "bring":
+            _bring(here, there)
+        elif what == "later":
+            clock.now += 2000
+    for first, second in (pair, pair[::-1]):
+        _bring(first, second)
+    # What drains while an event is on its way is next to nothing here.
+    assert _counts(pair[0]) == pytest.approx(_counts(pair[1]), abs=0.01)
+
+
+def _counts(refusals: Any) -> dict[str, float]:
+    return dict(refusals._database.execute("SELECT key, level FROM counts").fetchall())

@@ -18,9 +18,10 @@ from click.testing import CliRunner
 
 from lemonstand import admin, cli
 from lemonstand.admin import users as users_module
+from lemonstand.admin.access import Unreachable
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import load_site
-from sample_site import sound_site, write_site
+from sample_site import host, leg, sound_site, write_site
 
 FOLDER = Path(__file__).parents[2] / "roles" / "directory" / "files"
 CONFIGURATION = 'suffix "dc=lemon,dc=test"\nmoduleload argon2 m=19456 t=2 p=1\n'
@@ -132,6 +133,81 @@ def test_a_store_that_could_not_be_told_is_named(tmp_path: Path, said: list[str]
     with pytest.raises(LemonstandError, match="may live on"):
         users.lock(name)
     assert said, "the lock itself was done, and that was said"
+
+
+class Pair(Hosts):
+    """Two auth hosts, of which one may be away, or without its directory, or not in step."""
+
+    def run(self, host: str, command: Any, given: str = "", *, codes: Any = (0,)) -> str:
+        self.orders.append({**json.loads(given), "host": host})
+        answer = self.answers[host]
+        if isinstance(answer, LemonstandError):
+            raise answer
+        return json.dumps(answer)
+
+
+def _pair(tmp_path: Path, said: list[str], **answers: Any) -> tuple[admin.Users, Pair, str]:
+    tree = sound_site()
+    tree["hosts"]["all"]["children"]["auths"]["hosts"]["auth2"] = host(21, auth=leg("auth0", "192.0.2.76", "2001:db8:3::11"))
+    site = load_site(write_site(tmp_path, tree))
+    hosts = Pair(answers)
+    return admin.Users(site, hosts, said.append), hosts, site.settings.users[0].name  # type: ignore[arg-type]
+
+
+GONE = Unreachable("ssh: no route to host", "auth", "see whether it is up")
+DONE = {"done": "password set", "twins": {"auth.site.lemon.example": "in step", "auth2.site.lemon.example": "in step"}}
+
+
+@pytest.mark.parametrize("away", [GONE, {"error": "slapd does not answer on ldapi:///run/slapd/ldapi (x); see journalctl -u slapd"}])
+def test_another_auth_host_is_told_where_the_first_is_away(tmp_path: Path, said: list[str], away: Any) -> None:
+    users, hosts, name = _pair(tmp_path, said, auth=away, auth2=DONE)
+    users.passwd(name, "correct horse battery")
+    assert [order["host"] for order in hosts.orders] == ["auth", "auth2"]
+    assert said == [f"{name}: password set (written on auth2)"]
+
+
+def test_a_refusal_is_no_reason_to_ask_another(tmp_path: Path, said: list[str]) -> None:
+    users, hosts, name = _pair(tmp_path, said, auth={"error": "the password has 5 characters; the policy asks for 12"}, auth2=DONE)
+    with pytest.raises(LemonstandError, match="asks for 12"):
+        users.passwd(name, "short")
+    assert [order["host"] for order in hosts.orders] == ["auth"]
+
+
+def test_where_no_auth_host_answers_all_are_named(tmp_path: Path, said: list[str]) -> None:
+    users, _, name = _pair(tmp_path, said, auth=GONE, auth2=GONE)
+    with pytest.raises(LemonstandError, match=r"auth: ssh.*auth2: ssh"):
+        users.lock(name)
+
+
+def test_an_auth_host_that_is_cut_off_is_told_by_itself(tmp_path: Path, said: list[str]) -> None:
+    apart = {"done": "password set", "twins": {"auth2.site.lemon.example": "gives no answer"}}
+    users, hosts, name = _pair(tmp_path / "a", said, auth=apart, auth2={"done": "password set"})
+    users.passwd(name, "correct horse battery")
+    assert [order["host"] for order in hosts.orders] == ["auth", "auth2"]
+    assert "written on auth2 as well" in said[-1]
+    users, hosts, name = _pair(tmp_path / "b", said, auth=apart, auth2=GONE)
+    users.passwd(name, "correct horse battery")
+    assert "auth2 does not have it yet" in said[-1]
+
+
+def test_an_account_is_added_on_one_host_alone(tmp_path: Path, said: list[str]) -> None:
+    apart = {"done": "added", "twins": {"auth2.site.lemon.example": "gives no answer"}}
+    users, hosts, name = _pair(tmp_path, said, auth=apart, auth2={"done": "added"})
+    users.add(name, "correct horse battery")
+    assert [order["host"] for order in hosts.orders] == ["auth"], "two entries of one name would be two"
+    assert "auth2 does not have it yet" in said[-1]
+
+
+def test_twins_are_read_from_slapds_own_file(program: ModuleType) -> None:
+    text = (
+        "syncrepl rid=001\n  provider=ldaps://auth2.site.x:636\n  retry=x\n  tls_cert=/c.crt\n  tls_key=/c.key\n  tls_cacert=/ca\n"
+        "syncrepl rid=002\n  provider=ldaps://auth3.site.x:637\n  tls_cert=/d.crt\n  tls_key=/d.key\n  tls_cacert=/da\n"
+    )
+    assert program.twins_of(text) == {
+        "auth2.site.x": {"port": 636, "certificate": "/c.crt", "key": "/c.key", "ca": "/ca"},
+        "auth3.site.x": {"port": 637, "certificate": "/d.crt", "key": "/d.key", "ca": "/da"},
+    }
+    assert program.twins_of(CONFIGURATION) == {}
 
 
 def test_the_directorys_refusal_is_told(tmp_path: Path, said: list[str]) -> None:

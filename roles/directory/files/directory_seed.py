@@ -8,6 +8,8 @@ Nobody is seeded twice: a record beside the database (`RECORD`) holds the suffix
 without an entry was deleted, and its first password does not come back; a database that is empty although the record has names is not
 filled again.
 
+Of twins one writes. A directory that is empty is filled by its twins, and seeded only if each of them has said that it is empty as well.
+
 Lines that begin with `changed:` say what was done (with `check`: would be), `notice:` what somebody should look at.
 """
 
@@ -19,9 +21,11 @@ import json
 import os
 import re
 import secrets
+import ssl
 import subprocess
 import sys
 import tempfile
+import time
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -70,6 +74,10 @@ SAME = {
     **dict.fromkeys(("SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "BLF-CRYPT", "BCRYPT", "DES-CRYPT"), "CRYPT"),
 }
 """Schemes by the names Dovecot and others give them."""
+
+
+TWIN_SECONDS = 3
+"""For one answer of a twin."""
 
 
 class SeedError(Exception):
@@ -367,6 +375,107 @@ def connect() -> Any:
     return connection
 
 
+def twin(name: str, tls: dict[str, Any]) -> Any:
+    """Open a connection to a twin's directory, as this host (SASL EXTERNAL by its certificate).
+
+    Args:
+        name: as in the twin's certificate.
+        tls: `certificate` and `key` of this host as a client, `ca` of servers, `port`.
+
+    Raises:
+        SeedError: it gives no answer.
+    """
+    import ldap3
+    from ldap3.core.exceptions import LDAPException
+
+    try:
+        subject = subprocess.run(
+            ["openssl", "x509", "-in", tls["certificate"], "-noout", "-subject", "-nameopt", "RFC2253"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        trust = ldap3.Tls(
+            local_private_key_file=tls["key"],
+            local_certificate_file=tls["certificate"],
+            ca_certs_file=tls["ca"],
+            validate=ssl.CERT_REQUIRED,
+            valid_names=[name],
+        )
+        server = ldap3.Server(name, port=tls["port"], use_ssl=True, tls=trust, get_info=ldap3.NONE, connect_timeout=TWIN_SECONDS)
+        connection = ldap3.Connection(
+            server,
+            authentication=ldap3.SASL,
+            sasl_mechanism=ldap3.EXTERNAL,
+            sasl_credentials="dn:" + subject.partition("=")[2].strip(),
+            receive_timeout=TWIN_SECONDS,
+            read_only=True,
+        )
+        if not connection.bind():
+            raise SeedError(f"{name} refuses this host's certificate: {connection.result['description']}")
+    except (LDAPException, OSError, ValueError, subprocess.CalledProcessError) as problem:
+        raise SeedError(f"{name} gives no answer ({type(problem).__name__})") from None
+    return connection
+
+
+def numbers(connection: Any, base: str) -> dict[str, str] | None:
+    """Return the last change a directory has of each of its twins (contextCSN by server id, RFC 4533 section 1.3; slapd's own form).
+
+    Returns:
+        None if it has no entry at all.
+    """
+    if not connection.search(base, "(objectClass=*)", search_scope="BASE", attributes=["contextCSN"]):
+        return None
+    values = [value.decode() for value in connection.response[0]["raw_attributes"].get("contextCSN", [])]
+    return {value.split("#")[2]: value for value in values}
+
+
+def behind(own: dict[str, str] | None, other: dict[str, str] | None) -> list[str]:
+    """Return the changes another directory has and this one lacks; each begins with its time."""
+    return sorted(value for origin, value in (other or {}).items() if value > (own or {}).get(origin, ""))
+
+
+def fill(order: dict[str, Any], connection: Any, base: str) -> None:
+    """Wait until this directory has what its twins have; one that is empty, until all of them have said that they are empty as well.
+
+    A directory with accounts does not wait for a twin that gives no answer: that one catches up when it is back.
+
+    Raises:
+        SeedError: it did not come in time.
+    """
+    if not order.get("peers"):
+        return
+    until = time.monotonic() + order["fill_seconds"]
+    while True:
+        said: dict[str, str] = {}
+        theirs: list[dict[str, str]] = []
+        for name in order["peers"]:
+            try:
+                found = numbers(twin(name, order["tls"]), base)
+            except SeedError as problem:
+                said[name] = str(problem)
+            else:
+                theirs += [found] if found is not None else []
+        own = numbers(connection, base)
+        if own is not None and not any(behind(own, each) for each in theirs):
+            return
+        if not theirs and not said and own is None and order["writes"]:
+            return
+        if time.monotonic() >= until:
+            break
+        time.sleep(0.5)
+    if said and own is None:
+        silent = " and ".join(said)
+        raise SeedError(
+            f"this directory is empty, and {'; '.join(said.values())}: nobody can tell which passwords and locks belong in it, so "
+            f"nobody was seeded. See that {silent} can be asked, or take {silent} from the inventory for good; then apply again"
+        )
+    raise SeedError(
+        f"this directory did not get within {order['fill_seconds']} s what {' and '.join(order['peers'])} has; "
+        "see journalctl -u slapd on both, then apply again"
+    )
+
+
 def read_entries(connection: Any, base: str) -> dict[str, dict[str, list[str]]]:
     """Return all people by lower-case user name."""
     people: dict[str, dict[str, list[str]]] = {}
@@ -423,13 +532,12 @@ def first_hashes(order: dict[str, Any], known: set[str]) -> dict[str, str | None
     return first
 
 
-def seed(order: dict[str, Any], connection: Any) -> list[str]:
-    """Compare and change; return the lines to print. Without a connection everything is missing."""
-    check: bool = order["check"]
-    base = suffix_here(order["base_dn"])
-    lines: list[str] = []
-    if order["base_dn"] not in {base, NEW_SUFFIX}:
-        lines.append(f"notice: this host's directory keeps its suffix {base}; {order['base_dn']} is for a new one")
+Tree = tuple[str, list[str], dict[str, str]]
+"""An entry above people: its name, object classes and attributes."""
+
+
+def found_entries(connection: Any, base: str) -> tuple[list[Tree], dict[str, dict[str, list[str]]]]:
+    """Return which entries above people are missing, and the people. Without a connection everything is missing."""
     people: dict[str, dict[str, list[str]]] = {}
     classes, attributes = base_entry(base)
     missing = []
@@ -438,9 +546,26 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
             missing.append((dn, kinds, values))
         elif dn != base:
             people = read_entries(connection, dn)
+    return missing, people
+
+
+def seed(order: dict[str, Any], connection: Any) -> list[str]:
+    """Compare and change; return the lines to print. Without a connection everything is missing."""
+    check: bool = order["check"]
+    base = suffix_here(order["base_dn"])
+    lines: list[str] = []
+    if connection is not None and not check:
+        fill(order, connection, base)
+    if order["base_dn"] not in {base, NEW_SUFFIX}:
+        lines.append(f"notice: this host's directory keeps its suffix {base}; {order['base_dn']} is for a new one")
+    missing, people = found_entries(connection, base)
     record = read_record()
     refuse_emptied(base, record, people if connection else None)
-    gone = set(record.get("names", [])) - set(people)
+    known = {*record.get("names", []), *order.get("known", [])}
+    if not order.get("writes", True):
+        names = {user["name"].lower() for user in order["users"]}
+        return [*lines, *([f"changed: record {RECORD}"] if remember(base, known.union(people, names), check=check) else [])]
+    gone = known - set(people)
     # Before anything is changed: a seed that can't be one leaves the directory as it was.
     first = first_hashes(order, gone.union(people))
     for dn, kinds, values in missing:
@@ -464,7 +589,7 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
         elif not user.get("password_hash") and not order["passwords"].get(user["name"]):
             lines.append(f"notice: user {name} has no password and can't log in")
     lines += [f"notice: user {name} is in the directory but not in the list; left alone" for name in sorted(set(people) - set(first))]
-    if remember(base, set(people) | set(first), check=check):
+    if remember(base, known.union(people, first), check=check):
         lines.append(f"changed: record {RECORD}")
     return lines
 
@@ -540,12 +665,14 @@ def main_found(asked: str) -> int:
         asked: base64 of JSON: `base_dn`, the suffix of a new directory.
 
     Returns:
-        0: `suffix`, that of this host's directory (the wanted one if it has none), or `error`.
+        0: `suffix`, that of this host's directory (the wanted one if it has none), or `error`; `made`, whether one was seeded or filled,
+            and the `names` it remembers.
     """
     order = json.loads(base64.b64decode(asked))
     found: dict[str, Any] = {}
     try:
-        found["suffix"] = suffix_here(order["base_dn"])
+        record = read_record()
+        found |= {"suffix": suffix_here(order["base_dn"]), "made": bool(record), "names": record.get("names", [])}
     except (SeedError, OSError) as problem:
         found["error"] = str(problem)
     print(json.dumps(found))

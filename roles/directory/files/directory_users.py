@@ -1,10 +1,14 @@
-"""Accounts in the directory, one order at a time: list, add, passwd, lock, unlock, place, delete.
+"""Accounts in the directory, one order at a time: list, add, passwd, lock, unlock, place, delete; and whether twins have the same: as
+it is (step), or after a change that means nothing (beat).
 
 Runs on the directory's host as root, who is the administrator on the local socket. An order is one JSON object on standard input, so that
 no password is ever an argument; the answer is one JSON object on standard output, and holds none.
 
     {"action": "list"}
     {"action": "passwd", "name": "alice@example.org", "password": "..."}
+
+With twins, the answer to a change says of each of them whether it has it (`twins`: by name, `in step` or why not), and after how many
+`seconds`.
 """
 
 # ruff: noqa: PLC0415 - ldap3 is a package of the host
@@ -12,6 +16,7 @@ no password is ever an argument; the answer is one JSON object on standard outpu
 import json
 import re
 import sys
+import time
 from typing import Any
 
 from directory_seed import (
@@ -19,17 +24,23 @@ from directory_seed import (
     NO_PASSWORD,
     SeedError,
     add_person,
+    behind,
     configured_suffix,
     connect,
     done_or_error,
     escape_value,
     hash_of,
+    numbers,
     prepare,
     remember,
+    twin,
 )
 
 LOCKED_BY_OPERATOR = "000001010000Z"
 """The value that locks until somebody unlocks (slapo-ppolicy(5))."""
+IN_STEP = "in step"
+STEP_SECONDS = 5.0
+"""How long twins are given to have a change before it is told that they lack it; they are to have it within two."""
 
 
 def configuration(text: str) -> tuple[str, dict[str, int]]:
@@ -39,6 +50,48 @@ def configuration(text: str) -> tuple[str, dict[str, int]]:
     if not suffix or not cost:
         raise SeedError(f"{CONFIGURATION} names no suffix or no cost of a hash; apply the site first")
     return suffix, dict(zip(("memory_kib", "iterations", "parallelism"), map(int, cost.groups()), strict=True))
+
+
+def twins_of(text: str) -> dict[str, dict[str, Any]]:
+    """Return this directory's twins, and how each is asked, as slapd is configured."""
+    found = re.findall(
+        r"^syncrepl .*?provider=ldaps://([^:\s]+):(\d+).*?tls_cert=(\S+).*?tls_key=(\S+).*?tls_cacert=(\S+)", text, re.MULTILINE | re.DOTALL
+    )
+    return {name: {"port": int(port), "certificate": certificate, "key": key, "ca": ca} for name, port, certificate, key, ca in found}
+
+
+def steps(connection: Any, base: str, twins: dict[str, dict[str, Any]], seconds: float) -> dict[str, str]:
+    """Return of each twin whether it has what this directory has, and the other way round: `in step`, or what is the matter.
+
+    Args:
+        seconds: how long to wait for it.
+    """
+    until = time.monotonic() + seconds
+    said: dict[str, str] = {}
+    waiting = dict(twins)
+    while waiting:
+        for name, tls in list(waiting.items()):
+            try:
+                theirs = numbers(twin(name, tls), base)
+            except SeedError as problem:
+                said[name] = str(problem).removeprefix(f"{name} ")
+                continue
+            own = numbers(connection, base)
+            if own is None or theirs is None:
+                said[name] = "has no accounts" if theirs is None else "has accounts, this directory has none"
+                continue
+            lacks, more = behind(theirs, own), behind(own, theirs)
+            if lacks:
+                said[name] = f"lacks changes since {lacks[0][:14]}Z"
+            elif more:
+                said[name] = f"has changes of {more[0][:14]}Z that did not come"
+            else:
+                said[name] = IN_STEP
+                del waiting[name]
+        if time.monotonic() >= until:
+            break
+        time.sleep(0.2)
+    return said
 
 
 def check_password(password: str, name: str, least: int) -> None:
@@ -152,6 +205,13 @@ class Accounts:
             self._modify(name, {"mailHost": [("MODIFY_REPLACE", [store.lower()])]})
         return f"{len(stores)} placed"
 
+    def beat(self) -> str:
+        """Change what means nothing: twins that are in step get it."""
+        nobody = f"cn=nobody,{self._base}"
+        self._connection.modify(nobody, {"description": [("MODIFY_REPLACE", [f"beat {time.time():.3f}"])]})
+        done_or_error(self._connection, f"changing {nobody}")
+        return "written"
+
     def _dn(self, name: str) -> str:
         return f"uid={escape_value(name)},ou=people,{self._base}"
 
@@ -179,8 +239,10 @@ class Accounts:
         return int(self._connection.response[0]["raw_attributes"]["pwdMinLength"][0])
 
     def _set(self, name: str, found: dict[str, list[bytes]], hashed: str) -> None:
-        """Store a hash, and that its password is known."""
+        """Store a hash, and that its password is known. A lock stays: slapd takes it away with the password, unless it is told."""
         changes: dict[str, Any] = {"userPassword": [("MODIFY_REPLACE", [hashed])]}
+        if found.get("pwdAccountLockedTime"):
+            changes["pwdAccountLockedTime"] = [("MODIFY_REPLACE", [LOCKED_BY_OPERATOR])]
         if _unknown(found):
             changes["description"] = [("MODIFY_DELETE", [NO_PASSWORD])]
         self._modify(name, changes)
@@ -201,6 +263,8 @@ def carry_out(order: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
         return {"done": accounts.passwd(name, order["password"])}
     if action == "place":
         return {"done": accounts.place({str(user).lower(): str(store) for user, store in order["stores"].items()})}
+    if action == "beat":
+        return {"done": accounts.beat()}
     if action in {"lock", "unlock", "delete"}:
         return {"done": getattr(accounts, action)(name)}
     raise SeedError(f"there is no action {action!r}")
@@ -209,8 +273,17 @@ def carry_out(order: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
 def main() -> int:
     """Read an order, do it, print what came of it."""
     try:
-        base, argon2 = configuration(CONFIGURATION.read_text(encoding="utf-8"))
-        answer = carry_out(json.loads(sys.stdin.readline()), Accounts(connect(), base, argon2))
+        text = CONFIGURATION.read_text(encoding="utf-8")
+        base, argon2 = configuration(text)
+        order, connection, twins = json.loads(sys.stdin.readline()), connect(), twins_of(text)
+        if order["action"] == "step":
+            answer: dict[str, Any] = {"twins": steps(connection, base, twins, float(order.get("seconds", 0)))}
+        else:
+            answer = carry_out(order, Accounts(connection, base, argon2))
+            if twins and "done" in answer:
+                began = time.monotonic()
+                answer["twins"] = steps(connection, base, twins, STEP_SECONDS)
+                answer["seconds"] = round(time.monotonic() - began, 3)
     except (SeedError, OSError, KeyError, ValueError) as problem:
         # ValueError of json would show the line, which may hold a password.
         said = "the order is no JSON" if isinstance(problem, json.JSONDecodeError) else f"{problem}"

@@ -81,6 +81,7 @@ class Settings:
     refusals_wait_seconds: int = 30
     refusals_longest_wait_seconds: int = 900
     refusals_file: str = ":memory:"
+    peers: tuple[str, ...] = ()
     login_pattern: str = LOGIN
 
     @classmethod
@@ -90,7 +91,8 @@ class Settings:
         unknown = set(values) - known
         if unknown:
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
-        return cls(**{**values, "frontends": tuple(name.lower() for name in values["frontends"])})
+        names = {key: tuple(name.lower() for name in values.get(key, ())) for key in ("frontends", "peers")}
+        return cls(**{**values, **names})
 
     @classmethod
     def from_file(cls, path: Path) -> "Settings":
@@ -183,6 +185,10 @@ class Refusals:
 
     It lives in SQLite, which keeps it right over a restart and among several processes. No password is ever handed to it.
 
+    With other issuers beside this one, what was counted here is kept as events, which `ticket_peers` brings to them, and theirs are counted
+    here: one more on a count, a count that begins anew, a place where somebody got in. An event says what was done, not why, so that all
+    issuers come to the same counts, whatever each of them had before.
+
     Args:
         settings: limits and times.
         clock: Unix time, since counts outlive the process.
@@ -199,6 +205,14 @@ class Refusals:
         CREATE INDEX IF NOT EXISTS places_at ON places (at);
         CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
     """
+    _SHARED = """
+        CREATE TABLE IF NOT EXISTS events
+            (number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, what TEXT NOT NULL, key TEXT NOT NULL);
+        CREATE TABLE IF NOT EXISTS heard (origin TEXT PRIMARY KEY, number INTEGER NOT NULL);
+    """
+    """What was counted here and is to be told; and up to which event each other issuer's were counted here."""
+    MOST_EVENTS = 100_000
+    COUNT, CLEAR, PLACE = "count", "clear", "place"
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
@@ -272,7 +286,8 @@ class Refusals:
         # Where a count is closed for others it would not have been tried elsewhere, and counted nothing.
         if tried and not elsewhere:
             kinds += ["user", "frontend", *(["network"] if self._is_new(database, keys.get("place", "")) else [])]
-        reached = [kind for kind in kinds if kind in keys and self._count(database, kind, keys[kind])]
+        reached = [kind for kind in kinds if kind in keys and self._count(database, kind, keys[kind], self._clock())]
+        self._note(database, [(self.COUNT, keys[kind]) for kind in kinds if kind in keys])
         window = 2 * max(self._settings.refusals_window_seconds, self._settings.refusals_longest_wait_seconds)
         self._trim(database, "counts", self._clock() - window)
         return Refused(not tried or elsewhere, reached)
@@ -282,9 +297,9 @@ class Refusals:
         row = database.execute("SELECT at FROM counts WHERE key = ?", (key,)).fetchone()
         return row is None or abs(self._clock() - row[0]) > self._settings.refusals_window_seconds
 
-    def _count(self, database: sqlite3.Connection, kind: str, key: str) -> bool:
+    def _count(self, database: sqlite3.Connection, kind: str, key: str, now: float) -> bool:
         """Add one to a count; tell whether that closed it."""
-        now, limit, closes = self._clock(), self._limits[kind], False
+        limit, closes = self._limits[kind], False
         level, at, until = database.execute("SELECT level, at, until FROM counts WHERE key = ?", (key,)).fetchone() or (0.0, now, 0.0)
         level = max(0.0, level - max(0.0, now - at) * limit / self._settings.refusals_window_seconds) + 1
         # What was under way when the count closed adds nothing to the wait.
@@ -292,18 +307,109 @@ class Refusals:
             doublings = min(16, max(0, round(level - limit)))
             until = now + min(self._settings.refusals_longest_wait_seconds, self._settings.refusals_wait_seconds * 2**doublings)
             closes = True
-        database.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?)", (key, min(level, limit + 16.0), now, until))
+        # An event of another issuer may be older than what is here: the time of a count never goes back for it.
+        seen = min(max(at, now), self._clock())
+        database.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?)", (key, min(level, limit + 16.0), seen, until))
         return closes
 
     def _forget(self, database: sqlite3.Connection, login: str, address: str) -> None:
         now, place = self._clock(), network(address)
         key = f"{login} {place}"
-        database.execute("DELETE FROM counts WHERE key = ?", (self._keys(login, address, "")["client"],))
+        own = self._keys(login, address, "")["client"]
+        if database.execute("DELETE FROM counts WHERE key = ?", (own,)).rowcount:
+            self._note(database, [(self.CLEAR, own)])
         row = database.execute("SELECT at FROM places WHERE key = ?", (key,)).fetchone()
         # Once a day is enough: a login writes nothing otherwise.
         if place and (row is None or abs(now - row[0]) > 86400):
             database.execute("INSERT OR REPLACE INTO places VALUES (?, ?)", (key, now))
+            self._note(database, [(self.PLACE, key)])
             self._trim(database, "places", now - self.KNOWN_SECONDS)
+
+    def _note(self, database: sqlite3.Connection, done: list[tuple[str, str]]) -> None:
+        """Keep what was done for the other issuers, where there are any."""
+        if self._settings.peers and done:
+            now = self._clock()
+            database.executemany("INSERT INTO events (at, what, key) VALUES (?, ?, ?)", [(now, *each) for each in done])
+            database.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (self.MOST_EVENTS,))
+
+    def events(self, after: int, most: int) -> tuple[int, list[tuple[int, float, str, str]]]:
+        """Return the number of the first event that is still kept (0: none was ever kept), and what was counted here after an event."""
+
+        def read(database: sqlite3.Connection) -> tuple[int, list[tuple[int, float, str, str]]]:
+            (first,) = database.execute("SELECT min(number) FROM events").fetchone()
+            rows = database.execute("SELECT number, at, what, key FROM events WHERE number > ? ORDER BY number LIMIT ?", (after, most))
+            return first or 0, rows.fetchall()
+
+        found: tuple[int, list[tuple[int, float, str, str]]] = self._with(read, (0, []))
+        return found
+
+    def origin(self) -> str:
+        """Return the name of this file of counts, drawn when it was made: the events of another one begin anew."""
+
+        def read(database: sqlite3.Connection) -> str:
+            database.execute("INSERT OR IGNORE INTO secrets VALUES ('origin', ?)", (secrets.token_bytes(16),))
+            return bytes(database.execute("SELECT value FROM secrets WHERE name = 'origin'").fetchone()[0]).hex()
+
+        return str(self._with(read, ""))
+
+    def everything(self) -> dict[str, Any]:
+        """Return all counts and places, and the number of the last event that is in them, for an issuer that has none of it."""
+
+        def read(database: sqlite3.Connection) -> dict[str, Any]:
+            (last,) = database.execute("SELECT max(number) FROM events").fetchone()
+            counts = database.execute("SELECT key, level, at, until FROM counts").fetchall()
+            return {"number": last or 0, "counts": counts, "places": database.execute("SELECT key, at FROM places").fetchall()}
+
+        return dict(self._with(read, {"number": 0, "counts": [], "places": []}))
+
+    def heard(self, origin: str) -> int | None:
+        """Return up to which event those of another issuer were counted here; None if none ever was."""
+
+        def read(database: sqlite3.Connection) -> int | None:
+            row = database.execute("SELECT number FROM heard WHERE origin = ?", (origin,)).fetchone()
+            return row[0] if row else None
+
+        number: int | None = self._with(read, None)
+        return number
+
+    def hear(self, origin: str, events: Iterable[tuple[int, float, str, str]]) -> None:
+        """Count what another issuer counted, each of its events once."""
+
+        def write(database: sqlite3.Connection) -> None:
+            row = database.execute("SELECT number FROM heard WHERE origin = ?", (origin,)).fetchone()
+            last = row[0] if row else 0
+            for number, at, what, key in events:
+                if number <= last:
+                    continue
+                last = number
+                # A clock that is ahead over there makes no wait longer here.
+                self._hear(database, min(at, self._clock()), what, key)
+            database.execute("INSERT OR REPLACE INTO heard VALUES (?, ?)", (origin, last))
+
+        self._with(write, None)
+
+    def _hear(self, database: sqlite3.Connection, at: float, what: str, key: str) -> None:
+        if what == self.COUNT and key.partition(" ")[0] in self._limits:
+            self._count(database, key.partition(" ")[0], key, at)
+        elif what == self.CLEAR and key.startswith("client "):
+            database.execute("DELETE FROM counts WHERE key = ? AND at <= ?", (key, at))
+        elif what == self.PLACE:
+            database.execute("INSERT INTO places VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET at = max(at, excluded.at)", (key, at))
+
+    def take(self, origin: str, found: Mapping[str, Any]) -> None:
+        """Take over all another issuer has (`everything`); of a count that is here as well the higher one stays."""
+
+        def write(database: sqlite3.Connection) -> None:
+            database.executemany(
+                "INSERT INTO counts VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+                " level = max(level, excluded.level), at = max(at, excluded.at), until = max(until, excluded.until)",
+                [(str(key), float(level), float(at), float(until)) for key, level, at, until in found["counts"]],
+            )
+            for key, at in found["places"]:
+                self._hear(database, float(at), self.PLACE, str(key))
+            database.execute("INSERT OR REPLACE INTO heard VALUES (?, ?)", (origin, int(found["number"])))
+
+        self._with(write, None)
 
     @staticmethod
     def _keys(login: str | None, address: str, frontend: str) -> dict[str, str]:
@@ -357,7 +463,7 @@ class Refusals:
         # A crash of the process loses nothing; one of the machine the last moments.
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=NORMAL")
-        database.executescript(self._TABLES)
+        database.executescript(self._TABLES + (self._SHARED if self._settings.peers else ""))
         return database
 
 

@@ -14,6 +14,12 @@ from lemonstand.remote.connections import BECOME_REMEDY, Connection, read_connec
 from lemonstand.surroundings import environment
 
 ANSWER_SECONDS = 60
+LOST = 255
+"""ssh's exit status where it did not get to the host."""
+
+
+class Unreachable(LemonstandError):
+    """There is no way to a host: nothing was run there."""
 
 
 class Hosts:
@@ -76,9 +82,10 @@ class Hosts:
         if done.returncode not in codes:
             said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             remedy = (
-                f"see if `ansible {host} -m ping` works" if done.returncode == 255 else f"`lemonstand apply --limit {host}` mends the host"
+                f"see if `ansible {host} -m ping` works" if done.returncode == LOST else f"`lemonstand apply --limit {host}` mends the host"
             )
-            raise LemonstandError(f"{command[0]} failed: {said[:300]}", host, remedy)
+            kind = Unreachable if done.returncode == LOST else LemonstandError
+            raise kind(f"{command[0]} failed: {said[:300]}", host, remedy)
         return done.stdout
 
     def run_on(

@@ -24,7 +24,8 @@ class Alarm:
     Args:
         at: when it happened, or when it was seen if it goes on.
         kind: `guessing`, `connections`, `sending`, `limits-file` (limits, as services say), `standby`, `relay` (of stores), `failed`,
-            `restarting`, `not-running`, `restarted`, `disk`, `read-only`, `queue`, `clock`, `certificate`.
+            `restarting`, `not-running`, `restarted`, `disk`, `read-only`, `queue`, `clock`, `certificate`, `twin` (an auth host that is
+            out of step).
         details: the rest of it.
     """
 

@@ -22,12 +22,22 @@ SECONDS = 12
 """For one question to a program of the host."""
 MOST = 1000
 """Lines of one kind, at most; the newest."""
-WRITERS = ("ticket-issuer.service", "submission-limits.service", "mail-standby.service", "relay-way.service")
+WRITERS = (
+    "ticket-issuer.service",
+    "ticket-peers.service",
+    "submission-limits.service",
+    "mail-standby.service",
+    "relay-way.service",
+)
 """Units of ours that write `alarm=` lines."""
 CONVERGED = Path("/var/lib/lemonstand/converge")
 """One file a unit that a role has brought to its configuration: these have to run."""
 RESTART_SCHEDULED = "5eb03494b6584870a536b337290809b3"
 """systemd's MESSAGE_ID of "Scheduled restart job" (sd-messages(3))."""
+DIRECTORY = Path("/etc/ldap/lemonstand.conf")
+ACCOUNTS = Path("/usr/local/lib/lemonstand/directory_users.py")
+STEP_SECONDS = 2
+"""What is written on one auth host is to be on the others within that time."""
 FULL = 0.9
 """Share of a file system, of its space or of its inodes, from which on it is an alarm: what is left is what a bad night needs."""
 STORED = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "overlay", "tmpfs", "vfat", "nfs", "nfs4", "jfs", "bcachefs"})
@@ -51,14 +61,17 @@ class Fault(Exception):
     """Something could not be found out; the text says what and why."""
 
 
-def run(*command: str, codes: tuple[int, ...] = (0,)) -> tuple[str, str]:
+def run(*command: str, codes: tuple[int, ...] = (0,), given: str | None = None) -> tuple[str, str]:
     """What a program printed, and what it complained of.
+
+    Args:
+        given: its standard input.
 
     Raises:
         Fault: it isn't there, takes too long or failed.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
+        done = subprocess.run(command, input=given, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
     except FileNotFoundError:
         raise Fault(f"{command[0]} is not installed") from None
     except (OSError, subprocess.TimeoutExpired) as problem:
@@ -217,6 +230,19 @@ def certificates(_since: int) -> Iterator[Found]:
             yield alarm("certificate", f"file={path} days-left={left:.1f}", time.time())
 
 
+def twins(_since: int) -> Iterator[Found]:
+    """Auth hosts that do not have what is written on this one, or the other way round, or that give no answer."""
+    if not DIRECTORY.exists() or "\nsyncrepl " not in DIRECTORY.read_text(encoding="utf-8"):
+        return
+    order = json.dumps({"action": "step", "seconds": STEP_SECONDS}) + "\n"
+    answer = json.loads(run("/usr/bin/python3", str(ACCOUNTS), codes=(0, 1), given=order)[0])
+    if "error" in answer:
+        yield alarm("twin", f"what=directory reason={answer['error']!r}")
+    for name, state in answer.get("twins", {}).items():
+        if state != "in step":
+            yield alarm("twin", f"host={name} what=directory reason={state!r}")
+
+
 def _moment(text: str) -> float:
     """Unix time of `Nov 29 20:00:00 2026 GMT`, as openssl writes it in any language."""
     month, day, hour, year, zone = text.split()
@@ -231,6 +257,7 @@ PARTS: dict[str, Callable[[int], Iterator[Found]]] = {
     "queue": queue,
     "clock": clock,
     "certificates": certificates,
+    "twins": twins,
 }
 
 

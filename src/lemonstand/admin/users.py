@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lemonstand.admin.access import Hosts
+from lemonstand.admin.access import Hosts, Unreachable
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import Site
 from lemonstand.site.fields import suggest
@@ -18,6 +18,11 @@ from lemonstand.site.seeds import prepared
 PROGRAM = ("/usr/bin/python3", "/usr/local/lib/lemonstand/directory_users.py")
 TICKET_SECONDS = 65
 """How long a ticket of before may still open a session: a minute, and five seconds for a store whose clock is behind."""
+IN_STEP = "in step"
+REPEATED = frozenset({"passwd", "lock", "unlock"})
+"""Changes that may be made on two hosts at a time: whichever of both stays, it says the same."""
+NO_SLAPD = "slapd does not answer"
+"""What the program on an auth host says of a twin that has all, and of a directory that is not there."""
 NOBODY = 68
 """What `doveadm kick` says if the user has no session (EX_NOHOST)."""
 ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -115,7 +120,7 @@ class Users:
 
     def list(self) -> list[Account]:
         """Everybody in the inventory or in the directory."""
-        found = {each["name"]: each for each in self._order({"action": "list"})["users"]}
+        found = {each["name"]: each for each in self._order({"action": "list"})[1]["users"]}
         listed = {user.name: self._store(user.name) for user in self._site.settings.users}
         rows = []
         for name, store in listed.items():
@@ -131,21 +136,21 @@ class Users:
         """Gives a user of the inventory an entry with a password."""
         user = next(each for each in self._site.settings.users if each.name == self.known(name))
         order = {"action": "add", "name": user.name, "store": self._store(user.name), "aliases": list(user.aliases), "password": password}
-        self._say(f"{user.name}: {self._order(order)['done']}")
+        self._change(order)
 
     def passwd(self, name: str, password: str) -> None:
         """Sets a password; open sessions stay."""
         wanted = self.known(name)
-        self._say(f"{wanted}: {self._order({'action': 'passwd', 'name': wanted, 'password': password})['done']}")
+        self._change({"action": "passwd", "name": wanted, "password": password})
 
     def lock(self, name: str) -> None:
         """Refuses new tickets, then ends live sessions. What a ticket of before may still open is ended by `end_sessions` later."""
-        self._say(f"{name}: {self._order({'action': 'lock', 'name': name})['done']}: no new session")
+        self._change({"action": "lock", "name": name}, ": no new session")
         self.end_sessions(name)
 
     def unlock(self, name: str) -> None:
         """Lets the password count again."""
-        self._say(f"{name}: {self._order({'action': 'unlock', 'name': name})['done']}")
+        self._change({"action": "unlock", "name": name})
 
     def delete(self, name: str) -> None:
         """Removes a user whom the inventory no longer names, and ends his sessions.
@@ -159,7 +164,7 @@ class Users:
                 str(self._site.inventory),
                 f"remove it there first; to keep the user out meanwhile: lemonstand user lock {name}",
             )
-        self._say(f"{name}: {self._order({'action': 'delete', 'name': name})['done']}; mail stays where it is")
+        self._change({"action": "delete", "name": name}, "; mail stays where it is")
         self.end_sessions(name)
 
     def end_sessions(self, name: str) -> None:
@@ -184,17 +189,53 @@ class Users:
         user = next(each for each in self._site.settings.users if each.name == name)
         return f"{self._site.store_of(user)}.{self._site.settings.internal_domain}"
 
-    def _order(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Carries out an order in the directory: on the first auth host, which holds it.
+    def _change(self, order: dict[str, Any], meaning: str = "") -> None:
+        """Has a change written, and says on which host. One that is cut off from it is told by itself; which it can't be is said."""
+        host, answer = self._order(order)
+        several = len(self._site.group("auths")) > 1
+        self._say(f"{order['name']}: {answer['done']}{f' (written on {host})' if several else ''}{meaning}")
+        domain = self._site.settings.internal_domain
+        for twin, state in answer.get("twins", {}).items():
+            name = twin.removesuffix(f".{domain}")
+            if state == IN_STEP:
+                continue
+            if order["action"] in REPEATED and self._repeated(name, order):
+                self._say(f"{order['name']}: {name} is out of step with {host} ({state}), so it was written on {name} as well")
+            else:
+                self._say(f"{order['name']}: {name} does not have it yet ({state}); it holds there as soon as {name} is in step")
+
+    def _repeated(self, host: str, order: dict[str, Any]) -> bool:
+        """Whether a change could be written on one more auth host."""
+        try:
+            answer: dict[str, Any] = json.loads(self._hosts.run(host, PROGRAM, json.dumps(order) + "\n", codes=(0, 1)) or "{}")
+        except LemonstandError:
+            return False
+        return "done" in answer
+
+    def _order(self, order: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Carries out an order in the directory: on the first auth host that can be asked, which tells the others.
+
+        Returns:
+            The host, and what it answered.
 
         Raises:
-            LemonstandError: it was refused.
+            LemonstandError: it was refused, or no auth host can be asked.
         """
-        host = self._site.group("auths")[0].name
-        answer: dict[str, Any] = json.loads(
-            self._hosts.run(host, PROGRAM, json.dumps(order) + "\n", codes=(0, 1)) or '{"error": "no answer"}'
-        )
-        if "error" in answer:
+        lost: list[str] = []
+        for host in (each.name for each in self._site.group("auths")):
+            try:
+                said = self._hosts.run(host, PROGRAM, json.dumps(order) + "\n", codes=(0, 1)) or '{"error": "no answer"}'
+            except Unreachable as error:
+                lost.append(f"{host}: {error.what}")
+                continue
+            answer: dict[str, Any] = json.loads(said)
+            if "error" not in answer:
+                return host, answer
+            if answer["error"].startswith(NO_SLAPD):
+                # Nothing was written there, and another one has the same accounts.
+                lost.append(f"{host}: {answer['error']}")
+                continue
             remedy = "lemonstand user add NAME" if "not in the directory" in answer["error"] else "mend that and try again"
             raise LemonstandError(str(answer["error"]), host, remedy)
-        return answer
+        what = f"no directory can be asked: {'; '.join(lost)}"
+        raise LemonstandError(what, "group 'auths'", "see that one auth host is up, then try again")

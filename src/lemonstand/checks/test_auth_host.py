@@ -18,10 +18,13 @@ ABOUT_A_MINUTE = 90
 
 
 @pytest.mark.control("LEM-8-07", "LEM-8-08")
-def test_directory_serves_this_host_only(facts_of: FactsOf, auth: str, measure: Measure) -> None:
-    """slapd listens on loopback and a local socket, and its unit lets it talk to nobody else."""
+def test_directory_serves_this_host_only(site: Site, facts_of: FactsOf, auth: str, measure: Measure) -> None:
+    """slapd listens on loopback, a local socket and, by mutual TLS, for other auth hosts; its unit lets it talk to nobody else."""
     facts = facts_of(auth)
-    outside = [f"{s.address} {s.port}" for s in facts.sockets if s.port in {389, 636} and not s.is_local]
+    twins = [host for host in site.group("auths") if host.name != auth]
+    own = {str(address) for address in site.hosts[auth].interfaces["auth"].addresses} if twins else set()
+    strange = [s for s in facts.sockets if s.port in {389, 636} and not s.is_local and (s.port, s.address) not in {(636, a) for a in own}]
+    outside = [f"{s.address} {s.port}" for s in strange]
     inside = [s for s in facts.sockets if s.port == 389 and s.is_local]
     measure("listening on loopback", len(inside))
     expect(not outside, "the directory listens for others", seen=outside, expected="loopback only")
@@ -35,18 +38,34 @@ def test_directory_serves_this_host_only(facts_of: FactsOf, auth: str, measure: 
         expected="all denied",
     )
     allowed = set(unit["IPAddressAllow"].split())
-    expect(allowed <= {"127.0.0.0/8", "::1/128", "127.0.0.1/8"}, "slapd may talk to others", seen=sorted(allowed), expected="localhost")
+    legs = [leg for host in twins for zone, leg in host.interfaces.items() if zone != "management"]
+    theirs = {f"{address}/{address.max_prefixlen}" for leg in legs for address in leg.addresses}
+    wanted = {"127.0.0.0/8", "::1/128", "127.0.0.1/8", *theirs}
+    expect(allowed <= wanted, "slapd may talk to others", seen=sorted(allowed - wanted), expected="localhost, and other auth hosts")
+    if twins:
+        text = facts.text("/etc/ldap/lemonstand.conf")
+        demands = re.search(r"^TLSVerifyClient\s+(demand|hard|true)$", text, re.MULTILINE)
+        expect(demands is not None, "who has no certificate may ask the directory", seen="no TLSVerifyClient demand", expected="demand")
+        ca = re.search(r"^TLSCACertificateFile\s+(\S+)$", text, re.MULTILINE)
+        expect(
+            ca is not None and ca.group(1).endswith("/ca-auth-peers.crt"),
+            "others than auth hosts may be let in",
+            seen=ca.group(1) if ca else "no CA",
+            expected="the CA that signs for auth hosts alone",
+        )
     expect(unit["User"] == "openldap", "slapd runs as somebody else", seen=unit["User"], expected="openldap")
 
 
 @pytest.mark.control("LEM-8-08")
-def test_directory_tells_no_secret(facts_of: FactsOf, auth: str, measure: Measure) -> None:
-    """Passwords may be tried, never read or compared; nobody lists users; no administrator's password exists; hashes are slow ones."""
+def test_directory_tells_no_secret(site: Site, facts_of: FactsOf, auth: str, measure: Measure) -> None:
+    """Passwords may be tried, and read or compared by other auth hosts alone; nobody lists users; no administrator's exists."""
     text = facts_of(auth).text("/etc/ldap/lemonstand.conf")
     code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     rules = re.findall(r"^access to (\S+)\n((?:[ \t]+by .*\n?)+)", code, re.MULTILINE)
     measure("access rules", len(rules))
-    by_what = {what: [line.strip() for line in who.strip().splitlines()] for what, who in rules}
+    domain = site.settings.internal_domain
+    twins = {f'by dn.exact="cn={f"{host.name}.{domain}"[:64]}" read' for host in site.group("auths") if host.name != auth}
+    by_what = {what: [line.strip() for line in who.strip().splitlines() if line.strip() not in twins] for what, who in rules}
     expect(
         by_what.get("attrs=userPassword") == ["by anonymous auth", "by * none"],
         "passwords can be read",
@@ -64,7 +83,7 @@ def test_directory_tells_no_secret(facts_of: FactsOf, auth: str, measure: Measur
         f"{what} {line}"
         for what, lines in by_what.items()
         for line in lines
-        if re.match(r"by (\*|users|anonymous) (read|write|search|compare|manage)", line)
+        if re.match(r"by (\*|users|anonymous|dn\.exact=\S+) (read|write|search|compare|manage)", line)
     ]
     expect(not wide, "anybody may read or search", seen=wide, expected="nobody")
     expect("rootpw" not in code, "an administrator has a password", seen="rootpw", expected="none")

@@ -172,7 +172,8 @@ def test_a_password_in_the_field_of_the_name_is_not_logged(
         for kind, typed in misplaced.items():
             # Words of our own making, up to what a shell or a pattern would read in another way.
             word = typed.partition("@")[0].partition("!")[0]
-            text = host(each.name).run(f"journalctl -u dovecot -u slapd -u ticket-issuer -o cat --since -5min --grep {word}").stdout
+            units = "-u dovecot -u slapd -u ticket-issuer -u ticket-peers"
+            text = host(each.name).run(f"journalctl {units} -o cat --since -5min --grep {word}").stdout
             found += [f"{each.name}, of {kind}: {line[:120]}" for line in text.splitlines() if word in line]
     expect(not found, "a password typed as a name is logged", seen=found[:4], expected="nowhere")
 

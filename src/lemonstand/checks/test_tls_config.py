@@ -159,8 +159,9 @@ def test_every_leg_has_tls(facts_of: FactsOf, members: Members, measure: Measure
     for name in frontends:
         lua = facts_of(name).text("/etc/dovecot/ticket.lua")
         leg(f"{name} to stores", "starttls" if re.search(r'starttls\s*=\s*"yes"', lua) else "plain", "starttls")
-        issuer = re.search(r'ISSUER\s*=\s*"([a-z]+)://', lua)
-        leg(f"{name} to issuer", issuer.group(1) if issuer else "unknown", "https")
+        listed = re.search(r"^local ISSUERS = \{\n(.*?)^\}", lua, re.MULTILINE | re.DOTALL)
+        schemes = set(re.findall(r'"([a-z]+)://', listed.group(1))) if listed else set()
+        leg(f"{name} to issuers", " and ".join(sorted(schemes)) or "unknown", "https")
     for name in stores:
         leg(f"{name} to relay", facts_of(name).dovecot.get("submission_relay_ssl"), "starttls", "smtps")
         leg(f"{name} to relay, sieve", facts_of(name).dovecot.get("submission_ssl"), "starttls", "smtps")

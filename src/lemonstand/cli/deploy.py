@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from lemonstand.integrity import Discrepancy
     from lemonstand.remote.connections import Connection
 
-NEEDED, NEEDING = "auths", "stores"
-"""Stores are given the public keys of the issuers that are met in the same run, so a limited run takes these along."""
+NEEDS = {"stores": ("auths",), "auths": ("auths", "stores")}
+"""Stores are given the public keys of the issuers that are met in the same run, so a limited run takes these along; a new issuer's key
+has to get to the stores, and auth hosts let one another in."""
 PREFLIGHT = ("Check the inventory", "Look for strangers on our ports")
 """Plays that stop all hosts (playbooks/preflight.yml, preflight_hosts.yml): what was asked for has to be asked for again, as a whole."""
 STAGES = ("install", "configure", "activate")
@@ -57,7 +58,7 @@ def check(chosen: Chosen) -> None:
 
 @main.command()
 @site_options
-@click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern), and the auth hosts they need.")
+@click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern), and those that keys have to come from or go to.")
 @click.option("--junit", "junit_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write it as JUnit XML.")
 def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
     """Shows what `apply` would change, and what differs from the last evidence; changes nothing. One line if nothing does."""
@@ -106,7 +107,7 @@ def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
 
 @main.command()
 @site_options
-@click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern), and the auth hosts they need.")
+@click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern), and those that keys have to come from or go to.")
 @click.option("--stage", type=click.Choice(STAGES), help="Only this stage of every role.")
 @click.option("--diff/--no-diff", default=False, help="Show how files change (secrets stay hidden).")
 def apply(chosen: Chosen, limit: str | None, stage: str | None, diff: bool) -> None:
@@ -208,8 +209,9 @@ def with_needed(site: Site, limit: Limit | None) -> list[str]:
     """The hosts of a `--limit`, and those they need unless they are excluded; none without a limit."""
     if limit is None:
         return []
-    needing = {host.name for host in site.group(NEEDING)} & set(limit.hosts)
-    more = [host.name for host in site.group(NEEDED) if needing and host.name not in {*limit.hosts, *limit.excluded}]
+    chosen = set(limit.hosts)
+    groups = {needed for needing, others in NEEDS.items() for needed in others if chosen & {host.name for host in site.group(needing)}}
+    more = [host.name for host in site.hosts.values() if groups & set(host.groups) and host.name not in {*chosen, *limit.excluded}]
     return [*limit.hosts, *more]
 
 

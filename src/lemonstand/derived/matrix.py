@@ -21,7 +21,6 @@ UNLISTED: tuple[tuple[Literal["tcp", "udp"], int], ...] = (
     ("tcp", 21),
     ("tcp", 110),
     ("tcp", 389),
-    ("tcp", 636),
     ("tcp", 2525),
     ("tcp", 8080),
     ("tcp", 49152),
@@ -123,7 +122,8 @@ def never_allowed(site: Site, cell: Cell, zone: str | None) -> bool:
     if _is_outer(target):
         return "stores" in source.groups or "auths" in source.groups
     if "auths" in target.groups:
-        return "frontends" not in source.groups or zone == MANAGEMENT
+        twins = "auths" in source.groups and (cell.protocol, cell.port) in {("tcp", 636), ("tcp", 8444)}
+        return not (twins or "frontends" in source.groups) or zone == MANAGEMENT
     if "stores" in target.groups and _is_outer(source):
         return True
     return zone == MANAGEMENT and ("frontends" in source.groups or "relays" in source.groups)

@@ -115,7 +115,7 @@ def _known_in_run(issuers: Mapping[str, Mapping[str, Any]], tickets: Mapping[str
     known: dict[str, Any] = {"all": {"mail_store_ticket_keys": {name: f"{pem}\n" for name, pem in tickets.items()}}, "hosts": {}}
     for name, reading in issuers.items():
         if suffix := reading.get("suffix"):
-            answer = {"suffix": suffix}
+            answer = {"suffix": suffix, "made": True, "names": []}
             known["hosts"][name] = {"directory_found": {"answer": answer, "stdout": json.dumps(answer)}}
     return known
 

@@ -31,7 +31,7 @@ class Flow(BaseModel):
     protocol: Literal["tcp", "udp"] = Field(description="the transport")
     ports: tuple[Port, ...] = Field(description="ports of the side that answers", min_length=1)
     publish: StrictBool = Field(False, description="whether the edge translates its public IPv4 address to the host that answers")
-    when: Literal["always", "implicit_tls", "managesieve", "acme", "several_stores"] = Field(
+    when: Literal["always", "implicit_tls", "managesieve", "acme", "several_stores", "several_auths"] = Field(
         "always", description="the condition under which it is open"
     )
     per_source: Annotated[StrictInt, Field(ge=1)] | None = Field(

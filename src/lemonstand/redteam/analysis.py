@@ -38,6 +38,11 @@ ASSETS: tuple[tuple[str, str, str], ...] = (
     ("edges", "the rules between zones", "all zones open to each other"),
     ("controllers", "SSH keys of all hosts, the private CAs, first passwords", "everything"),
 )
+OF_SEVERAL = {
+    "auths": "; each of them has all hashes and a key whose tickets every store takes, and what is written on one is on all: "
+    "who breaks into one has what all of them have"
+}
+"""What several hosts of a kind add to what is at stake, by group."""
 """Where something worth attacking lies: group, what, what happens to it."""
 
 
@@ -99,7 +104,10 @@ def analyse(site: Site, catalogue: Catalogue | None = None) -> Analysis:
     return Analysis(
         site=site.settings.site_name,
         domains=", ".join(site.settings.mail_domains),
-        assets=(*((_names(site.group(group)) or group, what, harm) for group, what, harm in ASSETS), *_copies(site)),
+        assets=(
+            *((_names(site.group(group)) or group, what + _of_several(site, group), harm) for group, what, harm in ASSETS),
+            *_copies(site),
+        ),
         standpoints=tuple(_standpoint(site, position, known) for position in POSITIONS),
         deviations=known.deviations,
         added=site.settings.flows_extra,
@@ -181,6 +189,8 @@ THEN = {
     ("stores", 4190): "one user's filters, to who shows a certificate for this and that user's ticket",
     ("relays", 25): "a server that takes mail for users and relays for nobody",
     ("auths", 8443): "yes or no, and a ticket of a minute, to who shows a certificate for this and a user's own password",
+    ("auths", 636): "all accounts with their hashes, to who shows the certificate of another auth host",
+    ("auths", 8444): "counts of refusals, taken from who shows the certificate of another auth host",
     ("stores", 143): "one user's mailbox, to who shows a certificate for this and that user's ticket",
     ("stores", 587): "mail in one user's name, to who shows a certificate for this and that user's ticket",
     ("stores", 24): "mail taken for users, over TLS; nothing is read",
@@ -200,6 +210,10 @@ def _then(flow: Flow) -> str:
 
 def _ends(site: Site, flow: Flow) -> str:
     return _names(site.group(flow.destination)) if flow.destination in GROUPS else flow.destination
+
+
+def _of_several(site: Site, group: str) -> str:
+    return OF_SEVERAL.get(group, "") if len(site.group(group)) > 1 else ""
 
 
 def _names(hosts: tuple[Host, ...]) -> str:

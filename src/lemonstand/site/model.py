@@ -435,6 +435,7 @@ class Site(Strict):
             "managesieve": self.settings.managesieve,
             "acme": self.settings.public_certificate.source == "acme",
             "several_stores": len(self.group("stores")) > 1,
+            "several_auths": len(self.group("auths")) > 1,
         }
         return tuple(flow for flow in every if flow.name not in disabled and flow.holds(conditions))
 

@@ -88,7 +88,7 @@ def groups_are_filled(draft: Draft) -> Iterator[InputError]:
 
 
 def no_group_has_too_many(draft: Draft) -> Iterator[InputError]:
-    """No group has more hosts than its kind works with: there is one auth host, for the directory has no replication."""
+    """No group has more hosts than its kind works with."""
     for group, kind in KINDS.kinds.items():
         hosts = draft.members(group)
         if kind.most is not None and len(hosts) > kind.most:
@@ -98,6 +98,20 @@ def no_group_has_too_many(draft: Draft) -> Iterator[InputError]:
                 f"leave {'the one' if kind.most == 1 else str(kind.most)} with the accounts in '{group}' and remove "
                 f"{' and '.join(hosts[kind.most :])}, or whichever is new",
             )
+
+
+def directories_are_told_apart(draft: Draft) -> Iterator[InputError]:
+    """No two auth hosts have the number by which their directories tell whose change is whose; it follows from the name."""
+    seen: dict[int, str] = {}
+    for name in draft.members("auths"):
+        number = filter_plugin("lemonstand").server_id(name)
+        if number in seen:
+            yield InputError(
+                f"{seen[number]} and {name} would have the same number ({number}) among the directories, which is made from the name",
+                f"{draft.raw.folder}/hosts.yml (group 'auths')",
+                f"call {name} something else",
+            )
+        seen[number] = name
 
 
 def one_role_a_host(draft: Draft) -> Iterator[InputError]:
@@ -765,6 +779,7 @@ def _conditions(draft: Draft) -> dict[str, bool]:
         "managesieve": bool(draft.settings.get("managesieve")),
         "acme": isinstance(draft.settings.get("public_certificate"), AcmeCertificate),
         "several_stores": len(draft.members("stores")) > 1,
+        "several_auths": len(draft.members("auths")) > 1,
     }
 
 
@@ -946,6 +961,7 @@ RULES: tuple[Rule, ...] = (
     one_role_a_host,
     hosts_have_names,
     no_group_has_too_many,
+    directories_are_told_apart,
     zones_are_declared,
     hosts_stand_at_home,
     hosts_stay_in_one_zone,
