@@ -43,11 +43,13 @@ HOSTS = {
     "relay": _host(dmz=20, management=13),
 }
 GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
+ALONE = {"several_edges": False, "several_frontends": False, "several_relays": False}
+"""Conditions of a site with one host of each kind."""
 
 
 def _active(profile: str = "both", *, managesieve: bool = False, acme: bool = False) -> list[dict[str, Any]]:
     active: list[dict[str, Any]] = filters.active_flows(
-        FLOWS, {"implicit_tls": profile != "seed-strict", "managesieve": managesieve, "acme": acme}, [], []
+        FLOWS, {"implicit_tls": profile != "seed-strict", "managesieve": managesieve, "acme": acme, **ALONE}, [], []
     )
     return active
 
@@ -137,6 +139,6 @@ def test_seed_strict_closes_the_implicit_tls_ports() -> None:
 )
 def test_a_bad_flow_is_refused_with_its_name_and_a_remedy(extra: list[dict[str, Any]], disabled: list[str], words: list[str]) -> None:
     with pytest.raises(AnsibleFilterError) as caught:
-        filters.active_flows(FLOWS, {"implicit_tls": True, "managesieve": False, "acme": False}, extra, disabled)
+        filters.active_flows(FLOWS, {"implicit_tls": True, "managesieve": False, "acme": False, **ALONE}, extra, disabled)
     for word in words:
         assert word in str(caught.value)

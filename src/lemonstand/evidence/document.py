@@ -73,7 +73,7 @@ def document(
     site = session.site
     waivers = waivers_of(site) if site else given(())
     packages = {name: host.get("packages", {}) for name, host in session.hosts.items()}
-    groups = {group for host in site.hosts.values() for group in host.groups} if site else {"edges"}
+    groups = [group for host in site.hosts.values() for group in host.groups] if site else ["edges"]
     around = Circumstances(groups, waivers, session.ended.date(), packages, awaited)
     standings = judge(catalogue, results, around)
     return {

@@ -177,7 +177,7 @@ class Circumstances:
     """What else decides about a control, beside the results of checks.
 
     Args:
-        groups: those the site has hosts in.
+        groups: those the site has hosts in, each as often as it has hosts there.
         waivers: all that are granted.
         today: the day of the verification.
         packages: what is installed.

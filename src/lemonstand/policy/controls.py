@@ -24,17 +24,20 @@ class Reason(BaseModel):
     """Why a control binds nothing at a site.
 
     Args:
-        where: `everywhere`, or at sites without an edge of their own.
+        where: `everywhere`; at sites without an edge of their own; at sites with one host of a kind (`one-auth`).
         text: why.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    where: Literal["everywhere", "no-edges"]
+    where: Literal["everywhere", "no-edges", "one-edge", "one-frontend", "one-auth", "one-relay"]
     text: str = Field(min_length=8)
 
     def holds(self, groups: Collection[str]) -> bool:
-        """Whether it holds at a site that has hosts of these groups."""
+        """Whether it holds at a site with these groups, each as often as it has hosts there."""
+        kind = self.where.removeprefix("one-")
+        if kind != self.where:
+            return list(groups).count(f"{kind}s") <= 1
         return self.where == "everywhere" or "edges" not in groups
 
 
@@ -47,8 +50,8 @@ class Control(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str = Field(pattern=r"^(LEM-[0-9]+(\.[0-9]+)?-[0-9]{2}[a-z]?|PRO-[A-Z0-9]+-[0-9]{2}|INT-[0-9]{2})$")
-    section: str = Field(pattern=r"^([0-9]+(\.[0-9]+)?|profile|integrity)$")
+    id: str = Field(pattern=r"^(LEM-[0-9]+(\.[0-9]+)?-[0-9]{2}[a-z]?|PRO-[A-Z0-9]+-[0-9]{2}|(INT|SUR)-[0-9]{2})$")
+    section: str = Field(pattern=r"^([0-9]+(\.[0-9]+)?|profile|integrity|survival)$")
     level: Level
     statement: str = Field(min_length=4, max_length=160)
     sources: tuple[str, ...] = Field(min_length=1)
@@ -86,7 +89,7 @@ class Controls(BaseModel):
         return {control.id: control for control in self.controls}
 
     def reason(self, control: Control, groups: Collection[str]) -> str:
-        """Why a control binds nothing at a site with hosts of these groups; empty if it does."""
+        """Why a control binds nothing at a site with these groups, each as often as it has hosts there; empty if it does."""
         reason = self.reasons.get(control.not_applicable or "")
         return reason.text if reason is not None and reason.holds(groups) else ""
 
