@@ -24,7 +24,8 @@ class Alarm:
     Args:
         at: when it happened, or when it was seen if it goes on.
         kind: `guessing`, `connections`, `sending`, `limits-file` (limits, as services say), `failed`, `restarting`, `not-running`,
-            `restarted`, `disk`, `read-only`, `queue`, `clock`, `certificate`.
+            `restarted`, `disk`, `read-only`, `queue`, `clock`, `certificate`; of edges `silent`,
+            `two-edges`, `alone`, `no-twin`, `hand-over`.
         details: the rest of it.
     """
 
