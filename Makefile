@@ -26,7 +26,8 @@ lint: setup ## ruff, mypy, yamllint, ansible-lint, syntax
 	.venv/bin/mypy
 	.venv/bin/yamllint --strict .
 	.venv/bin/ansible-lint -q
-	.venv/bin/ansible-playbook -i inventories/lab --syntax-check playbooks/site.yml playbooks/close-service.yml playbooks/open-service.yml
+	.venv/bin/ansible-playbook -i inventories/lab --syntax-check playbooks/site.yml playbooks/close-service.yml playbooks/open-service.yml \
+	  playbooks/drain-service.yml playbooks/undrain-service.yml
 
 unit: setup ## tests that need no host
 	.venv/bin/pytest -q $(PARALLEL) tests/unit tests/contract

@@ -80,6 +80,27 @@ def _standby(tree: Tree, store: str, name: str = "standby1", number: int = 31) -
     tree["hosts"]["all"]["children"]["stores"]["hosts"][name] = {**standby, "lemonstand_standby_of": store}
 
 
+def in_pairs(tree: Tree) -> None:
+    """Two edges that share addresses, two frontends, two relays."""
+    children = tree["hosts"]["all"]["children"]
+    for number, (name, fourth) in enumerate((("edge", 2), ("edge2", 3))):
+        children["edges"]["hosts"][name] = host(
+            (1, 2)[number],
+            internet=leg("internet0", f"203.0.113.{fourth}", f"2001:db8:1::{fourth}"),
+            dmz=leg("dmz0", f"192.0.2.{fourth}", f"2001:db8:2::{fourth}"),
+            auth=leg("auth0", f"192.0.2.{64 + fourth}", f"2001:db8:3::{fourth}"),
+            store=leg("store0", f"192.0.2.{128 + fourth}", f"2001:db8:4::{fourth}"),
+        )
+    children["frontends"]["hosts"]["frontend2"] = host(20, dmz=leg("dmz0", "192.0.2.11", "2001:db8:2::11"))
+    children["relays"]["hosts"]["relay2"] = host(23, dmz=leg("dmz0", "192.0.2.21", "2001:db8:2::21"))
+    tree["all"]["lemonstand_edge_addresses"] = {
+        "internet": {"ipv4": "203.0.113.1", "ipv6": "2001:db8:1::1"},
+        "dmz": {"ipv4": "192.0.2.1", "ipv6": "2001:db8:2::1"},
+        "auth": {"ipv4": "192.0.2.65", "ipv6": "2001:db8:3::1"},
+        "store": {"ipv4": "192.0.2.129", "ipv6": "2001:db8:4::1"},
+    }
+
+
 def write_site(folder: Path, tree: Tree) -> Path:
     """Writes a site's files; returns the inventory."""
     shared = folder / "group_vars" / "all"
@@ -464,6 +485,65 @@ BAD_SITES: tuple[Bad, ...] = (
         "no edge has lemonstand_public_ipv4 203.0.113.9",
         SITE_YML,
         "edge's own address",
+    ),
+    Bad(
+        "a third edge",
+        lambda t: (
+            in_pairs(t),
+            t["hosts"]["all"]["children"]["edges"]["hosts"].update(edge3=host(3, dmz=leg("dmz0", "192.0.2.4", "2001:db8:2::4"))),
+        ),
+        "there are 3 edge hosts",
+        "hosts.yml",
+        "remove edge3",
+    ),
+    Bad(
+        "two edges that share nothing",
+        lambda t: (in_pairs(t), t["all"].pop("lemonstand_edge_addresses")),
+        "the edges share no ipv4 address in 'internet'",
+        "lemonstand_edge_addresses",
+        "add internet: {ipv4: …}",
+    ),
+    Bad(
+        "two edges that share too little",
+        lambda t: (in_pairs(t), t["all"]["lemonstand_edge_addresses"]["auth"].pop("ipv6")),
+        "the edges share no ipv6 address in 'auth'",
+        SITE_YML,
+        "add auth: {ipv6: …}",
+    ),
+    Bad(
+        "one edge that shares",
+        _set("lemonstand_edge_addresses", {"dmz": {"ipv4": "192.0.2.1"}}),
+        "is for two edges that share them",
+        SITE_YML,
+        "add the second edge",
+    ),
+    Bad(
+        "a shared address of a host",
+        lambda t: (in_pairs(t), t["all"]["lemonstand_edge_addresses"]["dmz"].update(ipv4="192.0.2.10")),
+        "192.0.2.10, which the edges share, is frontend's own",
+        SITE_YML,
+        "an address that no host has",
+    ),
+    Bad(
+        "a shared address of another zone",
+        lambda t: (in_pairs(t), t["all"]["lemonstand_edge_addresses"]["dmz"].update(ipv4="192.0.2.70")),
+        "192.0.2.70 is outside zone 'dmz'",
+        SITE_YML,
+        "an address of the zone",
+    ),
+    Bad(
+        "shared in management",
+        lambda t: (in_pairs(t), t["all"]["lemonstand_edge_addresses"].update(management={"ipv4": "198.51.100.200"})),
+        "the edges share 198.51.100.200 in 'management'",
+        SITE_YML,
+        "take 'management' away",
+    ),
+    Bad(
+        "a public address of one edge of two",
+        lambda t: (in_pairs(t), t["all"].update(lemonstand_public_ipv4="203.0.113.2")),
+        "is not what the edges share in 'internet' (203.0.113.1)",
+        SITE_YML,
+        "the same address here",
     ),
     # users
     Bad("user address", _user(0, name="alice"), "lemonstand_users[0].name: 'alice' is no mail address", SITE_YML, "name"),

@@ -34,7 +34,7 @@ FIREWALLS = {
     "fwbuilder.service": "Firewall Builder",
 }  # fmt: skip
 DEBIANS = "nftables.service"
-OUR_TABLES = {"inet lemonstand", "inet lemonstand_closed"}
+OUR_TABLES = {"inet lemonstand", "inet lemonstand_closed", "inet lemonstand_spread"}
 # A process's name as the kernel has it: 15 letters at most.
 OURS = {
     "dovecot", "imap-login", "submission-logi", "managesieve-log", "lmtp", "master", "gunicorn", "sshd", "sshd-session", "systemd", "slapd",

@@ -34,7 +34,7 @@ SHAPE = data("kinds.yml")
 ZONES, GROUPS, LISTS = tuple(SHAPE["zones"]), tuple(SHAPE["kinds"]), SHAPE["lists"]
 
 
-TOLD = ("lemonstand_interfaces", "lemonstand_zones", "lemonstand_standby_of", *LISTS.values())
+TOLD = ("lemonstand_interfaces", "lemonstand_zones", "lemonstand_edge_addresses", "lemonstand_standby_of", *LISTS.values())
 """The variables that rules and lists of hosts are made from."""
 
 
@@ -203,8 +203,17 @@ def _addresses(host: Host, zones: Iterable[str] | None = None) -> list[str]:
     return found
 
 
+def _shared(host: Host, zones: Iterable[str] | None = None) -> list[str]:
+    """The addresses a pair of edges shares, in all zones or some, both families."""
+    shared = host.get("lemonstand_edge_addresses") or {}
+    return [str(pair[key]) for zone, pair in shared.items() if zones is None or zone in zones for key in ("ipv4", "ipv6") if pair.get(key)]
+
+
 def _resolve(endpoint: str, groups: Mapping[str, list[str]], hosts: Hosts, own: Host) -> list[str] | None:
     """Addresses and networks of an endpoint; None means any."""
+    if endpoint == "edges":
+        # Whichever of them is at work answers at the addresses they share; it speaks from its own.
+        return [*_shared(own), *(address for name in _members(groups, endpoint) for address in _addresses(hosts[name]))]
     if endpoint == "internet":
         return None
     if endpoint in ZONES:
@@ -251,6 +260,11 @@ def host_rules(
     outer = [leg["device"] for zone, leg in legs.items() if zone != "management"]
     for flow in flows:
         common = {"name": flow["name"], "reason": flow["reason"], "protocol": flow["protocol"], "ports": list(flow["ports"])}
+        if flow.get("by"):
+            for side, others, mine in (("input", flow["from"], flow["to"]), ("output", flow["to"], flow["from"])):
+                if _is(mine, name, groups, hosts):
+                    rules[side] += _between_legs(common, legs, flow["by"], (hosts[each] for each in _members(groups, others)))
+            continue
         if _is(flow["to"], name, groups, hosts):
             other = _split(_resolve(flow["from"], groups, hosts, own))
             managed = flow["to"] == "management"
@@ -263,6 +277,17 @@ def host_rules(
                 {**common, "device": device, "management": False, **other} for device in (outer if flow["to"] == "internet" else [None])
             ]
     return rules
+
+
+def _between_legs(common: Mapping[str, Any], legs: Mapping[str, Any], zones: Iterable[str], others: Iterable[Host]) -> list[dict[str, Any]]:
+    """Rules for a flow that goes by the legs in some zones alone: one a zone, with its device and the other side's addresses there."""
+    others = list(others)
+    common = {**common, "management": False, "per_source": None}
+    return [
+        {**common, "device": legs[zone]["device"], **_split([address for host in others for address in _addresses(host, [zone])])}
+        for zone in zones
+        if zone in legs
+    ]
 
 
 def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list[str]], hosts: Hosts | str) -> dict[str, Any]:
@@ -314,6 +339,82 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
                 {"name": flow["name"], "protocol": flow["protocol"], "ports": list(flow["ports"]), "ipv4": targets["ipv4"] or []}
             )
     return {"forward": forward, "publish": publish, "devices": devices}
+
+
+GREETINGS = {25: "220", 143: "* OK", 587: "220"}
+"""How services greet, by port (RFC 9051 section 7.1, RFC 5321 section 4.3.1)."""
+
+
+def spread_services(flows: Iterable[Mapping[str, Any]], groups: Mapping[str, list[str]], hosts: Hosts | str) -> list[dict[str, Any]]:
+    """Services whose new connections an edge spreads over several hosts.
+
+    Returns:
+        For each group: ``name``; ``ports``, those that are published; ``greetings``, ``[[port, how it begins]]`` for those that flows let
+        the edge ask; ``moves``, whether another member takes connections for a member's own address; ``members``, each
+        ``{name, number, ipv4, ipv6}``.
+    """
+    known, flows = _known(hosts), list(flows)
+    found = []
+    for group in GROUPS:
+        names = _members(groups, group)
+        ports = sorted({port for flow in flows if flow.get("publish") and flow["to"] == group for port in flow["ports"]})
+        if len(names) < 2 or not ports:
+            continue
+        asked = sorted({port for flow in flows if flow["from"] == "edges" and flow["to"] == group for port in flow["ports"]})
+        members = [{"name": name, "number": number, **_one_each(known[name])} for number, name in enumerate(names, 1)]
+        # Who sends mail to a domain tries all its exchangers (RFC 5321 section 5.1); who reads mail has one name for all.
+        greetings = [[port, GREETINGS[port]] for port in asked if port in GREETINGS]
+        found.append({"name": group, "ports": ports, "greetings": greetings, "moves": group == "frontends", "members": members})
+    return found
+
+
+def _one_each(host: Host) -> dict[str, str]:
+    """A host's address outside management in each IP version; empty: none."""
+    addresses = _split(_addresses(host))
+    return {version: (found or [""])[0] for version, found in addresses.items()}
+
+
+def pair_of_edges(name: str, groups: Mapping[str, list[str]], hosts: Hosts | str) -> dict[str, Any]:
+    """What an edge of a pair knows of the other one, and of who is around; empty where there is no pair.
+
+    Returns:
+        ``shared``: ``[{address, length, device}]``; ``links``: ``[{zone, device, own, twin}]``, where the two hear each other;
+        ``neighbours``: addresses of others that answer an echo, ``twin``: those of the other edge among them; ``devices``; ``own``: all
+        addresses of both.
+    """
+    known = _known(hosts)
+    others = [each for each in _members(groups, "edges") if each != name]
+    if not others:
+        return {}
+    own, twin = known[name], known[others[0]]
+    legs, theirs = own["lemonstand_interfaces"], twin["lemonstand_interfaces"]
+    links = []
+    for zone in PAIR_ZONES:
+        version = next((each for each in ("ipv4", "ipv6") if legs.get(zone, {}).get(each) and theirs.get(zone, {}).get(each)), None)
+        if version:
+            links.append(
+                {"zone": zone, "device": legs[zone]["device"], "own": str(legs[zone][version]), "twin": str(theirs[zone][version])}
+            )
+    shared = [
+        {"address": str(pair[version]), "length": length, "device": legs[zone]["device"]}
+        for zone, pair in own["lemonstand_edge_addresses"].items()
+        for version, length in (("ipv4", 32), ("ipv6", 128))
+        if pair.get(version)
+    ]
+    at_hand = [*others, *(each for group in GROUPS if group != "edges" for each in _members(groups, group))]
+    twins = _addresses(twin, PAIR_ZONES)
+    return {
+        "links": links,
+        "shared": shared,
+        "twin": twins,
+        "neighbours": [*twins, *(address for each in at_hand[1:] for address in _addresses(known[each]))],
+        "devices": [leg["device"] for zone, leg in legs.items() if zone != "management"],
+        "own": [address for each in (name, others[0]) for address in _addresses(known[each], ZONES)],
+    }
+
+
+PAIR_ZONES = ("auth", "store")
+"""Where two edges hear each other: no host that the Internet reaches stands there, and none of its hosts could speak for an edge."""
 
 
 def host_names(
@@ -429,6 +530,8 @@ class FilterModule:
             "lemonstand_active_flows": active_flows,
             "lemonstand_host_rules": host_rules,
             "lemonstand_edge_rules": edge_rules,
+            "lemonstand_spread_services": spread_services,
+            "lemonstand_pair_of_edges": pair_of_edges,
             "lemonstand_host_names": host_names,
             "lemonstand_name_characters": name_characters,
             "lemonstand_login_pattern": login_pattern,

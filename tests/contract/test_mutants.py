@@ -19,7 +19,7 @@ from lemonstand.policy.controls import load_controls
 
 MUTANTS = load_mutants()
 CONTROLS = set(load_controls().by_id())
-PAIRED = frozenset({"auth1", "auth2", "frontend1", "relay1", "relay2", "standby1", "store1"})
+PAIRED = frozenset({"auth1", "auth2", "edge1", "edge2", "frontend1", "frontend2", "relay1", "relay2", "standby1", "store1"})
 """Hosts of labs with pairs."""
 
 

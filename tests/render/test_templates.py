@@ -16,7 +16,7 @@ import yaml
 from lemonstand.lab import images, machine
 from lemonstand.lab.starting import limits
 from lemonstand.lab.topology import Topology
-from sample_site import Tree, host, leg, sound_site, write_site
+from sample_site import Tree, host, in_pairs, leg, sound_site, write_site
 
 from .rendering import ROOT, render
 
@@ -118,6 +118,7 @@ SHAPES: dict[str, Callable[[Tree], object]] = {
     "nat-hostile": _timers("nat-hostile"),
     "dormant": _timers("dormant", lemonstand_middleboxes=[]),
     "acme": _acme,
+    "in-pairs": in_pairs,
 }
 
 
@@ -446,3 +447,20 @@ def test_listeners_follow_the_ip_versions_of_a_hosts_legs(rendered: Rendered, sh
     assert ("[::1]" in services) == (shape != "ipv4-only")
     networks = re.findall(r"^mynetworks = (.*)$", rendered[shape]["relay"]["/etc/postfix/main.cf"], re.MULTILINE)[0]
     assert ("[::1]" in networks) == (shape != "ipv4-only")
+
+
+def test_both_edges_of_a_pair_have_the_same_rules(rendered: Rendered) -> None:
+    """Word for word: what one lets through, translates and remembers, the other one does too."""
+    one, other = rendered["in-pairs"]["edge"], rendered["in-pairs"]["edge2"]
+    for path in ("/etc/lemonstand/nftables.nft", "/etc/sysctl.d/60-lemonstand.conf"):
+        assert one[path] == other[path], path
+    assert "meta l4proto vrrp accept" in one["/etc/lemonstand/nftables.nft"]
+    assert "nopreempt" in one["/etc/keepalived/keepalived.conf"]
+    assert "CommitTimeout 7500\n" in one["/etc/conntrackd/conntrackd.conf"]
+
+
+def test_one_of_each_has_nothing_of_pairs(rendered: Rendered) -> None:
+    paths = " ".join(path for files in rendered["plain"].values() for path in files)
+    assert not [word for word in ("keepalived", "conntrackd", "edge-watch", "edge-pair", "shared-addresses") if word in paths]
+    assert "vrrp" not in rendered["plain"]["edge"]["/etc/lemonstand/nftables.nft"]
+    assert "ip saddr !=" not in rendered["plain"]["edge"]["/etc/lemonstand/nftables.nft"]

@@ -368,3 +368,46 @@ def test_it_runs_as_it_is_sent_and_answers_in_one_line(tmp_path: Path) -> None:
     said = json.loads(line.removeprefix(health.MARK))
     assert {"limits", "units", "restarts"} <= set(said["faults"])
     alarms._understood("here", done.stdout)
+
+
+def _edge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pair: dict[str, Any] | None = None, **seen: Any) -> list[tuple[str, str]]:
+    """The alarms of an edge that has seen this."""
+    calm = {"members": {"frontend1": {"answers": True, "since": 1.0, "why": ""}}, "drained": {}, "alone": None, "twin_silent": None}
+    (tmp_path / "watch.json").write_text(json.dumps({**calm, "conflict": None, **seen}))
+    if pair is not None:
+        (tmp_path / "pair.json").write_text(json.dumps(pair))
+    monkeypatch.setattr(health, "EDGE_WATCH", tmp_path / "watch.json")
+    monkeypatch.setattr(health, "EDGE_PAIR", tmp_path / "pair.json")
+    monkeypatch.setattr(health, "watched", lambda: ["lemonstand-edge-watch.service"])
+    return [(each["kind"], each["details"]) for each in health.edges(3600)]
+
+
+def test_an_edge_that_is_well_has_no_alarm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert _edge(monkeypatch, tmp_path, {"state": "master", "since": time.time(), "conflict": time.time() - 7200}) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "kind", "word"),
+    [
+        ({"members": {"frontend1": {"answers": False, "since": 5.0, "why": "no answer"}}}, "silent", "host=frontend1"),
+        ({"conflict": {"since": 5.0, "claims": ["192.0.2.1 on dmz0 by 02:00:00:00:00:01"]}}, "two-edges", "192.0.2.1 on dmz0"),
+        ({"alone": 5.0, "twin_silent": 5.0}, "alone", "no other host"),
+        ({"twin_silent": 5.0}, "no-twin", "nobody would take over"),
+    ],
+)
+def test_what_an_edge_has_seen_is_an_alarm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seen: dict[str, Any], kind: str, word: str
+) -> None:
+    ((found, details),) = _edge(monkeypatch, tmp_path, **seen)
+    assert found == kind
+    assert word in details
+
+
+def test_two_edges_that_were_at_work_stay_an_alarm_for_a_while(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = {"conflict": time.time() - 60, "faulted": time.time() - 60, "fault": "conntrackd -c: can't connect"}
+    assert [kind for kind, _ in _edge(monkeypatch, tmp_path, told)] == ["two-edges", "hand-over"]
+
+
+def test_other_hosts_are_asked_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "watched", lambda: ["dovecot.service"])
+    assert list(health.edges(3600)) == []

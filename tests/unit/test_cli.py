@@ -22,7 +22,7 @@ from lemonstand.deploy import HostTally, Outcome, RunRecord, RunResult
 from lemonstand.deploy.record import Failure
 from lemonstand.errors import InputError, InputErrors, LemonstandError
 from lemonstand.evidence import Selection
-from sample_site import sound_site, write_site
+from sample_site import in_pairs, sound_site, write_site
 
 
 def call(*words: str) -> Result:
@@ -341,6 +341,50 @@ def test_a_switch_that_failed_says_how_to_repeat(site: Path, switched: list[dict
     assert result.exit_code == 1
     assert "closed for clients" not in result.output
     assert f"repeat: lemonstand service close --site {site}\n" in result.output
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A sound site with two edges, frontends and relays."""
+    tree = sound_site()
+    in_pairs(tree)
+    return write_site(tmp_path / "pairs", tree)
+
+
+def test_a_frontend_is_drained_until_a_limit(pairs: Path, switched: list[dict[str, Any]]) -> None:
+    result = call("service", "drain", "frontend2", "--site", str(pairs), "--limit", "30m", "--reason", "a new kernel")
+    assert result.exit_code == 0, result.output
+    (asked,) = switched
+    assert asked["playbooks"] == ["drain-service.yml"]
+    assert asked["env"] == {
+        "LEMONSTAND_DRAIN": "frontend2", "LEMONSTAND_DRAIN_SECONDS": "1800", "LEMONSTAND_DRAIN_REASON": "a new kernel",
+    }  # fmt: skip
+    assert "frontend2 gets no new connections" in result.output
+    assert call("service", "undrain", "frontend2", "--site", str(pairs)).exit_code == 0
+    assert switched[-1]["playbooks"] == ["undrain-service.yml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("drain", "store"), "hosts that can be drained: frontend, frontend2, relay, relay2"),
+        (("drain", "frontend", "--limit", "soon"), "30m, 2h or 1d"),
+        (("drain", "frontend", "--reason", "one\ntwo"), "one line"),
+        (("undrain", "frontend9"), "hosts that can be drained"),
+    ],
+)
+def test_what_can_not_be_drained_is_refused(words: tuple[str, ...], what: str, pairs: Path, switched: list[dict[str, Any]]) -> None:
+    result = call("service", *words, "--site", str(pairs))
+    assert result.exit_code == 2
+    assert what in result.stderr
+    assert switched == []
+
+
+def test_the_only_frontend_is_not_drained(site: Path, switched: list[dict[str, Any]]) -> None:
+    result = call("service", "drain", "frontend", "--site", str(site))
+    assert result.exit_code == 2
+    assert "one frontend and one relay" in result.stderr
+    assert switched == []
 
 
 def test_check_lists_deviations_and_gaps(site: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
+from lemonstand.policy.flows import several as several_of
+
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 _spec = importlib.util.spec_from_file_location("lemonstand_filters", PLAYBOOKS / "filter_plugins" / "lemonstand.py")
 assert _spec is not None and _spec.loader is not None
@@ -44,21 +46,14 @@ HOSTS = {
     "relay": _host(dmz=20, management=13),
 }
 GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
-
-
-NOTHING = dict.fromkeys(("implicit_tls", "managesieve", "acme", "several_stores", "several_auths"), False)
+NOTHING = {**dict.fromkeys(("implicit_tls", "managesieve", "acme"), False), **several_of(lambda _: ["the only one"])}
+"""Conditions of a site with one host of each kind, and nothing more than it must have."""
 
 
 def _active(profile: str = "both", *, managesieve: bool = False, acme: bool = False, several: bool = False) -> list[dict[str, Any]]:
     active: list[dict[str, Any]] = filters.active_flows(
         FLOWS,
-        {
-            "implicit_tls": profile != "seed-strict",
-            "managesieve": managesieve,
-            "acme": acme,
-            "several_stores": False,
-            "several_auths": several,
-        },
+        {**NOTHING, "implicit_tls": profile != "seed-strict", "managesieve": managesieve, "acme": acme, "several_auths": several},
         [],
         [],
     )

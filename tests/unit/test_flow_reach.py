@@ -16,6 +16,7 @@ from lemonstand.derived.change_request import change_request, render
 from lemonstand.derived.flow_chart import document
 from lemonstand.derived.matrix import UNLISTED, asked_ports
 from lemonstand.policy import load_flows, load_timers
+from lemonstand.policy.flows import several
 from lemonstand.site import Site, build
 from lemonstand.site.model import ROLE_GROUPS
 from lemonstand.site.raw import RawSite
@@ -29,7 +30,7 @@ filters: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(filters)
 
 FLOWS = yaml.safe_load((PLAYBOOKS / "flows.yml").read_text(encoding="utf-8"))["flows"]
-REMOVABLE = tuple(flow.name for flow in load_flows().flows if flow.name != "management-ssh")
+REMOVABLE = tuple(flow.name for flow in load_flows().flows if flow.name != "management-ssh" and not flow.when.startswith("several_"))
 EXTRA = {
     "name": "autoconfig", "from": "internet", "to": "frontends", "protocol": "tcp", "ports": [8008], "publish": True,
     "reason": "clients ask for their settings", "controls": ["LEM-3-09"],
@@ -57,8 +58,7 @@ class Place:
 
     def flows(self, without: str = "", more: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
         """The active flows as the filters have them."""
-        several = {"several_stores": len(self.groups["stores"]) > 1, "several_auths": len(self.groups["auths"]) > 1}
-        conditions = {"implicit_tls": True, "managesieve": True, "acme": True, **several}
+        conditions = {"implicit_tls": True, "managesieve": True, "acme": True, **several(lambda group: self.groups.get(group, ()))}
         found: list[dict[str, Any]] = filters.active_flows(FLOWS, conditions, more, [without] if without else [])
         return found
 

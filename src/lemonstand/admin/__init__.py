@@ -3,6 +3,7 @@
 from lemonstand.admin.access import Hosts
 from lemonstand.admin.alarms import Alarm, Alarms, read_alarms
 from lemonstand.admin.keys import list_keys
+from lemonstand.admin.spread import Spread, read_spread
 from lemonstand.admin.users import TICKET_SECONDS, Account, Users, generate_password, hash_password
 
 __all__ = [
@@ -11,9 +12,11 @@ __all__ = [
     "Alarm",
     "Alarms",
     "Hosts",
+    "Spread",
     "Users",
     "generate_password",
     "hash_password",
     "list_keys",
     "read_alarms",
+    "read_spread",
 ]

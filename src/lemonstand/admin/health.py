@@ -54,6 +54,9 @@ LEAST_DAYS = 14.0
 LEAST_SHARE = 0.15
 """Left of the whole life, for certificates that live for days only."""
 
+EDGE_WATCH, EDGE_PAIR = Path("/run/lemonstand/edge-watch.json"), Path("/run/lemonstand/edge-pair.json")
+"""What edges write down, of hosts they lead to and of their twin (roles edge and edge_pair)."""
+
 Found = dict[str, Any]
 
 
@@ -249,6 +252,32 @@ def _moment(text: str) -> float:
     return parsedate_to_datetime(f"{day} {month} {year} {hour} {zone}").timestamp()
 
 
+def edges(since: int) -> Iterator[Found]:
+    """What an edge has seen of what it leads to and of its twin; nothing where it watches neither."""
+    if "lemonstand-edge-watch.service" not in watched():
+        return
+    try:
+        seen: Found = json.loads(EDGE_WATCH.read_text())
+    except (OSError, ValueError) as problem:
+        raise Fault(f"{EDGE_WATCH}: {problem}") from None
+    for name, each in seen["members"].items():
+        if not each["answers"]:
+            yield alarm("silent", f"host={name} why={each['why'][:120]!r}: new connections go to others", each["since"])
+    if seen["conflict"]:
+        told = "; ".join(seen["conflict"]["claims"])
+        yield alarm("two-edges", f"both hold the shared addresses: {told[:160]}", seen["conflict"]["since"])
+    if seen["alone"]:
+        yield alarm("alone", "no other host answers this edge, so it holds no shared address", seen["alone"])
+    elif seen["twin_silent"]:
+        yield alarm("no-twin", "the other edge does not answer: nobody would take over from this one", seen["twin_silent"])
+    if EDGE_PAIR.exists():
+        pair: Found = json.loads(EDGE_PAIR.read_text())
+        if time.time() - pair.get("conflict", 0) < since and not seen["conflict"]:
+            yield alarm("two-edges", "both held the shared addresses for a while; one gave them up", pair["conflict"])
+        if time.time() - pair.get("faulted", 0) < since:
+            yield alarm("hand-over", f"why={pair['fault'][:160]!r}", pair["faulted"])
+
+
 PARTS: dict[str, Callable[[int], Iterator[Found]]] = {
     "limits": limits,
     "units": units,
@@ -258,6 +287,7 @@ PARTS: dict[str, Callable[[int], Iterator[Found]]] = {
     "clock": clock,
     "certificates": certificates,
     "twins": twins,
+    "edges": edges,
 }
 
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 from lemonstand.breaking import Mutant, Verdict, load_mutants, sample, shares, todays_seed
 from lemonstand.cli.base import Chosen, main, site_options
 from lemonstand.errors import InputError
+from lemonstand.policy.kinds import load_kinds
 from lemonstand.site.fields import suggest
 
 WORDS = {
@@ -88,13 +89,17 @@ def _picked(catalogue: tuple[Mutant, ...], names: tuple[str, ...], controls: tup
 def _possible(chosen: Chosen, mutants: tuple[Mutant, ...], names: tuple[str, ...]) -> tuple[Mutant, ...]:
     """Those whose hosts the lab has; the others are told of, and refused if they were asked for by name."""
     hosts = chosen.load().hosts
+
+    def there(mutant: Mutant) -> bool:
+        return mutant.host in hosts or load_kinds().group_of(mutant.host) is not None
+
     for mutant in mutants:
-        if mutant.host not in hosts:
+        if not there(mutant):
             if mutant.name in names:
                 what = f"the lab has no host '{mutant.host}', which '{mutant.name}' breaks"
                 raise InputError(what, "MUTANT", "bring up a lab with pairs: lemonstand lab up --site")
             click.echo(f"left out, for the lab has no {mutant.host}: {mutant.name}")
-    return tuple(mutant for mutant in mutants if mutant.host in hosts)
+    return tuple(mutant for mutant in mutants if there(mutant))
 
 
 def _shared(mutants: tuple[Mutant, ...], share: str | None) -> tuple[Mutant, ...]:

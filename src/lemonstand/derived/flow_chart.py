@@ -49,7 +49,7 @@ def _table(flows: tuple[Flow, ...], own: Collection[str]) -> list[str]:
 
 
 def _ports(flow: Flow) -> str:
-    return f"{flow.protocol} {', '.join(map(str, flow.ports))}"
+    return f"{flow.protocol} {', '.join(map(str, flow.ports))}".strip() + (f" by {' and '.join(flow.by)}" if flow.by else "")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def expected_matrix(site: Site) -> dict[Cell, str | None]:
 
 def asked_ports(site: Site) -> list[tuple[Literal["tcp", "udp"], int]]:
     """The ports the matrix asks for: those of any flow, whether or not it is used here, and `UNLISTED` ones."""
-    return sorted({*((flow.protocol, port) for flow in (*site.flows.flows, *site.active_flows) for port in flow.ports), *UNLISTED})
+    flows = (*site.flows.flows, *site.active_flows)
+    return sorted({*((flow.protocol, port) for flow in flows if flow.protocol != "vrrp" for port in flow.ports), *UNLISTED})
 
 
 def _targets(site: Site, source: str) -> Iterator[tuple[str, str | None, Address]]:
@@ -86,11 +87,19 @@ def _targets(site: Site, source: str) -> Iterator[tuple[str, str | None, Address
             for address in leg.addresses:
                 if zone == OUTSIDE and address == site.settings.public_ipv4 and outer:
                     continue  # asked below: what is published there is not the edge
+                if _answers_for(site, source, name, address):
+                    continue  # whoever asks there asks himself
                 yield name, zone, address
     if outer and site.settings.public_ipv4 is not None:
         for name, host in site.hosts.items():
             if not _is_outer(host) and name != source:
                 yield name, None, site.settings.public_ipv4
+
+
+def _answers_for(site: Site, source: str, name: str, address: Address) -> bool:
+    """Whether a host has another one's address too: frontends do by IPv6, for connections an edge hands on (record 0035)."""
+    frontends = {host.name for host in site.group("frontends")}
+    return address.version == 6 and {source, name} <= frontends and bool(site.group("edges"))
 
 
 def _allowing(site: Site, cell: Cell, zone: str | None) -> str | None:
@@ -150,7 +159,7 @@ def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
     if flow.destination in GROUPS:
         # Private IPv4 addresses are not known outside: there only the published address counts.
         hidden = flow.source == OUTSIDE and cell.address.version == 4
-        return flow.destination in host.groups and not hidden
+        return flow.destination in host.groups and not hidden and (not flow.by or zone in flow.by)
     if flow.destination == OUTSIDE:
         return _is_outer(host)
     if flow.destination in ("resolvers", "ntp"):

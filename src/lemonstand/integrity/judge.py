@@ -411,7 +411,7 @@ def filters(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     declared_tables = set(known.site.hosts[known.host].settings.foreign_tables)
     for each in reading["tables"]:
         name = f"{each['family']} {each['name']}"
-        if name in {"inet lemonstand", "inet lemonstand_closed"} or name in declared_tables or name.startswith("inet lemonstand_probe"):
+        if name in known.tables or name in declared_tables or name.startswith(("inet lemonstand_probe", "netdev lemonstand_probe")):
             continue
         yield Discrepancy(name, "a table that is not ours", "none, or declared in lemonstand_foreign_tables", f"nft delete table {name}")
     for line in reading["traffic"]:
@@ -436,6 +436,9 @@ def routes(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     found = reading["routes"]
     for version, rules in found["rules"].items():
         for rule in rules or []:
+            mark = rule.get("priority")
+            if version == "6" and mark in known.handed_on and (rule.get("fwmark"), rule.get("table")) == (hex(mark), str(mark)):
+                continue
             if (rule.get("priority"), rule.get("table")) not in {(0, "local"), (32766, "main"), (32767, "default")} or rule.get(
                 "src"
             ) != "all":
@@ -488,6 +491,8 @@ def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Dis
             route.get("type") == "local" and route.get("protocol") not in (*KERNEL_ROUTES, None)
         ):
             yield Discrepancy(f"route {target}", text, "the kernel's own", remedy)
+        return
+    if version == "6" and target == "default" and gateway and known.handed_on.get(int(table) if table.isdigit() else 0) == gateway:
         return
     zones = {str(net) for zone in known.site.settings.zones.values() for net in (zone.ipv4, zone.ipv6) if net}
     towards_site = target in zones

@@ -14,6 +14,9 @@ from lemonstand.paths import data_dir
 from lemonstand.policy.debian import Debian, load_debian, matches
 from lemonstand.site import Site
 
+FIRST_MARK = 0x4C00
+"""As `roles/edge/files/edge_watch.py` has it; the first frontend's is one more."""
+
 
 @dataclass
 class Known:
@@ -58,7 +61,31 @@ class Known:
         legs = self.site.hosts[self.host].interfaces.values()
         found = {str(address) for leg in legs for address in leg.addresses}
         public = self.site.settings.public_ipv4
-        return found | ({str(public)} if self.is_router and public else set())
+        found |= {str(public)} if self.is_router and public else set()
+        # Of a pair of edges either may hold what both share; of several frontends each answers for the others when an edge says so.
+        found |= (
+            {str(address) for pair in self.site.settings.edge_addresses.values() for address in pair.addresses} if self.is_router else set()
+        )
+        return found | (set(self._frontends.values()) if "frontends" in self.site.hosts[self.host].groups else set())
+
+    @property
+    def handed_on(self) -> dict[int, str]:
+        """Of an edge, by the mark of connections of one frontend that it hands to another: that one's IPv6 address (record 0035)."""
+        return self._frontends if self.is_router else {}
+
+    @property
+    def _frontends(self) -> dict[int, str]:
+        frontends = self.site.group("frontends")
+        if len(frontends) < 2 or not self.site.group("edges"):
+            return {}
+        legs = {number: host.interfaces["dmz"].ipv6 for number, host in enumerate(frontends, 1)}
+        return {FIRST_MARK + number: str(address) for number, address in legs.items() if address is not None}
+
+    @property
+    def tables(self) -> set[str]:
+        """The nftables tables that are ours on it."""
+        several = any(len(self.site.group(group)) > 1 for group in ("frontends", "relays"))
+        return {"inet lemonstand", "inet lemonstand_closed"} | ({"inet lemonstand_spread"} if self.is_router and several else set())
 
     @property
     def gateways(self) -> set[str]:
@@ -70,7 +97,7 @@ class Known:
             for zone, leg in edge.interfaces.items()
             if zone in zones and edge.name != self.host
             for address in leg.addresses
-        }
+        } | {str(address) for zone, pair in self.site.settings.edge_addresses.items() if zone in zones for address in pair.addresses}
 
     @property
     def time_servers(self) -> set[str]:

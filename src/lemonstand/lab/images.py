@@ -85,7 +85,9 @@ def wanted_packages() -> list[str]:
     wanted: set[str] = set()
     for path in sorted(data_dir("roles").glob("*/vars/main.yml")):
         role = path.parents[1].name
-        lists = {key: names for key, names in yaml.safe_load(path.read_text(encoding="utf-8")).items() if key.endswith("_packages")}
+        # A text is a template that chooses among the role's other lists.
+        said = yaml.safe_load(path.read_text(encoding="utf-8")).items()
+        lists = {key: names for key, names in said if key.endswith("_packages") and isinstance(names, list)}
         for name in (name for key, names in lists.items() if key.startswith(f"__{role}_") for name in names):
             if "{" in name:
                 raise LemonstandError(f"the package '{name}' is not known before a run", str(path), "write package names as they are")

@@ -69,7 +69,10 @@ def _length(site: Site, zone: str, address: IPv4Address | IPv6Address) -> int:
 
 
 def gateways(lab: Topology, site: Site, zone: str) -> tuple[IPv4Address | IPv6Address, ...]:
-    """The addresses in a zone by which hosts reach other zones, IPv4 first: the edge's, else the appliance's."""
+    """The addresses in a zone by which hosts reach other zones, IPv4 first: what a pair of edges shares, the edge's, or the appliance's."""
+    shared = site.settings.edge_addresses.get(zone)
+    if shared is not None:
+        return shared.addresses
     edges = site.group("edges")
     if not edges:
         return IPv4Address(lab.address4(zone, appliance.OCTET)), IPv6Address(lab.address6(zone, appliance.OCTET))

@@ -147,6 +147,9 @@ def write(bare: Topology, site: Site, raw: RawSite, folder: Path, known: dict[st
                 addresses.of(address, zone)
     if settings.public_ipv4 is not None:
         addresses.of(settings.public_ipv4, OUTSIDE)
+    for zone, pair in settings.edge_addresses.items():
+        for address in pair.addresses:
+            addresses.of(address, zone)
     said = _shared(raw)
     ours = _of_the_lab(bare, site, said)
     shared = {name: addresses.value(value) for name, value in said.items() if name not in ours} | ours

@@ -30,7 +30,7 @@ class Reason(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    where: Literal["everywhere", "no-edges", "one-auth"]
+    where: Literal["everywhere", "no-edges", "one-edge", "one-frontend", "one-auth", "one-relay"]
     text: str = Field(min_length=8)
 
     def holds(self, groups: Collection[str]) -> bool:

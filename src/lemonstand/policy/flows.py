@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from lemonstand.errors import LemonstandError
 from lemonstand.paths import data_dir
@@ -20,6 +20,23 @@ ENDPOINTS = load_kinds().endpoints
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 
 
+def several(members: Callable[[str], Sized]) -> dict[str, bool]:
+    """The conditions of flows that depend on how many hosts of a kind there are.
+
+    Args:
+        members: the hosts of a group.
+    """
+    edges = len(members("edges"))
+    return {
+        "several_edges": edges > 1,
+        # It is the edge that leads new connections to one of them.
+        "several_frontends": edges > 0 and len(members("frontends")) > 1,
+        "several_relays": edges > 0 and len(members("relays")) > 1,
+        "several_auths": len(members("auths")) > 1,
+        "several_stores": len(members("stores")) > 1,
+    }
+
+
 class Flow(BaseModel):
     """One allowed path."""
 
@@ -28,18 +45,36 @@ class Flow(BaseModel):
     name: str = Field(description="a name of its own", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     source: str = Field(alias="from", description="who opens the connection: a zone, a group of hosts, or controllers, resolvers, ntp")
     destination: str = Field(alias="to", description="who answers: as `from`")
-    protocol: Literal["tcp", "udp"] = Field(description="the transport")
-    ports: tuple[Port, ...] = Field(description="ports of the side that answers", min_length=1)
+    protocol: Literal["tcp", "udp", "vrrp"] = Field(description="the transport, or VRRP, which has no ports")
+    ports: tuple[Port, ...] = Field(description="ports of the side that answers")
+    by: tuple[str, ...] = Field((), description="zones: between the legs of both ends in these alone; none: whichever legs they have")
     publish: StrictBool = Field(False, description="whether the edge translates its public IPv4 address to the host that answers")
-    when: Literal["always", "implicit_tls", "managesieve", "acme", "several_stores", "several_auths"] = Field(
-        "always", description="the condition under which it is open"
-    )
+    when: Literal[
+        "always",
+        "implicit_tls",
+        "managesieve",
+        "acme",
+        "several_edges",
+        "several_frontends",
+        "several_auths",
+        "several_stores",
+        "several_relays",
+    ] = Field("always", description="the condition under which it is open")
     per_source: Annotated[StrictInt, Field(ge=1)] | None = Field(
         None, description="the most connections at a time from one address; the host that answers drops what would be one more"
     )
     sometimes: StrictBool = Field(False, description="whether something listens there only now and then")
     reason: str = Field(description="why it is open, in a sentence", min_length=1)
     controls: tuple[str, ...] = Field((), description="the controls that ask for it")
+
+    @model_validator(mode="after")
+    def _fits_its_protocol(self) -> Flow:
+        if bool(self.ports) != (self.protocol != "vrrp"):
+            raise ValueError(f"flow '{self.name}': {'VRRP has no ports' if self.ports else 'it has no ports'}")
+        unknown = set(self.by) - set(ZONES)
+        if unknown:
+            raise ValueError(f"flow '{self.name}': no zones of a site: {', '.join(sorted(unknown))}")
+        return self
 
     @property
     def is_for_clients(self) -> bool:

@@ -34,11 +34,12 @@ SETTING_SOURCES = {"postfix": "postconf", "unit": "systemctl show"}
 
 @dataclass(frozen=True)
 class Socket:
-    """A listening socket; `address` is what `ss` shows, such as `0.0.0.0`, `*`, `::`."""
+    """A listening socket; `address` is what `ss` shows, such as `0.0.0.0`, `*`, `::`; `program` is empty if it can't be told."""
 
     protocol: str
     address: str
     port: int
+    program: str = ""
 
     @property
     def is_local(self) -> bool:

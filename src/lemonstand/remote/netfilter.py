@@ -245,6 +245,8 @@ def _matches(match: Json, packet: Packet) -> bool:  # noqa: PLR0911 - a return f
             return _holds(packet.state, right) != negated
         if value["key"] == "status":
             return _holds("dnat" if packet.translated else "none", right) != negated
+        if value["key"] == "mark":  # of a new connection
+            return _holds(0, right) != negated
         raise UnreadableRule(f"ct {value['key']}")
     if kind == "fib":  # sources here are real ones: there is a way back to them
         return bool((right is True) != negated)

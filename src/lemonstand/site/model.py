@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StrictBool, StrictInt, model_validator
 
 from lemonstand.policy import Flow, Flows, Timers
+from lemonstand.policy.flows import several
 from lemonstand.policy.kinds import load_kinds
 from lemonstand.policy.names import is_any_address, load_names
 from lemonstand.policy.settings import load_defaults
@@ -118,6 +119,18 @@ class Interface(Strict):
     @property
     def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
         """Its addresses, IPv4 first."""
+        return tuple(address for address in (self.ipv4, self.ipv6) if address is not None)
+
+
+class SharedAddress(Strict):
+    """What the edge that is at work holds in one zone."""
+
+    ipv4: IPv4Address | None = Field(None, description="the IPv4 address both edges share in the zone")
+    ipv6: IPv6Address | None = Field(None, description="the IPv6 address both edges share in the zone")
+
+    @property
+    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Both, IPv4 first."""
         return tuple(address for address in (self.ipv4, self.ipv6) if address is not None)
 
 
@@ -247,6 +260,12 @@ class SiteSettings(Strict):
     internal_domain: HostName = Field(description="the domain of the hosts' inner names, such as site.example.org")
     public_ipv4: IPv4Address | None = Field(
         _default("public_ipv4"), description="the address on the edge that is translated to the frontend and the relay"
+    )
+    edge_addresses: dict[ZoneName, SharedAddress] = Field(
+        _default("edge_addresses"),
+        description="with two edges: the addresses they share, which the one at work holds: {zone: {ipv4, ipv6}}; "
+        "hosts and the Internet know these alone",
+        examples=[{"dmz": {"ipv4": "192.0.2.1", "ipv6": "2001:db8:0:2::1"}}],
     )
     controllers: tuple[IPv4Address | IPv6Address, ...] = Field(description="the addresses that may open SSH", min_length=1)
     tls_profile: Literal["both", "seed-strict", "modern"] = Field(
@@ -434,8 +453,7 @@ class Site(Strict):
             "implicit_tls": self.settings.tls_profile != "seed-strict",
             "managesieve": self.settings.managesieve,
             "acme": self.settings.public_certificate.source == "acme",
-            "several_stores": len(self.group("stores")) > 1,
-            "several_auths": len(self.group("auths")) > 1,
+            **several(self.group),
         }
         return tuple(flow for flow in every if flow.name not in disabled and flow.holds(conditions))
 

@@ -13,7 +13,7 @@ from typing import Any
 from lemonstand.errors import InputError
 from lemonstand.policy import Flows, Timers
 from lemonstand.policy.controls import load_controls
-from lemonstand.policy.flows import ENDPOINTS
+from lemonstand.policy.flows import ENDPOINTS, several
 from lemonstand.policy.invariants import SSH, load_invariants
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE, load_kinds
 from lemonstand.policy.names import load_names
@@ -256,6 +256,15 @@ def public_address_is_on_the_edge(draft: Draft) -> Iterator[InputError]:
     edges = [host for host in draft.members("edges") if "interfaces" in draft.hosts.get(host, {})]
     if public is None or not edges:
         return
+    if len(draft.members("edges")) > 1:
+        shared = draft.settings.get("edge_addresses", {}).get(OUTSIDE)
+        if shared is not None and shared.ipv4 != public:
+            yield InputError(
+                f"{PREFIX}public_ipv4 {public} is not what the edges share in '{OUTSIDE}' ({shared.ipv4})",
+                draft.at("public_ipv4"),
+                f"give the same address here and in {PREFIX}edge_addresses: one edge alone would lead it nowhere after the other took over",
+            )
+        return
     if not any(leg.ipv4 == public for host, zone, leg in draft.legs() if host in edges and zone == OUTSIDE):
         yield InputError(
             f"no edge has {PREFIX}public_ipv4 {public} on its leg in '{OUTSIDE}'",
@@ -283,6 +292,44 @@ def standbys_are_sound(draft: Draft) -> Iterator[InputError]:
         elif store in taken:
             yield InputError(f"{store} has two standbys, {taken[store]} and {name}", where, "keep one of the two")
         taken.setdefault(store, name)
+
+
+def edges_share_addresses(draft: Draft) -> Iterator[InputError]:
+    """Two edges share an address in each zone and IP version they both stand in; one edge has its own and shares none."""
+    edges, shared = draft.members("edges"), draft.settings.get("edge_addresses")
+    zones: dict[str, Zone] = draft.settings.get("zones") or {}
+    if shared is None:
+        return
+    if len(edges) < 2:
+        if shared:
+            yield InputError(
+                f"{PREFIX}edge_addresses is for two edges that share them, and there is {'one' if edges else 'none'}",
+                draft.at("edge_addresses"),
+                "take it away, or add the second edge to the group 'edges'",
+            )
+        return
+    legs = {address: host for host, _, leg in draft.legs() for address in leg.addresses}
+    standing = [draft.hosts.get(edge, {}).get("interfaces", {}) for edge in edges]
+    for zone in [zone for zone in KINDS.zones if zone != MANAGEMENT and all(zone in legs_of for legs_of in standing)]:
+        for family in ("ipv4", "ipv6"):
+            if not all(getattr(legs_of[zone], family) for legs_of in standing):
+                continue
+            if getattr(shared.get(zone), family, None) is None:
+                yield InputError(
+                    f"the edges share no {family} address in '{zone}'",
+                    draft.at("edge_addresses"),
+                    f"add {zone}: {{{family}: …}}, an address of the zone that no host has: a way by an edge's own ends with it",
+                )
+    for zone, pair in shared.items():
+        for address in pair.addresses:
+            where = draft.at("edge_addresses", zone, f"ipv{address.version}")
+            network = getattr(zones[zone], f"ipv{address.version}") if zone in zones else None
+            if network is not None and address not in network:
+                yield InputError(f"{address} is outside zone '{zone}' ({network})", where, "give an address of the zone")
+            if zone == MANAGEMENT:
+                yield InputError(f"the edges share {address} in '{zone}', where each is reached as itself", where, f"take '{zone}' away")
+            if address in legs:
+                yield InputError(f"{address}, which the edges share, is {legs[address]}'s own", where, "give an address that no host has")
 
 
 def users_are_sound(draft: Draft) -> Iterator[InputError]:
@@ -778,8 +825,7 @@ def _conditions(draft: Draft) -> dict[str, bool]:
         "implicit_tls": draft.settings.get("tls_profile") != "seed-strict",
         "managesieve": bool(draft.settings.get("managesieve")),
         "acme": isinstance(draft.settings.get("public_certificate"), AcmeCertificate),
-        "several_stores": len(draft.members("stores")) > 1,
-        "several_auths": len(draft.members("auths")) > 1,
+        **several(draft.members),
     }
 
 
@@ -968,6 +1014,7 @@ RULES: tuple[Rule, ...] = (
     addresses_lie_in_their_zone,
     addresses_are_unique,
     public_address_is_on_the_edge,
+    edges_share_addresses,
     names_differ,
     domains_are_sound,
     standbys_are_sound,

@@ -185,11 +185,17 @@ def sysctls() -> dict[str, int]:
 def sockets() -> list[dict[str, Any]]:
     """Listening sockets: address as the kernel shows it, `*` for any."""
     found = []
-    for protocol, option in (("tcp", "-Htln"), ("udp", "-Huln")):
+    for protocol, option in (("tcp", "-Htlnp"), ("udp", "-Hulnp")):
         for line in (command("ss", option) or "").splitlines():
             local = line.split()[3]
             address, _, port = local.rpartition(":")
-            found.append({"protocol": protocol, "address": address.strip("[]").partition("%")[0], "port": int(port)})
+            program = re.search(r'users:\(\("([^"]+)"', line)
+            found.append(
+                {
+                    "protocol": protocol, "address": address.strip("[]").partition("%")[0], "port": int(port),
+                    "program": program.group(1) if program else "",
+                }
+            )  # fmt: skip
     return found
 
 
