@@ -250,14 +250,21 @@ def host_rules(
 
     Returns:
         ``{"input": rules, "output": rules}``; a rule has name, reason, protocol, ports, ipv4 and ipv6 (lists of the other side,
-        None is any) and device (None is any).
+        None is any), inside4 and inside6 (networks the other side is not in, where it is the Internet) and device (None is any).
     """
     hosts, groups = _known(hosts), _as_lists(groups)
     own = hosts[name]
     legs = own.get("lemonstand_interfaces") or {}
     rules: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
-    # "Internet" is any address, but never by way of the management zone.
+    # "Internet" is any address outside the zones, and never by way of management: a relay takes no mail of strangers from its twin.
     outer = [leg["device"] for zone, leg in legs.items() if zone != "management"]
+    inside = _split(
+        [str(net) for zone, nets in own["lemonstand_zones"].items() if zone != "internet" for net in (nets or {}).values() if net]
+    )
+
+    def beyond(end: str) -> dict[str, list[str] | None]:
+        return {"inside4": inside["ipv4"], "inside6": inside["ipv6"]} if end == "internet" else {"inside4": [], "inside6": []}
+
     for flow in flows:
         common = {"name": flow["name"], "reason": flow["reason"], "protocol": flow["protocol"], "ports": list(flow["ports"])}
         if flow.get("by"):
@@ -270,19 +277,19 @@ def host_rules(
             managed = flow["to"] == "management"
             devices = [legs["management"]["device"]] if managed else outer if flow["from"] == "internet" else [None]
             most = flow.get("per_source")
-            rules["input"] += [{**common, "device": device, "management": managed, "per_source": most, **other} for device in devices]
+            common_in = {**common, "management": managed, "per_source": most, **other, **beyond(flow["from"])}
+            rules["input"] += [{**common_in, "device": device} for device in devices]
         if _is(flow["from"], name, groups, hosts):
             other = _split(_resolve(flow["to"], groups, hosts, own))
-            rules["output"] += [
-                {**common, "device": device, "management": False, **other} for device in (outer if flow["to"] == "internet" else [None])
-            ]
+            common_out = {**common, "management": False, **other, **beyond(flow["to"])}
+            rules["output"] += [{**common_out, "device": device} for device in (outer if flow["to"] == "internet" else [None])]
     return rules
 
 
 def _between_legs(common: Mapping[str, Any], legs: Mapping[str, Any], zones: Iterable[str], others: Iterable[Host]) -> list[dict[str, Any]]:
     """Rules for a flow that goes by the legs in some zones alone: one a zone, with its device and the other side's addresses there."""
     others = list(others)
-    common = {**common, "management": False, "per_source": None}
+    common = {**common, "management": False, "per_source": None, "inside4": [], "inside6": []}
     return [
         {**common, "device": legs[zone]["device"], **_split([address for host in others for address in _addresses(host, [zone])])}
         for zone in zones

@@ -127,6 +127,17 @@ def test_what_is_published_is_what_the_internet_may_reach() -> None:
     assert _ports(rules["publish"]) == _ports([rule for rule in rules["forward"] if rule["from_devices"] == ["internet0"]])
 
 
+def test_the_internet_is_no_zone_of_the_site() -> None:
+    """What may come from anywhere or go anywhere does so outside the site: one relay is no way to the other."""
+    rules = filters.host_rules(_active(), "relay", GROUPS, HOSTS)
+    zones = HOSTS["relay"]["lemonstand_zones"]
+    inside = [str(nets["ipv4"]) for zone, nets in zones.items() if zone != "internet"]
+    open_ones = [rule for side in rules.values() for rule in side if rule["ipv4"] is None]
+    assert {rule["name"] for rule in open_ones} == {"inbound-mail", "outbound-mail"}
+    assert all(rule["inside4"] == inside for rule in open_ones)
+    assert not any(rule["inside4"] or rule["inside6"] for side in rules.values() for rule in side if rule["ipv4"] is not None)
+
+
 def test_seed_strict_closes_the_implicit_tls_ports() -> None:
     assert _ports(filters.host_rules(_active("seed-strict"), "frontend", GROUPS, HOSTS)["input"]) == {22, 143, 587}
 
