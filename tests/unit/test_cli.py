@@ -148,7 +148,7 @@ def test_lab_commands_reach_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(("ssh", name, host, argv))
         return 7
 
-    monkeypatch.setattr(labs, "up", lambda name, prefix, progress, fresh, site: seen.append(("up", name, prefix, site)))
+    monkeypatch.setattr(labs, "up", lambda name, prefix, progress, fresh, site, env: seen.append(("up", name, prefix, site)))
     monkeypatch.setattr(labs, "down", lambda name: seen.append(("down", name)))
     monkeypatch.setattr(labs, "ssh", ssh)
     row = {"host": "edge", "state": "running", "systemd": "degraded", "addresses": [], "memory": 0}

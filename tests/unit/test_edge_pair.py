@@ -110,7 +110,7 @@ def test_the_matrix_has_states_pass_by_inner_zones_alone(pairs: Pairs) -> None:
 
 
 def test_one_edge_has_nothing_of_it() -> None:
-    alone = {"edges": ["edge"], "frontends": ["frontend"], "relays": ["relay"]}
+    alone = {"edges": ["edge"], "frontends": ["frontend"], "relays": ["relay"], "auths": ["auth"], "stores": ["store"]}
     assert not any(several(lambda group: alone[group]).values())
     assert several(lambda group: {**alone, "edges": [], "frontends": ["a", "b"]}[group])["several_frontends"] is False
 

@@ -114,6 +114,8 @@ def _commands() -> list[tuple[str, ...]]:
         ("mail", "send"): ("--from", "a@b", "--to", "c@d", "--subject", "x"), ("mail", "watch"): ("--user", "a@b"),
         ("user", "add"): ("a@b",), ("user", "passwd"): ("a@b",), ("user", "lock"): ("a@b",), ("user", "unlock"): ("a@b",),
         ("user", "delete"): ("a@b",), ("user", "hash"): ("a@b",), ("probe",): ("sleep",),
+        ("user", "move"): ("a@b", "--to", "store2"), ("store", "promote"): ("standby1",),
+        ("service", "drain"): ("frontend",), ("service", "undrain"): ("frontend",),
     }  # fmt: skip
     found: list[tuple[str, ...]] = []
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from lemonstand.cli.access import access_options, take
 from lemonstand.cli.base import Group, main, name_option
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ def lab_group() -> None:
 @click.option("--prefix", metavar="A.B", help="First two octets of its private network.  [default: that of last time, else 10.83]")
 @click.option("--fresh", is_flag=True, help="Take down what there is and make all anew: mail, directory and snapshots are lost.")
 @click.option("-i", "--site", metavar="DIR", help="The inventory whose hosts it has.  [default: that of last time, else inventories/lab]")
-def lab_up(name: str, prefix: str | None, site: str | None, *, fresh: bool) -> None:
+@access_options
+def lab_up(name: str, prefix: str | None, site: str | None, *, fresh: bool, **given: Any) -> None:
     """Brings a lab up, or starts again what stands still of it, with what its hosts hold."""
     from lemonstand import lab as labs  # noqa: PLC0415
 
     console = Console(highlight=False)
-    labs.up(name, prefix, lambda line: console.print(line, markup=False, soft_wrap=True), fresh=fresh, site=site)
+    labs.up(name, prefix, lambda line: console.print(line, markup=False, soft_wrap=True), fresh=fresh, site=site, env=take(given).env)
 
 
 @lab_group.command("status")

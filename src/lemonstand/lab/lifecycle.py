@@ -37,7 +37,15 @@ from lemonstand.site import build, read_inventory
 from lemonstand.survey import of_a_lab
 
 
-def up(name: str = DEFAULT_NAME, prefix: str | None = None, progress: Say = print, *, fresh: bool = False, site: str | None = None) -> None:
+def up(
+    name: str = DEFAULT_NAME,
+    prefix: str | None = None,
+    progress: Say = print,
+    *,
+    fresh: bool = False,
+    site: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> None:
     """Brings a lab up, without losing what its hosts hold: a running one is left alone, one that stands still is started again.
 
     Args:
@@ -46,6 +54,7 @@ def up(name: str = DEFAULT_NAME, prefix: str | None = None, progress: Say = prin
         progress: told what is going on, a line at a time.
         fresh: take down what there is and make all hosts anew; mail, directory and snapshots of before are lost.
         site: the inventory whose hosts it has, a path or the name of a shipped one; default: that of the last time, else `inventories/lab`.
+        env: what a real site's inventory is read with, such as the password of its vault.
 
     Raises:
         InputError: the inventory is wrong; or the lab can be brought up only by making it anew, and `fresh` is not given.
@@ -57,13 +66,13 @@ def up(name: str = DEFAULT_NAME, prefix: str | None = None, progress: Say = prin
     bare = Topology(name, prefix or before.get("prefix") or DEFAULT_PREFIX)
     with lock(name):
         if known.get("up"):
-            _bring_back(bare, path, known, progress)
+            _bring_back(bare, path, known, progress, env or {})
             return
         machine.check(bare, other_prefixes={other: data.get("prefix", "") for other, data in known_labs().items() if other != name})
         folder = lab_dir(name)
         log = _prepare_folder(folder)
         # Before anything is taken down: an inventory with faults costs nobody his lab.
-        planned = _planned(bare, path, folder, {})
+        planned = _planned(bare, path, folder, {}, env or {})
         topology = planned.topology
         # A lab that never came up holds nothing: no command works on it.
         if before or fresh:
@@ -122,7 +131,7 @@ class Plan:
         }
 
 
-def _planned(bare: Topology, path: Path, folder: Path, addresses: Mapping[str, str]) -> Plan:
+def _planned(bare: Topology, path: Path, folder: Path, addresses: Mapping[str, str], given: Mapping[str, str]) -> Plan:
     """The lab an inventory names; its users have passwords then.
 
     Args:
@@ -130,14 +139,15 @@ def _planned(bare: Topology, path: Path, folder: Path, addresses: Mapping[str, s
         path: the inventory.
         folder: the lab's directory.
         addresses: those given to a real site's before.
+        given: variables for reading it, beside the lab's own.
 
     Raises:
         InputErrors: everything that is wrong with the inventory, or that no lab can hold.
     """
-    env = environment_of(bare)
+    env = {**given, **environment_of(bare)}
     wanted, known = path, dict(addresses)
     if not of_a_lab(path):
-        raw = read_inventory(path)
+        raw = read_inventory(path, given)
         real = build(path, raw, load_flows(), load_timers())
         wanted = rehearsal.write(bare, real, raw, folder, known)
     raw = read_inventory(wanted, env)
@@ -165,7 +175,7 @@ def _prepare_folder(folder: Path) -> Path:
     return log
 
 
-def _bring_back(bare: Topology, path: Path, known: dict[str, Any], progress: Say) -> None:
+def _bring_back(bare: Topology, path: Path, known: dict[str, Any], progress: Say, given: Mapping[str, str]) -> None:
     """Starts what stands still of a lab that was up once; makes hosts that are gone or new. Takes nothing down."""
     name, folder = bare.name, lab_dir(bare.name)
     again = f"lemonstand lab up --name {name}"
@@ -177,7 +187,7 @@ def _bring_back(bare: Topology, path: Path, known: dict[str, Any], progress: Say
         )
     before = topology_of(name)
     snapshots.heal(before, folder)
-    planned = _planned(bare, path, folder, known["addresses"])  # a user added to the inventory gets a password
+    planned = _planned(bare, path, folder, known["addresses"], given)  # a user added to the inventory gets a password
     topology = planned.topology
     _only_new_hosts(before, topology, path, again)
     seed_lab(topology, folder)
