@@ -415,7 +415,7 @@ def pair_of_edges(name: str, groups: Mapping[str, list[str]], hosts: Hosts | str
         "shared": shared,
         "twin": twins,
         "neighbours": [*twins, *(address for each in at_hand[1:] for address in _addresses(known[each]))],
-        "devices": [leg["device"] for zone, leg in legs.items() if zone != "management"],
+        "devices": sorted(leg["device"] for zone, leg in legs.items() if zone != "management"),
         "own": [address for each in (name, others[0]) for address in _addresses(known[each], ZONES)],
     }
 

@@ -5,7 +5,7 @@ Shares no code with the rules' templates (`playbooks/filter_plugins`), so that o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
@@ -159,7 +159,9 @@ def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
     if flow.destination in GROUPS:
         # Private IPv4 addresses are not known outside: there only the published address counts.
         hidden = flow.source == OUTSIDE and cell.address.version == 4
-        return flow.destination in host.groups and not hidden and (not flow.by or zone in flow.by)
+        # One edge is met at any of its addresses; of two, the one on the way lets nobody through to the other.
+        elsewhere = "edges" in host.groups and len(site.group("edges")) > 1 and zone not in _zones_of(site, cell.source)
+        return flow.destination in host.groups and not hidden and not elsewhere and (not flow.by or zone in flow.by)
     if flow.destination == OUTSIDE:
         return _is_outer(host)
     if flow.destination in ("resolvers", "ntp"):
@@ -167,6 +169,10 @@ def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
         asking = site.hosts[cell.source].settings if cell.source != CONTROLLER else None
         return asking is not None and cell.address in (asking.dns_resolvers if flow.destination == "resolvers" else asking.ntp_servers)
     return zone == flow.destination and "edges" not in host.groups
+
+
+def _zones_of(site: Site, source: str) -> Collection[str]:
+    return site.hosts[source].interfaces if source != CONTROLLER else ()
 
 
 def _is_outer(host: Host) -> bool:
