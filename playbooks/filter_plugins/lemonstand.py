@@ -250,7 +250,7 @@ def host_rules(
 
     Returns:
         ``{"input": rules, "output": rules}``; a rule has name, reason, protocol, ports, ipv4 and ipv6 (lists of the other side,
-        None is any), inside4 and inside6 (networks the other side is not in, where it is the Internet) and device (None is any).
+        None is any), inside4 and inside6 (ranges the other side is not in, where it is the Internet) and device (None is any).
     """
     hosts, groups = _known(hosts), _as_lists(groups)
     own = hosts[name]
@@ -258,9 +258,8 @@ def host_rules(
     rules: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
     # "Internet" is any address outside the zones, and never by way of management: a relay takes no mail of strangers from its twin.
     outer = [leg["device"] for zone, leg in legs.items() if zone != "management"]
-    inside = _split(
-        [str(net) for zone, nets in own["lemonstand_zones"].items() if zone != "internet" for net in (nets or {}).values() if net]
-    )
+    inner = (nets or {} for zone, nets in own["lemonstand_zones"].items() if zone != "internet")
+    inside = _split(_ranges(net for nets in inner for net in nets.values() if net))
 
     def beyond(end: str) -> dict[str, list[str] | None]:
         return {"inside4": inside["ipv4"], "inside6": inside["ipv6"]} if end == "internet" else {"inside4": [], "inside6": []}
@@ -284,6 +283,23 @@ def host_rules(
             common_out = {**common, "management": False, **other, **beyond(flow["to"])}
             rules["output"] += [{**common_out, "device": device} for device in (outer if flow["to"] == "internet" else [None])]
     return rules
+
+
+def _ranges(networks: Iterable[object]) -> list[str]:
+    """Networks as nft lists them: those that touch are one range. Else a table that was saved and loaded would differ from its file."""
+    found: list[str] = []
+    every = [ipaddress.ip_network(str(each)) for each in networks]
+    for version in (4, 6):
+        merged: list[list[Any]] = []
+        for network in sorted((each for each in every if each.version == version), key=lambda each: int(each[0])):
+            if merged and int(network[0]) <= int(merged[-1][1]) + 1:
+                merged[-1][1] = max(merged[-1][1], network[-1])
+            else:
+                merged.append([network[0], network[-1]])
+        for first, last in merged:
+            whole = list(ipaddress.summarize_address_range(first, last))
+            found.append(str(whole[0]) if len(whole) == 1 else f"{first}-{last}")
+    return found
 
 
 def _between_legs(common: Mapping[str, Any], legs: Mapping[str, Any], zones: Iterable[str], others: Iterable[Host]) -> list[dict[str, Any]]:

@@ -127,11 +127,26 @@ def test_what_is_published_is_what_the_internet_may_reach() -> None:
     assert _ports(rules["publish"]) == _ports([rule for rule in rules["forward"] if rule["from_devices"] == ["internet0"]])
 
 
+@pytest.mark.parametrize(
+    ("networks", "ranges"),
+    [
+        (["10.80.2.0/24", "10.80.3.0/24", "10.80.4.0/24"], ["10.80.2.0-10.80.4.255"]),
+        (["10.80.3.0/24", "10.80.2.0/24"], ["10.80.2.0/23"]),
+        (["192.0.2.128/26", "203.0.113.0/24", "192.0.2.0/25"], ["192.0.2.0-192.0.2.191", "203.0.113.0/24"]),
+        (["2001:db8:2::/64", "10.80.2.0/24"], ["10.80.2.0/24", "2001:db8:2::/64"]),
+        ([], []),
+    ],
+)
+def test_networks_that_touch_are_one_range(networks: list[str], ranges: list[str]) -> None:
+    """As nft lists them: a table that is saved and loaded again is the same one (a rollback, a snapshot)."""
+    assert filters._ranges(networks) == ranges
+
+
 def test_the_internet_is_no_zone_of_the_site() -> None:
     """What may come from anywhere or go anywhere does so outside the site: one relay is no way to the other."""
     rules = filters.host_rules(_active(), "relay", GROUPS, HOSTS)
     zones = HOSTS["relay"]["lemonstand_zones"]
-    inside = [str(nets["ipv4"]) for zone, nets in zones.items() if zone != "internet"]
+    inside = filters._ranges(nets["ipv4"] for zone, nets in zones.items() if zone != "internet")
     open_ones = [rule for side in rules.values() for rule in side if rule["ipv4"] is None]
     assert {rule["name"] for rule in open_ones} == {"inbound-mail", "outbound-mail"}
     assert all(rule["inside4"] == inside for rule in open_ones)
