@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
 import shlex
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lemonstand.admin import health
-from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import HostFactory, Measure
+from lemonstand.checks.undone import do, undone
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import NotApplicable, expect, invalid
 from lemonstand.probes.protocols.wire import Account
@@ -64,16 +62,9 @@ def _twins(site: Site) -> list[str]:
     return names
 
 
-def _do(host: HostFactory, name: str, command: str) -> str:
-    done = host(name).run(command)
-    if done.rc != 0:
-        invalid(f"{name}: {command}: {(done.stderr or done.stdout).strip()[:200]}")
-    return str(done.stdout)
-
-
 def _ordered(host: HostFactory, name: str, order: dict[str, Any]) -> dict[str, Any]:
     """The answer of the program that keeps accounts, without secrets."""
-    answer: dict[str, Any] = json.loads(_do(host, name, f"echo {shlex.quote(json.dumps(order))} | {ACCOUNTS}"))
+    answer: dict[str, Any] = json.loads(do(host, name, f"echo {shlex.quote(json.dumps(order))} | {ACCOUNTS}"))
     return answer
 
 
@@ -92,55 +83,18 @@ def _apart(site: Site, name: str, answer: dict[str, Any]) -> dict[str, str]:
     return {f"{name} and {other}": said.get(twin, "no twin of its") for other, twin in others.items() if said.get(twin) != IN_STEP}
 
 
-@contextlib.contextmanager
-def _away(host: HostFactory, name: str, away: str, back: str) -> Iterator[None]:
-    """An auth host does without something within the block, and has it back after it whatever happens."""
-    try:
-        _do(host, name, away)
-        yield
-    finally:
-        _do(host, name, back)
-
-
-@measurement()
-def issued(vantage: Vantage) -> dict[str, str]:
-    """What came of a login by a ticket of each issuer at each store that has a probe user; the frontend is the first one."""
-    site, frontend = vantage.site, vantage.site.group("frontends")[0].name
-    homes = {user.name: site.store_of(user) for user in site.settings.users}
-    by_store = {homes[account["user"]]: account for account in reversed(vantage.accounts)}
-    found = {}
-    for auth in site.group("auths"):
-        for store, account in by_store.items():
-            services = inner_services_of(site, auth=auth.name, user=account["user"])
-            try:
-                vantage.prober.ask(frontend, "ticket-logins", inner_services=services, account=account, count=1)
-                found[f"{auth.name} at {store}"] = "in"
-            except Exception as problem:  # what it is, is the answer
-                found[f"{auth.name} at {store}"] = str(problem)[:200]
-    return found
-
-
-@pytest.mark.control("SUR-13")
-@pytest.mark.supports("LEM-8-11")
-def test_every_issuer_answers_and_every_store_takes_it(issued: dict[str, str], site: Site, measure: Measure) -> None:
-    """Each issuer is asked as itself, and its ticket shown to each store with a probe user."""
-    measure("issuers and stores", len(issued))
-    wrong = {pair: said for pair, said in issued.items() if said != "in"}
-    expect(not wrong, "an issuer's tickets open nothing", seen=wrong, expected="a session")
-
-
 @pytest.mark.answer("configuration")
 @pytest.mark.control("SUR-13")
 @pytest.mark.supports("LEM-8-11")
 def test_every_store_knows_the_key_of_every_issuer(host: HostFactory, site: Site, measure: Measure) -> None:
     """The public half of what each issuer signs with lies on each store."""
     active = "basename $(readlink /etc/lemonstand/ticket/private/active.pem) .pem"
-    keys = {auth.name: _do(host, auth.name, active).strip() for auth in site.group("auths")}
+    keys = {auth.name: do(host, auth.name, active).strip() for auth in site.group("auths")}
     measure("keys that sign", len(set(keys.values())))
     missing = [
         f"{store.name} lacks {kid} of {auth}"
         for store in site.group("stores")
-        for known in [_do(host, store.name, "ls /etc/lemonstand/ticket-keys/default/RS256").split()]
+        for known in [do(host, store.name, "ls /etc/lemonstand/ticket-keys/default/RS256").split()]
         for auth, kid in keys.items()
         if kid not in known
     ]
@@ -195,7 +149,7 @@ def test_one_auth_host_away_keeps_nobody_out(
         away, back = (each.format(device=site.hosts[name].interfaces["auth"].device) for each in AWAY[way])
         failed: list[tuple[float, str]] = []
         slowest, times = 0.0, 0
-        with _away(host, name, away, back):
+        with undone(host, [name], away, back):
             began = time.monotonic()
             while time.monotonic() - began < AWAY_SECONDS:
                 for account in accounts:
@@ -223,14 +177,14 @@ def test_twins_that_were_cut_off_are_in_step_again(host: HostFactory, site: Site
     names = _twins(site)
     first, user = names[0], accounts[-1]["user"]
     try:
-        with _away(host, first, CUT.format(), "nft delete table inet away"):
+        with undone(host, [first], CUT.format(), "nft delete table inet away"):
             answer = _ordered(host, first, {"action": "lock", "name": user})
             if answer.get("done") != "locked":
                 invalid(f"{first}: {answer}")
             told = answer["twins"]
             expect(IN_STEP not in told.values(), "a twin that can't have it is said to have a lock", seen=told, expected="why not")
             text = Path(health.__file__).read_text(encoding="utf-8")
-            said = _do(host, first, f"echo {shlex.quote(text)} | /usr/bin/python3 - 60")
+            said = do(host, first, f"echo {shlex.quote(text)} | /usr/bin/python3 - 60")
             line = next(each for each in said.splitlines() if each.startswith(health.MARK))
             alarms = [each for each in json.loads(line.removeprefix(health.MARK))["alarms"] if each["kind"] == "twin"]
             expect(bool(alarms), "no alarm names auth hosts that are cut off", seen=line[:200], expected="an alarm of the kind 'twin'")

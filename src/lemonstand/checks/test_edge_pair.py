@@ -118,19 +118,23 @@ def test_each_edge_knows_the_others_connections(site: Site, vantage: Vantage, pr
     expect(failover.near(has, knows), "an edge does not know of the other one's connections", seen=knows, expected=has)
 
 
+def _taken_over(loss: Loss) -> None:
+    expect(
+        loss.seconds is not None and loss.seconds <= TAKEN_SECONDS,
+        "the other edge takes over late, or not at all",
+        seen=loss.seconds,
+        expected=f"{TAKEN_SECONDS:.0f} s",
+        late=loss.seconds is not None,
+    )
+
+
 @pytest.mark.answer("live")
 @pytest.mark.disruptive
 @pytest.mark.control("SUR-01")
 def test_a_silent_edge_costs_no_session(lab_only: None, silence: Loss, measure: Measure) -> None:
     """No reset, no link that goes down: silence. The other edge takes over; the server speaks first, and each sleeping session hears it."""
     _told(measure, silence)
-    expect(
-        silence.seconds is not None and silence.seconds <= TAKEN_SECONDS,
-        "the other edge takes over late, or not at all",
-        seen=silence.seconds,
-        expected=f"{TAKEN_SECONDS:.0f} s",
-        late=silence.seconds is not None,
-    )
+    _taken_over(silence)
     _nothing_lost(silence, SESSIONS - len(silence.openings))
     _greeted(silence)
 
@@ -180,13 +184,7 @@ def test_a_killed_election_costs_no_session(lab_only: None, vantage: Vantage, me
     """SIGKILL to what takes part in the election: its addresses leave with it, the other edge takes over."""
     loss = failover.election_dies(vantage, SESSIONS)
     _told(measure, loss)
-    expect(
-        loss.seconds is not None and loss.seconds <= TAKEN_SECONDS,
-        "the other edge takes over late, or not at all",
-        seen=loss.seconds,
-        expected=f"{TAKEN_SECONDS:.0f} s",
-        late=loss.seconds is not None,
-    )
+    _taken_over(loss)
     _nothing_lost(loss, SESSIONS - len(loss.openings))
     expect(not loss.back, "both edges hold shared addresses", seen=loss.back, expected="one does")
 

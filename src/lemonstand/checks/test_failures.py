@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.checks.inner_names import inner_names
+from lemonstand.checks.undone import do, undone
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.probes.clients.tickets import InnerServices
@@ -53,23 +53,6 @@ def _issuers(site: Site) -> list[str]:
     return [each.name for each in site.group("auths")]
 
 
-def _do(host: HostFactory, names: list[str], command: str) -> None:
-    for name in names:
-        done = host(name).run(command)
-        if done.rc != 0:
-            invalid(f"{name}: {command}: {done.stderr.strip()[:200]}")
-
-
-@contextlib.contextmanager
-def _without_issuer(host: HostFactory, names: list[str], away: str, back: str) -> Iterator[None]:
-    """The issuers are away within the block, and back after it whatever happens."""
-    try:
-        _do(host, names, away)
-        yield
-    finally:
-        _do(host, names, back)
-
-
 def _expect_answers(answers: Answers, wanted: Mapping[str, tuple[str, str | None]], what: str) -> None:
     for service, (status, code) in wanted.items():
         wrong = [each for each in answers[service] if each["status"] != status or (code is not None and each["code"] != code)]
@@ -96,7 +79,7 @@ def test_an_issuer_that_is_down_is_no_wrong_password(
     _expect_answers(wrong, WRONG, "a wrong password is not called one")
     with vantage.start("talk", seconds=90, endpoint=endpoints(), account=accounts[0], every=1.0, within=60) as session:
         session.wait("talking")
-        with _without_issuer(host, names, "systemctl stop ticket-issuer", "systemctl start ticket-issuer"):
+        with undone(host, names, "systemctl stop ticket-issuer", "systemctl start ticket-issuer"):
             down = {family: vantage.ask("login-answers", endpoint=endpoints(family), account=accounts[0]) for family in families_of(site)}
         back = vantage.ask("login-answers", endpoint=endpoints(), account=accounts[0])
         lived = session.result()
@@ -119,7 +102,7 @@ def test_a_frozen_issuer_keeps_nobody_waiting(
     """An issuer that answers nothing: all of a dozen logins a service are told to try later, none hangs; after it all get in."""
     names = _issuers(site)
     stop, go = "systemctl kill --signal=STOP ticket-issuer", "systemctl kill --signal=CONT ticket-issuer"
-    with _without_issuer(host, names, stop, go):
+    with undone(host, names, stop, go):
         frozen = vantage.ask(
             "login-answers", seconds=150, endpoint=endpoints(), account=accounts[0], count=TRIES, timeout=float(ANSWER_SECONDS)
         )
@@ -139,7 +122,7 @@ def test_logins_work_soon_after_the_issuer_is_back(
     """Away for a while, while clients go on trying; what is tried once it is back works at once, whoever had tried before."""
     away, back = AWAY[way]
     tries = {"endpoint": endpoints(), "account": accounts[0], "count": 4, "timeout": PATIENCE_SECONDS}
-    with _without_issuer(host, _issuers(site), away, back):
+    with undone(host, _issuers(site), away, back):
         until = time.monotonic() + OUTAGE_SECONDS
         while time.monotonic() < until:
             _expect_answers(vantage.ask("login-answers", seconds=150, **tries), LATER, "an issuer that is away reads as something else")
@@ -197,7 +180,8 @@ def test_limits_outlive_a_restart(
     before = prober.ask(frontend, "guess", inner_services=inner_services, name=name, account=accounts[0], wave=GUESSES)
     if before["next"] != 429:
         invalid(f"the limit was not reached: {before}")
-    _do(host, _issuers(site), "systemctl restart ticket-issuer")
+    for issuer in _issuers(site):
+        do(host, issuer, "systemctl restart ticket-issuer")
     # The first wait may be over by now; then one guess is let through and closes the name again, which takes the count of before.
     after = prober.ask(frontend, "guess", inner_services=inner_services, name=name, account=accounts[0], wave=1, more=1)
     measure("after the restart", after["next"])

@@ -82,6 +82,7 @@ def inner_ways(vantage: Vantage) -> dict[str, dict[str, Any]]:
 RIGHT = {"issuer": 200, "imap": "OK", "submission": "OK"}
 
 
+@pytest.mark.control("SUR-13")
 @pytest.mark.supports("LEM-8-07", "LEM-8-10", "LEM-8-11")
 def test_every_issuer_opens_every_store(inner_ways: dict[str, dict[str, Any]], measure: Measure) -> None:
     """Whichever issuer a frontend asks, its ticket opens the user's store; every frontend takes a turn."""

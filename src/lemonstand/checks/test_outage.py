@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from lemonstand.checks.conftest import HostFactory, Measure
+from lemonstand.checks.undone import do, undone
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
 from lemonstand.probes.protocols.wire import Account
@@ -28,23 +27,6 @@ FULL = {
     "a disk that can only be read": "mount -o remount,ro {place}",
 }
 """What is done to the small disk that lies over a user's mailbox."""
-
-
-def _do(host: HostFactory, name: str, command: str) -> str:
-    done = host(name).run(command)
-    if done.rc != 0:
-        invalid(f"{name}: {command}: {done.stderr.strip()[:200]}")
-    return str(done.stdout)
-
-
-@contextlib.contextmanager
-def _undone(host: HostFactory, name: str, away: str, back: str) -> Iterator[None]:
-    """Something is done to a host within the block, and undone after it whatever happens."""
-    try:
-        _do(host, name, away)
-        yield
-    finally:
-        _do(host, name, back)
 
 
 def _sent(prober: Prober, outsider: str, exchangers: Endpoints, account: Account) -> dict[str, Any]:
@@ -67,7 +49,7 @@ def test_mail_is_not_late_for_a_store_that_was_away(
     measure: Measure,
 ) -> None:
     """Ten seconds without a store: what came meanwhile is in the mailbox within a minute of its return."""
-    with _undone(host, home_of(site, accounts[0]["user"]), "systemctl stop dovecot", "systemctl start dovecot"):
+    with undone(host, [home_of(site, accounts[0]["user"])], "systemctl stop dovecot", "systemctl start dovecot"):
         sent = _sent(prober, outsider, exchangers, accounts[0])
         time.sleep(AWAY_SECONDS)
     back = time.monotonic()
@@ -103,9 +85,11 @@ def test_nothing_is_lost_on(
     """An IMAP client is refused, the relay is told to try again (452, 451), and what it kept arrives once there is room."""
     store = home_of(site, accounts[1]["user"])
     user = shlex.quote(accounts[1]["user"])
-    home = _do(host, store, f"doveadm user -f home {user}").strip()
+    home = do(host, store, f"doveadm user -f home {user}").strip()
     if not home.startswith("/"):
         invalid(f"{store}: the home of {accounts[1]['user']} is '{home}'")
+    # Made by Dovecot if this user never had one: root's own directory would keep him out for good.
+    do(host, store, f"doveadm mailbox status -u {user} messages INBOX")
     place = shlex.quote(home)
     # Dovecot has mounts of its own: what is laid over there nobody else sees, and it ends with Dovecot at the latest.
     inside = "nsenter -t $(systemctl show -p MainPID --value dovecot) -m "
@@ -113,12 +97,12 @@ def test_nothing_is_lost_on(
         f"mount -t tmpfs -o size=600k,uid=vmail,gid=vmail,mode=0700 lemonstand-full {place} && "
         f"doveadm mailbox status -u {user} messages INBOX && {FULL[kind].format(place=place)}"
     )
-    with _undone(host, store, f"mkdir -p {place} && {inside} sh -c {shlex.quote(script)}", f"{inside} umount -l {place}"):
+    with undone(host, [store], f"{inside} sh -c {shlex.quote(script)}", f"{inside} umount -l {place}"):
         answer = vantage.ask("append-small", endpoint=endpoints(), account=accounts[1])
         sent = _sent(prober, outsider, exchangers, accounts[1])
         time.sleep(AWAY_SECONDS)
         journal = f"journalctl -u dovecot -p warning --since -{AWAY_SECONDS + 20}s -o cat"
-        told = _do(host, store, f"{journal} | grep -c -e 'No space left' -e 'Read-only' || true")
+        told = do(host, store, f"{journal} | grep -c -e 'No space left' -e 'Read-only' || true")
     got = vantage.ask(
         "wait-for", endpoint=endpoints(), account=accounts[1], ident=sent["ident"], within=2 * BACK_SECONDS, seconds=3 * BACK_SECONDS
     )

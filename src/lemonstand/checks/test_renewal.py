@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,12 @@ import pytest
 from lemonstand.checks.conftest import Measure
 from lemonstand.deploy import run_playbook
 from lemonstand.measure import Vantage
+from lemonstand.measure.crowd import woken
 from lemonstand.outcomes import expect, invalid
 from lemonstand.paths import data_dir
 from lemonstand.probes.protocols.wire import Account
 from lemonstand.remote.certificates import Certificate
-from lemonstand.remote.endpoints import ARRIVAL_SECONDS, Endpoints, families_of
+from lemonstand.remote.endpoints import Endpoints, families_of
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -36,7 +36,6 @@ def test_no_sleeping_session_is_lost_by_renewal_or_apply(
     """All keys and certificates are made anew, then everything is applied; each session is told of a message afterwards, and heard."""
     servers = [host.name for host in site.hosts.values() if host.role_groups]
     before = {name: prober.ask(name, "certificates")["certificates"] for name in servers}
-    sent = []
     ways = [endpoints(family) for family in families_of(site)]
     with vantage.start(
         "idle-crowd", seconds=2 * CROWD_SECONDS, endpoints=ways, accounts=accounts[:2], count=CROWD, within=CROWD_SECONDS
@@ -48,21 +47,7 @@ def test_no_sleeping_session_is_lost_by_renewal_or_apply(
             if done.exit_code != 0:
                 invalid(f"{name}.yml failed: {[failure.message for failure in done.record.failures][:3] or done.message}")
             measure(f"{name}.yml", round(done.seconds), "s")
-        for account, other in zip(accounts[:2], reversed(accounts[:2]), strict=True):
-            message = vantage.ask("deliver", endpoint=endpoints(), account=other, recipient=account["user"])
-            if message["code"] != 250:
-                invalid(f"no message could be sent: {message['code']} {message['text']}")
-            sent.append((account, message["ident"]))
-        # Both messages are there by then: who has not been told of them is not told at all.
-        patience = threading.Timer(ARRIVAL_SECONDS + TOLD_SECONDS, crowd.enough)
-        patience.start()
-        try:
-            found = crowd.result()
-        finally:
-            patience.cancel()
-    # It takes them away, so not while anybody is still to be told of them.
-    for account, ident in sent:
-        vantage.ask("wait-for", endpoint=endpoints(), account=account, ident=ident, within=ARRIVAL_SECONDS)
+        found = woken(vantage, crowd, TOLD_SECONDS)
     kept, renewed = [], 0
     for name in servers:
         for own, pem in prober.ask(name, "certificates")["certificates"].items():

@@ -180,9 +180,7 @@ def choose(site: str | None, lab: str, access: Access | None = None) -> Chosen:
     Raises:
         InputError: there is none.
     """
-    from lemonstand import lab as labs  # noqa: PLC0415 - its modules take a while, and help needs none of them
-
-    path = labs.inventory_of(lab) if site is None else inventory_path(site)
+    path = _of_lab(lab) if site is None else inventory_path(site)
     not_used = ignored()
     if not_used:
         _tell(f"not used: {', '.join(not_used)}: how hosts are reached stands in the inventory")
@@ -192,6 +190,8 @@ def choose(site: str | None, lab: str, access: Access | None = None) -> Chosen:
     look_at(path)
     if not of_a_lab(path):
         return Chosen(path, access.env, None, (*options, *access.options))
+    from lemonstand import lab as labs  # noqa: PLC0415 - podman's side of things is needed for labs only
+
     if not (lab_dir(lab, create=False) / "secrets" / "passwords.yml").is_file():
         running = labs.names()
         there = f", or name one that is: {', '.join(running)}" if running else ""
@@ -201,6 +201,12 @@ def choose(site: str | None, lab: str, access: Access | None = None) -> Chosen:
     # testinfra and our own probes read the inventory in this process.
     _set(env)
     return Chosen(path, env, lab, (*options, *(() if lab == DEFAULT_LAB else ("--lab", lab)), *access.options))
+
+
+def _of_lab(lab: str) -> Path:
+    from lemonstand import lab as labs  # noqa: PLC0415 - likewise
+
+    return labs.inventory_of(lab)
 
 
 def _set(env: dict[str, str]) -> None:

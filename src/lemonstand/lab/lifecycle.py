@@ -15,7 +15,7 @@ from lemonstand.errors import InputError, InputErrors, LemonstandError
 from lemonstand.lab import images, machine, network, rehearsal, snapshots
 from lemonstand.lab.containers import await_boot
 from lemonstand.lab.inspection import lives
-from lemonstand.lab.plan import plan
+from lemonstand.lab.plan import planned
 from lemonstand.lab.seeds import control_directory, seed_lab, seed_passwords
 from lemonstand.lab.shell import run
 from lemonstand.lab.starting import start_host
@@ -72,8 +72,8 @@ def up(
         folder = lab_dir(name)
         log = _prepare_folder(folder)
         # Before anything is taken down: an inventory with faults costs nobody his lab.
-        planned = _planned(bare, path, folder, {}, env or {})
-        topology = planned.topology
+        made = _planned(bare, path, folder, {}, env or {})
+        topology = made.topology
         # A lab that never came up holds nothing: no command works on it.
         if before or fresh:
             _tear_down(topology_of(name) if before else bare)
@@ -82,7 +82,7 @@ def up(
         base = images.prepare(progress, log)
         for line in base.drift:
             progress(f"package differs from the lock: {line}")
-        state = planned.state(images.content_key())
+        state = made.state(images.content_key())
         write_state(name, {**state, "up": False})
         machine.raise_settings()
         seed_lab(topology, folder)
@@ -154,9 +154,7 @@ def _planned(bare: Topology, path: Path, folder: Path, addresses: Mapping[str, s
     # The inventory reads the passwords, so they are made of what it says beside them, and it is read again where some were missing.
     if seed_passwords(raw, folder):
         raw = read_inventory(wanted, env)
-    ways = {name: host.connection.get("ansible_host", name) for name, host in raw.hosts.items()}
-    topology = plan(bare.name, bare.prefix, build(wanted, raw, load_flows(), load_timers()), ways)
-    return Plan(topology, known_as(path), known_as(wanted), known)
+    return Plan(planned(bare, wanted, raw), known_as(path), known_as(wanted), known)
 
 
 def _make(topology: Topology, hosts: list[str], base: images.Base, log: Path) -> Iterator[str]:
@@ -187,11 +185,11 @@ def _bring_back(bare: Topology, path: Path, known: dict[str, Any], progress: Say
         )
     before = topology_of(name)
     snapshots.heal(before, folder)
-    planned = _planned(bare, path, folder, known["addresses"], given)  # a user added to the inventory gets a password
-    topology = planned.topology
+    made = _planned(bare, path, folder, known["addresses"], given)  # a user added to the inventory gets a password
+    topology = made.topology
     _only_new_hosts(before, topology, path, again)
     seed_lab(topology, folder)
-    write_state(name, {**known, **planned.state(known["key"])})
+    write_state(name, {**known, **made.state(known["key"])})
     older = known.get("key") != images.content_key()
     still = [item.name for item in topology.machines if not lives(topology.container(item.name))]
     if not still:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 
 from lemonstand.errors import InputError, InputErrors
 from lemonstand.lab import appliance
@@ -23,11 +24,28 @@ from lemonstand.lab.topology import (
     Route,
     Topology,
 )
+from lemonstand.policy import load_flows, load_timers
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE, load_kinds
-from lemonstand.site import Host, Site
+from lemonstand.site import Host, Site, build
+from lemonstand.site.raw import RawSite
 
 Ways = Mapping[str, str]
 """Host to the address Ansible reaches it at (`ansible_host`)."""
+
+
+def planned(bare: Topology, path: Path, raw: RawSite) -> Topology:
+    """The lab an inventory names, as it was read.
+
+    Args:
+        bare: the lab's name and prefix.
+        path: the inventory.
+        raw: what it says.
+
+    Raises:
+        InputErrors: everything that is wrong with it, or that no lab can hold.
+    """
+    ways = {name: host.connection.get("ansible_host", name) for name, host in raw.hosts.items()}
+    return plan(bare.name, bare.prefix, build(path, raw, load_flows(), load_timers()), ways)
 
 
 def plan(name: str, prefix: str, site: Site, ways: Ways) -> Topology:

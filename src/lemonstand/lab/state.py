@@ -123,13 +123,11 @@ def read_state(name: str) -> dict[str, Any]:
 
 def _of_seven_hosts(name: str, state: dict[str, Any]) -> dict[str, Any]:
     """The state of a lab that was made when all labs had the hosts of the shipped one: it says what they are from now on."""
-    from lemonstand.lab.plan import plan  # noqa: PLC0415 - for old labs alone
-    from lemonstand.site import load_site  # noqa: PLC0415
+    from lemonstand.lab.plan import planned  # noqa: PLC0415 - for old labs alone
+    from lemonstand.site import read_inventory  # noqa: PLC0415
 
-    site = load_site(inventory_path(DEFAULT_SITE), environment_of(Topology(name, state["prefix"])))
-    legs = {host.name: host.interfaces.get("management") for host in site.hosts.values()}
-    handset = Topology(name, state["prefix"]).address4("management", 15)
-    topology = plan(name, state["prefix"], site, {host: str(leg.ipv4) if leg else handset for host, leg in legs.items()})
+    bare, path = Topology(name, state["prefix"]), inventory_path(DEFAULT_SITE)
+    topology = planned(bare, path, read_inventory(path, environment_of(bare)))
     state = {**state, "site": DEFAULT_SITE, "inventory": DEFAULT_SITE, "addresses": {}, "topology": topology.plain()}
     write_state(name, state)
     return state

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from lemonstand.measure.crowd import woken
 from lemonstand.measure.silence import MAIL_PORTS
 from lemonstand.measure.vantage import Vantage
 from lemonstand.outcomes import Invalid, NotApplicable
 from lemonstand.probes.protocols.wire import Endpoint
-from lemonstand.remote.endpoints import ARRIVAL_SECONDS
 from lemonstand.remote.prober import Running
 
 AWAY_SECONDS = 30
@@ -257,20 +256,7 @@ def wake(vantage: Vantage, crowd: Running | None, seen: Loss) -> None:
     """Sends the sleeping sessions' users a message each, from behind the loss, and sees who was told."""
     if crowd is None:
         return
-    sent = []
-    for account, other in zip(vantage.accounts[:2], reversed(vantage.accounts[:2]), strict=True):
-        message = vantage.ask("deliver", endpoint=vantage.endpoints(), account=other, recipient=account["user"])
-        if message["code"] != 250:
-            raise Invalid(f"no message could be sent: {message['code']} {message['text']}")
-        sent.append((account, message["ident"]))
-    patience = threading.Timer(ARRIVAL_SECONDS + TOLD_SECONDS, crowd.enough)
-    patience.start()
-    try:
-        found = crowd.result()
-    finally:
-        patience.cancel()
-    for account, ident in sent:
-        vantage.ask("wait-for", endpoint=vantage.endpoints(), account=account, ident=ident, within=ARRIVAL_SECONDS)
+    found = woken(vantage, crowd, TOLD_SECONDS)
     seen.ended, seen.pushed, seen.answered = list(found["ended"]), int(found["pushed"]), int(found["answered"])
 
 

@@ -379,7 +379,10 @@ def _ask(
     grant: str = "password",
     client: str = "",
 ) -> dict[str, Any]:
-    wire = Wire(inner_services["issuer_address"], 8443)
+    try:
+        wire = Wire(inner_services["issuer_address"], 8443)
+    except OSError as fault:
+        return {"status": 0, "error": f"{type(fault).__name__}: {fault}"}
     try:
         wire.starttls(_inner(certificate), inner_services["issuer"])
         wire.socket.settimeout(TURN_SECONDS)
