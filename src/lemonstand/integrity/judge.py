@@ -82,7 +82,7 @@ def own_files(reading: Reading, known: Known) -> Iterator[Discrepancy]:
 def packages(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Files of packages against their hashes, what dpkg remembers against other hosts, packages half installed or held."""
     for each in reading["altered"]:
-        path, package = each["path"], each["package"]
+        path, package = each["path"], each["package"].partition(":")[0]
         if path in known.entries:
             continue
         if each["what"] == "owner or mode":
@@ -99,7 +99,7 @@ def packages(reading: Reading, known: Known) -> Iterator[Discrepancy]:
                 path,
                 "is gone",
                 "a file of a package",
-                f"apt-get install -y --reinstall $(dpkg -S {shlex.quote(path)} | cut -d: -f1)",
+                _reinstall(f"$(dpkg -S {shlex.quote(path)} | cut -d: -f1)", settings=True),
             )
     yield from _databases(reading, known)
 
@@ -130,7 +130,7 @@ def _reinstall(package: str, settings: bool = False) -> str:
     """Nobody but the operator knows whether the host can be trusted after that."""
     asked = "UCF_FORCE_CONFFNEW=1 " if settings else ""
     options = " -o Dpkg::Options::=--force-confask,confnew,confmiss" if settings else ""
-    return f"{asked}apt-get install -y --reinstall{options} {package.partition(':')[0]}  # nobody knows why it changed? rebuild the host"
+    return f"{asked}apt-get install -y --reinstall{options} {package}  # nobody knows why it changed? rebuild the host"
 
 
 def _without_capabilities(path: str) -> str:

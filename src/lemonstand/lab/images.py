@@ -1,7 +1,8 @@
 """The base image and the package cache: both filled by one mmdebstrap run, cached by the content of what was asked for.
 
 The image holds the base system only. The packages that roles install come from a directory of .deb files the hosts see read-only,
-so a rebuilt lab downloads nothing. Versions are compared with the lock (`packages.lock`) and every difference is named.
+so a rebuilt lab downloads nothing; those of the base system lie there too, for who has to install one anew. Versions are compared with
+the lock (`packages.lock`) and every difference is named.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ cp "$LEMONSTAND_WORK/sshd.conf" "$root/etc/ssh/sshd_config.d/lemonstand-lab.conf
 chroot "$root" dpkg-query -W -f '${{Package}} ${{Version}}\\n' > "$LEMONSTAND_WORK/base.list"
 rm -f "$root"/var/cache/apt/archives/*.deb
 chroot "$root" apt-get -q -y --no-install-recommends -o APT::Keep-Downloaded-Packages=true --download-only install $LEMONSTAND_PACKAGES
+cut -d ' ' -f 1 "$LEMONSTAND_WORK/base.list" |
+  chroot "$root" sh -c "cd /var/cache/apt/archives && xargs apt-get -q -o APT::Sandbox::User=root download"
 mkdir -p "$LEMONSTAND_WORK/packages"
 cp "$root"/var/cache/apt/archives/*.deb "$LEMONSTAND_WORK/packages/"
 rm -f "$root"/var/cache/apt/archives/*.deb
