@@ -89,6 +89,7 @@ def look(order):
     return {
         **facts,
         "placement": placement() if order.get("places") else None,
+        "idle": is_idle(order.get("answers") or ()),
         "release": {key: release.get(key, "").strip("\"'") for key in ("ID", "VERSION_ID", "PRETTY_NAME")},
         "programs": programs(order.get("programs") or {}),
         "systemd": os.path.isdir("/run/systemd/system"),
@@ -143,6 +144,17 @@ def rule_texts(listing):
         if rule and not rule.group(1).endswith("{"):
             texts[f"{table} {rule.group(2)}"] = rule.group(1)
     return texts
+
+
+def is_idle(ports, folder="/var/lib/lemonstand/converge"):
+    """Whether this host is not at work: a unit of its roles does not run, or there was none yet, or nobody listens on one of `ports`."""
+    units = [name[: -len(".json")] for name in sorted(os.listdir(folder)) if name.endswith(".json")] if os.path.isdir(folder) else []
+    if not units:
+        return True
+    states = (run("systemctl", "show", "--value", "-p", "ActiveState", *units) or "").split()
+    listening = run("ss", "-Htln")  # None: it can't be said
+    heard = {line.split()[3].rpartition(":")[2] for line in listening.splitlines()} if listening else {str(port) for port in ports}
+    return any(state not in ("active", "reloading", "refreshing") for state in states) or not {str(port) for port in ports} <= heard
 
 
 def look_at_units():
@@ -702,7 +714,8 @@ def main(text):
     order = derived(json.loads(text))
     facts = look(order)
     faults = judge(facts, order)
-    print(json.dumps({"faults": faults, **({"placement": facts["placement"]} if facts.get("placement") and not faults else {})}))
+    said = {"placement": facts["placement"]} if facts.get("placement") and not faults else {}
+    print(json.dumps({"faults": faults, "idle": facts.get("idle", False), **said}))
     if faults:
         print("\n".join(faults), file=sys.stderr)
     return 1 if faults else 0

@@ -84,6 +84,50 @@ def pattern(which: str) -> str:
     return ":".join(groups)
 
 
+def turns(groups: Mapping[str, list[str]], hostvars: Any = None) -> list[list[str]]:
+    """The hosts of a site in the order in which services are brought to their files: those who go first, and those who go second.
+
+    Of several of a kind some go first, so that there are always some at work: those that are not at work now, else standbys, which
+    nobody is at, else the first half.
+
+    Args:
+        hostvars: has what the hosts said of themselves (`__host_state` of `preflight_hosts.yml`), and which stores are standbys; who only
+            wants to know whether anybody goes second needs none.
+    """
+    first: list[str] = []
+    second: list[str] = []
+    for group in GROUPS:
+        names = _members(groups, group)
+        known = {name: _values(hostvars, name, ["lemonstand_standby_of", "__host_state"]) for name in names} if hostvars is not None else {}
+        idle = [name for name, seen in known.items() if seen.get("__host_state", {}).get("answer", {}).get("idle")]
+        standbys = [name for name, seen in known.items() if seen.get("lemonstand_standby_of")]
+        mine = idle or standbys or names[: max(1, len(names) // 2)]
+        first += mine
+        second += [name for name in names if name not in mine]
+    return [first, second]
+
+
+def unanswered(groups: Mapping[str, list[str]], hostvars: Any, name: str) -> list[str]:
+    """Hosts of a host's kind that had their turn before it in this run, and do not answer since.
+
+    Those that were not in the run, or could not be reached before their turn, had none.
+
+    Args:
+        name: the host whose turn it is (variables `__turn_came` and `__turn_answers` are those of `tasks/turn.yml`).
+    """
+    first, second = turns(groups, hostvars)
+    if name not in second:
+        return []
+    kind = next(group for group in GROUPS if name in _members(groups, group))
+    found = []
+    for other in _members(groups, kind):
+        if other in first:
+            seen = _values(hostvars, other, ["__turn_came", "__turn_answers"])
+            if seen.get("__turn_came") and seen.get("__turn_answers", {}).get("rc") != 0:
+                found.append(other)
+    return found
+
+
 @functools.cache
 def _parsed(text: str) -> Any:
     return json.loads(text)
@@ -561,6 +605,8 @@ class FilterModule:
             "lemonstand_addresses_of": addresses_of,
             "lemonstand_data": data,
             "lemonstand_pattern": pattern,
+            "lemonstand_turns": turns,
+            "lemonstand_unanswered": unanswered,
             "lemonstand_members": members,
             "lemonstand_as_json": as_json,
             "lemonstand_count": count,

@@ -60,7 +60,7 @@ def test_every_default_is_written_once() -> None:
 
 def test_a_kind_is_one_entry_with_its_files() -> None:
     kinds = load_kinds()
-    for folder in (PLAYBOOKS / "group_vars", *(PLAYBOOKS / "tasks").iterdir()):
+    for folder in (PLAYBOOKS / "group_vars", *(PLAYBOOKS / "tasks").glob("*/")):
         assert {path.stem for path in folder.glob("*.yml")} - {"all"} == set(kinds.deployed), folder
     for name in kinds.deployed:
         assert yaml.safe_load((PLAYBOOKS / "group_vars" / f"{name}.yml").read_text(encoding="utf-8"))["lemonstand_kind"] == name

@@ -196,3 +196,52 @@ def test_aliases_of_all_are_those_of_each_store_together() -> None:
         ]
     )
     assert filters.aliases_of_all(users) == {"a@x.test": "alice@x.test", "b@x.test": "bob@x.test"}
+
+
+ALL_TURNS = [
+    ({}, [["edge", "frontend", "auth", "store", "relay"], []]),
+    ({"auths": ["a1", "a2"]}, [["edge", "frontend", "a1", "store", "relay"], ["a2"]]),
+    ({"frontends": ["f1", "f2", "f3", "f4", "f5"]}, [["edge", "f1", "f2", "auth", "store", "relay"], ["f3", "f4", "f5"]]),
+    ({"stores": ["s1", "s2", "back1", "back2"]}, [["edge", "frontend", "auth", "back1", "back2", "relay"], ["s1", "s2"]]),
+]
+
+
+@pytest.mark.parametrize(("several", "wanted"), ALL_TURNS)
+def test_of_several_some_go_first_and_standbys_before_their_stores(several: dict[str, list[str]], wanted: list[list[str]]) -> None:
+    groups = {**GROUPS, **several}
+    variables = {name: {"lemonstand_standby_of": f"s{name[-1]}"} if "back" in name else {} for names in groups.values() for name in names}
+    assert filters.turns(groups, variables) == wanted
+    assert sorted(name for turn in wanted for name in turn) == sorted(variables)
+
+
+def test_who_is_not_at_work_goes_first() -> None:
+    """On the first day all of them do: an empty directory waits for its twins."""
+    groups = {**GROUPS, "auths": ["a1", "a2"], "stores": ["s1", "back1"]}
+
+    def turns(*idle: str) -> list[list[str]]:
+        said = {name: {"__host_state": {"answer": {"idle": name in idle}}} for names in groups.values() for name in names}
+        said["back1"]["lemonstand_standby_of"] = "s1"  # type: ignore[assignment]
+        found: list[list[str]] = filters.turns(groups, said)
+        return found
+
+    assert turns()[1] == ["a2", "s1"]
+    assert turns("a2", "s1")[1] == ["a1", "back1"]
+    assert turns("a1", "a2", "s1", "back1")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "wanted"),
+    [
+        ({}, []),  # not in this run, or lost before its turn
+        ({"__turn_came": True}, ["a1"]),
+        ({"__turn_came": True, "__turn_answers": {"rc": 1}}, ["a1"]),
+        ({"__turn_came": True, "__turn_answers": {"unreachable": True}}, ["a1"]),
+        ({"__turn_came": True, "__turn_answers": {"rc": 0}}, []),
+    ],
+)
+def test_who_goes_second_looks_at_those_of_his_kind_alone(seen: dict[str, Any], wanted: list[str]) -> None:
+    groups = {**GROUPS, "auths": ["a1", "a2"], "relays": ["r1", "r2"]}
+    variables: dict[str, dict[str, Any]] = {name: {} for names in groups.values() for name in names} | {"a1": seen}
+    assert filters.unanswered(groups, variables, "a2") == wanted
+    assert filters.unanswered(groups, variables, "r2") == []
+    assert filters.unanswered(groups, variables, "a1") == []

@@ -37,6 +37,7 @@ SOUND: Facts = {
     "units": {"nftables.service": {"Id": "nftables.service", "UnitFileState": "disabled", "ActiveState": "inactive"}},
     "nftables_conf": "",
     "placement": None,
+    "idle": False,
     "release": {"ID": "debian", "VERSION_ID": "13", "PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"},
     "programs": {"dovecot-core": ["1:2.4.1+dfsg1-6+deb13u2", True]},
     "systemd": True,
@@ -408,6 +409,25 @@ def test_looking_reads_everything_a_judge_asks_for() -> None:
     facts = state.look({})
     assert set(facts) == set(SOUND)
     state.judge(facts, ORDER)
+
+
+@pytest.mark.parametrize(
+    ("units", "said", "idle"),
+    [
+        ([], {}, True),
+        (["a.service"], {"systemctl": "active\n", "ss": "LISTEN 0 9 *:143 *:*\nLISTEN 0 9 [::]:22 [::]:*\n"}, False),
+        (["a.service", "b.service"], {"systemctl": "active\n\nfailed\n", "ss": "LISTEN 0 9 *:143 *:*\n"}, True),
+        (["a.service"], {"systemctl": "active\n", "ss": "LISTEN 0 9 *:22 *:*\n"}, True),
+        (["a.service"], {}, False),  # busy, and nobody can say
+    ],
+)
+def test_who_is_not_at_work_is_idle(
+    units: list[str], said: dict[str, str], idle: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in units:
+        (tmp_path / f"{name}.json").touch()
+    monkeypatch.setattr(state, "run", lambda program, *_: said.get(program))
+    assert state.is_idle([143], str(tmp_path)) is idle
 
 
 @pytest.mark.parametrize(("store", "said", "refused"), [("store1", None, False), ("store2", None, True), ("store2", "store2", False)])

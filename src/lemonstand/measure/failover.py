@@ -177,6 +177,22 @@ def _edge_lost(vantage: Vantage, sessions: int, at_work: str, other: str, lose: 
     return seen
 
 
+def through(vantage: Vantage, sessions: int, act: Callable[[], None]) -> Loss:
+    """Sessions sleep and new ones are opened while something is done to the site; after it each of those asleep is to be told of mail.
+
+    Args:
+        sessions: that sleep meanwhile, over all addresses.
+        act: does it; it may take a few minutes.
+    """
+    settle(vantage)
+    seen = Loss("nobody")
+    with _asleep(vantage, sessions, seen) as crowd, _knocking(vantage, seen):
+        act()
+        settle(vantage)
+        wake(vantage, crowd, seen)
+    return seen
+
+
 def relay_falls_silent(vantage: Vantage) -> Loss:
     """The first relay neither hears nor says anything for a while; others open connections to the MX.
 

@@ -27,6 +27,7 @@ class Kind(BaseModel):
         because: what a further one would do.
         joins_zones: whether a member may stand in several zones, management apart.
         programs: packages whose versions the roles depend on, with the version of their authors they are written for.
+        answers: TCP ports a member that is at work says something on, with the beginning of its greeting, or `tls` for a handshake.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +39,7 @@ class Kind(BaseModel):
     because: str = ""
     joins_zones: StrictBool = False
     programs: dict[str, str] = {}
+    answers: dict[int, str] = {}
 
     @property
     def home(self) -> str | None:
