@@ -864,6 +864,13 @@ BAD_SITES: tuple[Bad, ...] = (
         "set lemonstand_public_ipv4",
     ),
     Bad(
+        "an address that is translated, and nothing is",
+        _set("lemonstand_routed_ipv4", True),
+        "lemonstand_routed_ipv4 says that nothing is translated, and lemonstand_public_ipv4 203.0.113.1 is what is translated",
+        SITE_YML,
+        "keep the address if the border translates it",
+    ),
+    Bad(
         "public address without IPv4 behind it",
         lambda t: (
             t["all"]["lemonstand_zones"]["dmz"].pop("ipv4"),

@@ -10,7 +10,8 @@ from pathlib import Path
 import shipped_lab
 
 Change = Callable[[str], str]
-INNER_CLOCKS = re.compile(r'lemonstand_ntp_servers: \["\{\{ lab4 \}\}\.[234]\.1"\]')
+DMZ_CLOCKS = re.compile(r'lemonstand_ntp_servers: \["\{\{ lab4 \}\}\.2\.1"\]')
+INNER_CLOCKS = re.compile(r'lemonstand_ntp_servers: \["\{\{ lab4 \}\}\.[34]\.1"\]')
 
 
 def _same(text: str) -> str:
@@ -18,8 +19,9 @@ def _same(text: str) -> str:
 
 
 def _without_edge(hosts: str) -> str:
-    """An appliance of somebody else's stands between the zones; hosts ask whom they can reach for the time."""
-    return INNER_CLOCKS.sub('lemonstand_ntp_servers: ["{{ lab4 }}.1.25"]', re.sub(r"    edges:\n(?:      .*\n)+", "", hosts))
+    """An appliance of somebody else's stands between the zones, and tells nobody the time: a lab's clocks are its machine's."""
+    hosts = re.sub(r"    edges:\n(?:      .*\n)+", "", hosts)
+    return INNER_CLOCKS.sub("lemonstand_ntp_servers: []", DMZ_CLOCKS.sub('lemonstand_ntp_servers: ["{{ lab4 }}.1.25"]', hosts))
 
 
 def _without_ipv6(text: str) -> str:
@@ -38,10 +40,17 @@ def _site_without_ipv4(site: str) -> str:
     return re.sub(r"lemonstand_public_ipv4:.*\n", "", site)
 
 
+def _with_routes(site: str) -> str:
+    """The DMZ has addresses of its own on the Internet."""
+    return re.sub(r"lemonstand_public_ipv4:.*\n", "lemonstand_routed_ipv4: true\n", site)
+
+
 TOPOLOGIES: dict[str, tuple[Change, Change]] = {
     "no edge but an appliance": (_without_edge, _same),
     "IPv4 only": (_without_ipv6, _without_ipv6),
     "IPv6 only": (_hosts_without_ipv4, _site_without_ipv4),
+    "a routed DMZ": (_same, _with_routes),
+    "a routed DMZ behind an appliance": (_without_edge, _with_routes),
 }
 """What becomes of `hosts.yml` and of `site.yml`."""
 

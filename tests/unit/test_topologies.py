@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -53,11 +53,17 @@ ACCEPTS = re.compile(r"meta nfproto ipv(?P<version>\d) (?P<source>\S+ saddr \{ [
                      r"(?P<protocol>tcp|udp) dport \{ (?P<ports>[^}]*) \} accept")  # fmt: skip
 
 
+def _names(text: str, address: str) -> bool:
+    """Whether a set of addresses and networks has an address."""
+    words = [word for word in re.split(r"[{}, ]+", text) if re.match(r"[0-9a-f]*[:.]", word)]
+    return any(ip_address(address) in ip_network(word) for word in words)
+
+
 def _passes(rules: str, source: str, destination: str, protocol: str, port: int) -> bool:
     """Whether the appliance lets a connection through, read from its rules as text."""
     for found in ACCEPTS.finditer(rules):
         ends = (("saddr", found["source"], source), ("daddr", found["to"], destination))
-        addressed = all(side not in text or address in re.split(r"[{}, ]+", text) for side, text, address in ends)
+        addressed = all(side not in text or _names(text, address) for side, text, address in ends)
         # What comes in by or leaves for the Internet is nobody's of the site.
         outside = all("internet0" not in text or ".1." in address or ":1::" in address for _, text, address in ends)
         version = str(ip_address(destination).version) == found["version"]

@@ -182,7 +182,8 @@ def _asked(site: Site, cell: Cell) -> bool:
     if outside and cell.address == site.settings.public_ipv4 and not site.group("edges"):
         return False  # whose rules lead on from there nobody can read
     inner = _zone_of(site, site.hosts[cell.destination], str(cell.address)) not in {None, "internet"}
-    return not (outside and cell.address.version == 4 and inner and cell.address != site.settings.public_ipv4)
+    translated = cell.address.version == 4 and not site.settings.routed_ipv4
+    return not (outside and translated and inner and cell.address != site.settings.public_ipv4)
 
 
 def _differences(site: Site, facts_of: FactsOf, cells: dict[Cell, str | None]) -> tuple[list[str], int]:
@@ -348,7 +349,8 @@ def test_clients_pass_every_hop(site: Site, facts_of: FactsOf, frontend: str, me
     """A client's packet to 143 and 587 passes the edge and the frontend in both families, with no rate or count in its way."""
     path = Path(site, facts_of)
     leg = next(leg for zone, leg in site.hosts[frontend].interfaces.items() if zone != "management")
-    addresses = [address for address in (site.settings.public_ipv4 if site.group("edges") else leg.ipv4, leg.ipv6) if address is not None]
+    there = site.met_at(site.hosts[frontend], 4) if site.group("edges") else leg.ipv4
+    addresses = [address for address in (there, leg.ipv6) if address is not None]
     stopped, limited = [], []
     for address in addresses:
         for port in MAIL_PORTS:

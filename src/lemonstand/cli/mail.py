@@ -32,14 +32,15 @@ def mail_send(chosen: Chosen, *, sender: str, recipients: tuple[str, ...], subje
     from lemonstand import mail  # noqa: PLC0415
 
     loaded = chosen.load()
-    settings = loaded.settings
+    settings, frontend = loaded.settings, loaded.group("frontends")[0]
+    met_at = [address for version in (4, 6) if (address := loaded.met_at(frontend, version)) is not None]
     known = [user.name for user in settings.users]
     if chosen.lab is not None and sender not in known:
         raise InputError(f"'{sender}' is no user of this lab", "--from", f"use one of {', '.join(known)}")
     message = mail.compose(sender, recipients, subject, body, attachments)
     order = mail.Order(
         server=settings.public_name,
-        address=str(settings.public_ipv4 or "") if chosen.lab else "",
+        address=str(met_at[0]) if chosen.lab else "",
         ca=_roots(loaded.client_roots),
         user=sender,
         password=_password(loaded, chosen, sender),

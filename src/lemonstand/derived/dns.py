@@ -61,9 +61,8 @@ def records(site: Site) -> list[Record]:
         if settings.public_ipv4 is not None:
             found.append(Record(name, "A", str(settings.public_ipv4)))
         for host in hosts:
-            leg = host.interfaces["dmz"]
-            if settings.public_ipv4 is None and leg.ipv4 is not None:
-                found.append(Record(name, "A", str(leg.ipv4)))
-            if leg.ipv6 is not None:
-                found.append(Record(name, "AAAA", str(leg.ipv6)))
+            for version, kind in ((4, "A"), (6, "AAAA")):
+                address = site.met_at(host, version)
+                if address is not None and address != settings.public_ipv4:
+                    found.append(Record(name, kind, str(address)))
     return found

@@ -28,6 +28,7 @@ def several(members: Callable[[str], Sized]) -> dict[str, bool]:
     """
     edges = len(members("edges"))
     return {
+        "no_edge": edges == 0,
         "several_edges": edges > 1,
         # It is the edge that leads new connections to one of them.
         "several_frontends": edges > 0 and len(members("frontends")) > 1,
@@ -54,6 +55,7 @@ class Flow(BaseModel):
         "implicit_tls",
         "managesieve",
         "acme",
+        "no_edge",
         "several_edges",
         "several_frontends",
         "several_auths",

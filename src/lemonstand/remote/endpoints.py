@@ -87,8 +87,7 @@ def timer(site: Site, name: str) -> int:
 def families_of(site: Site) -> tuple[int, ...]:
     """The IP versions in which clients reach the site."""
     frontends = site.group("frontends")
-    there = {4: site.settings.public_ipv4, 6: frontends[0].interfaces["dmz"].ipv6 if frontends else None}
-    return tuple(version for version in FAMILIES if there[version] is not None)
+    return tuple(version for version in FAMILIES if frontends and site.met_at(frontends[0], version) is not None)
 
 
 def endpoint_of(site: Site, ca: str, group: str, version: int | None = None) -> Endpoint:
@@ -104,7 +103,7 @@ def endpoint_of(site: Site, ca: str, group: str, version: int | None = None) -> 
     """
     settings = site.settings
     version = version or next(iter(families_of(site)), 4)
-    address = settings.public_ipv4 if version == 4 else site.group(group)[0].interfaces["dmz"].ipv6
+    address = site.met_at(site.group(group)[0], version)
     if address is None:
         raise NotApplicable(f"the site has no public address of IPv{version}")
     return Endpoint(name=settings.public_name if group == "frontends" else settings.mx_name, address=str(address), ca=ca)
@@ -124,7 +123,7 @@ def public_endpoints(site: Site, ca: str, group: str) -> list[tuple[tuple[str, .
     shared, hosts = site.settings.public_ipv4, site.group(group)
     found = [(tuple(host.name for host in hosts), Endpoint(name=name, address=str(shared), ca=ca))] if shared is not None else []
     for host in hosts:
-        own = (address for address in host.interfaces["dmz"].addresses if address.version == 6 or shared is None)
+        own = [each for version in FAMILIES if (each := site.met_at(host, version)) is not None and each != shared]
         found += [((host.name,), Endpoint(name=name, address=str(address), ca=ca)) for address in own]
     return found
 

@@ -261,6 +261,12 @@ class SiteSettings(Strict):
     public_ipv4: IPv4Address | None = Field(
         _default("public_ipv4"), description="the address on the edge that is translated to the frontend and the relay"
     )
+    routed_ipv4: StrictBool = Field(
+        _default("routed_ipv4"),
+        description="whether the Internet has a route to the DMZ's IPv4 network: frontends and relays are met at their own addresses, "
+        "and nothing is translated",
+        examples=[True],
+    )
     edge_addresses: dict[ZoneName, SharedAddress] = Field(
         _default("edge_addresses"),
         description="with two edges: the addresses they share, which the one at work holds: {zone: {ipv4, ipv6}}; "
@@ -491,6 +497,13 @@ class Site(Strict):
             if name in host.settings.user_passwords:
                 return host.settings.user_passwords[name].get_secret_value()
         return None
+
+    def met_at(self, host: Host, version: int) -> IPv4Address | IPv6Address | None:
+        """The address at which the Internet meets a frontend or relay; None: by that IP version it does not."""
+        if version == 4 and not self.settings.routed_ipv4:
+            return self.settings.public_ipv4
+        leg = host.interfaces["dmz"]
+        return leg.ipv4 if version == 4 else leg.ipv6
 
     @property
     def client_roots(self) -> Path | None:

@@ -909,14 +909,27 @@ def families_match(draft: Draft) -> Iterator[InputError]:
                     draft.at("interfaces", zone, host=host),
                     f"give it an address of {getattr(zones[zone], family)}, or take {family} from {PREFIX}zones",
                 )
-    dmz, public = zones.get("dmz"), draft.settings.get("public_ipv4")
-    if dmz is None or "public_ipv4" not in draft.settings or not draft.members("edges"):
+    dmz, public, routed = zones.get("dmz"), draft.settings.get("public_ipv4"), draft.settings.get("routed_ipv4")
+    if dmz is None or "public_ipv4" not in draft.settings or routed is None:
         return
-    if dmz.ipv4 is not None and public is None:
+    if routed and public is not None:
+        yield InputError(
+            f"{PREFIX}routed_ipv4 says that nothing is translated, and {PREFIX}public_ipv4 {public} is what is translated",
+            draft.at("routed_ipv4"),
+            "keep the address if the border translates it to hosts of the DMZ; keep the other if the Internet has a route to them",
+        )
+    if routed and dmz.ipv4 is None:
+        yield InputError(
+            f"{PREFIX}routed_ipv4 is true, and the zone 'dmz' has no IPv4",
+            draft.at("routed_ipv4"),
+            "give the zone an IPv4 network, or take the variable away",
+        )
+    if dmz.ipv4 is not None and public is None and not routed:
         yield InputError(
             f"the zone 'dmz' has IPv4, but nobody outside can reach it by IPv4: {PREFIX}public_ipv4 is not set",
             draft.at("zones", "dmz", "ipv4"),
-            f"set {PREFIX}public_ipv4 to the edge's address outside, or take ipv4 from the zone",
+            f"set {PREFIX}public_ipv4 to the border's address outside; or {PREFIX}routed_ipv4: true, if the Internet has a route to "
+            f"{dmz.ipv4}; or take ipv4 from the zone",
         )
     if dmz.ipv4 is None and public is not None:
         yield InputError(
