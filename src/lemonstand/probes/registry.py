@@ -59,6 +59,7 @@ PROBES: dict[str, str] = {
     "odd-commands": "clients.outgoing.odd_commands",
     "one-source": "network.translation.one_source",
     "outside-mail": "clients.outgoing.outside_mail",
+    "own-towards": "clients.openings.own_towards",
     "past-the-end": "clients.pipelined.past_the_end",
     "processes": "hosts.kernel.processes",
     "push": "clients.push.push",
