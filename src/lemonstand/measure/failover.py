@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lemonstand.measure.crowd import woken
+from lemonstand.measure.edges import at_work_and_other, shared_addresses
 from lemonstand.measure.silence import MAIL_PORTS
 from lemonstand.measure.vantage import Vantage
 from lemonstand.outcomes import Invalid, NotApplicable
@@ -79,9 +80,7 @@ def shared(vantage: Vantage) -> list[str]:
     Raises:
         NotApplicable: there is one edge or none.
     """
-    if len(vantage.site.group("edges")) < 2:
-        raise NotApplicable("the site has no second edge")
-    return [str(address) for pair in vantage.site.settings.edge_addresses.values() for address in pair.addresses]
+    return shared_addresses(vantage.site)
 
 
 def roles(vantage: Vantage) -> tuple[str, str]:
@@ -91,13 +90,7 @@ def roles(vantage: Vantage) -> tuple[str, str]:
         Invalid: not exactly one is.
         NotApplicable: there is one edge or none.
     """
-    addresses = shared(vantage)
-    holding = {each.name: vantage.prober.ask(each.name, "held-addresses", addresses=addresses) for each in vantage.site.group("edges")}
-    at_work = [name for name, held in holding.items() if len(held) == len(addresses)]
-    others = [name for name, held in holding.items() if not held]
-    if len(at_work) != 1 or len(others) != 1:
-        raise Invalid(f"not exactly one edge holds the shared addresses: { {name: len(held) for name, held in holding.items()} }")
-    return at_work[0], others[0]
+    return at_work_and_other(vantage.prober, vantage.site)
 
 
 def settle(vantage: Vantage) -> None:
