@@ -103,6 +103,7 @@ PROBES: dict[str, str] = {
     "wait-for": "clients.delivery.wait_for",
     "takes-over": "network.failover.takes_over",
     "watch": "clients.watch.watch",
+    "writers": "clients.writers.writers",
     # asked by the red team, of labs alone
     "advertise-router": "attacks.frames.advertise_router",
     "arrived": "attacks.outsider.arrived",
