@@ -22,6 +22,8 @@ TOLD_SECONDS = 30
 """How long sleeping sessions have to be told of a message that is there."""
 STEP_SECONDS = 30
 """How long an edge that is back has until it knows all connections of the other one."""
+BACK_SECONDS = 15
+"""How long it is looked at at least: one that takes the work back does so once it hears the other one and finds its neighbours again."""
 CROWD_SECONDS = 600
 SETTLE_SECONDS = 60
 TROUBLES = ("alone", "twin_silent", "conflict")
@@ -43,7 +45,7 @@ class Loss:
         entries: connections the one that took over knew, as `tracked-connections` has them; `read_after`: seconds from the loss until they
             were read.
         back: what the lost one holds after its return; nothing is right.
-        in_step: connections one edge had, and the other one knew of, after it.
+        in_step: connections one edge had, and the other one knew of, after it; None: one of them could not say.
     """
 
     lost: str
@@ -256,16 +258,22 @@ def wake(vantage: Vantage, crowd: Running | None, seen: Loss) -> None:
 def _come_back(vantage: Vantage, seen: Loss, addresses: list[str]) -> None:
     """What is so once the lost edge is there again: it leaves the work to the other one, and knows what that one knows."""
     prober = vantage.prober
-    until = time.monotonic() + STEP_SECONDS
+    began = time.monotonic()
     while True:
         time.sleep(2)
         seen.back = list(prober.ask(seen.lost, "held-addresses", addresses=addresses))
-        has, knows = prober.ask(seen.by, "replicated")["internal"], prober.ask(seen.lost, "replicated")["external"]
-        seen.in_step = (has, knows)
-        if time.monotonic() > until or (not seen.back and near(has, knows)):
+        seen.in_step = known(vantage, seen.by, seen.lost)
+        looked = time.monotonic() - began
+        if looked > STEP_SECONDS or (looked > BACK_SECONDS and not seen.back and seen.in_step is not None and near(*seen.in_step)):
             return
 
 
+def known(vantage: Vantage, at_work: str, other: str) -> tuple[int, int] | None:
+    """How many connections the edge at work has, and of how many of them the other one was told; None if either can't say."""
+    has, knows = vantage.prober.ask(at_work, "replicated").get("internal"), vantage.prober.ask(other, "replicated").get("external")
+    return None if has is None or knows is None else (has, knows)
+
+
 def near(has: int, knows: int) -> bool:
-    """Whether one edge knows what the other one has, but for those that open or close in this moment."""
-    return abs(has - knows) <= max(10, has // 10)
+    """Whether one edge knows what the other one has, but for those that open or close in this moment; who knows nothing does not."""
+    return (knows > 0 or has == 0) and abs(has - knows) <= max(10, has // 10)
