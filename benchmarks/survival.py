@@ -148,7 +148,7 @@ class Trial:
         vantage, users = self._vantage, [account["user"] for account in self._users]
         doors = failover.doors(vantage)
         exchangers = [endpoint for _, endpoint in public_endpoints(self._site, ca_of_exchangers(self._site), "relays")]
-        common: dict[str, Any] = {"seconds": LONGEST, "tag": tag, "within": LONGEST, "pace": PACE, "accounts": self._users}
+        common: dict[str, Any] = {"seconds": LONGEST, "tag": tag, "within": LONGEST, "pace": PACE}
         with contextlib.ExitStack() as stack:
             running: dict[str, Running] = {}
             for kind, count in WRITERS.items():
@@ -158,7 +158,8 @@ class Trial:
                     vantage.prober.start(
                         vantage.outsider if outside else vantage.host, "writers", kind=kind, endpoints=endpoints, count=count,
                         # A submission crosses to the other store.
-                        recipients=users[::-1] if kind == "submit" else users, sender=PEER_SENDER if outside else "", **common,
+                        recipients=users[::-1] if kind == "submit" else users, sender=PEER_SENDER if outside else "",
+                        accounts=[] if outside else self._users, **common,
                     )
                 )  # fmt: skip
             for each in running.values():
