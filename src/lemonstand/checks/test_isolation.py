@@ -196,7 +196,9 @@ def _differences(site: Site, facts_of: FactsOf, cells: dict[Cell, str | None]) -
     for edge in ways:
         path = Path(site, facts_of, edge=edge)
         by = f" by {edge}" if len(ways) > 1 else ""
-        for cell, flow in asked.items():
+        itself = _met_anywhere(site, asked, edge) if edge else {}
+        for cell, meant in asked.items():
+            flow = meant or itself.get(cell)
             stop, _ = path.first_drop(cell)
             question = f"{cell.source} to {cell.destination} {cell.address} {cell.protocol} {cell.port}{by}"
             if flow is None and stop is None:
@@ -204,6 +206,24 @@ def _differences(site: Site, facts_of: FactsOf, cells: dict[Cell, str | None]) -
             elif flow is not None and stop is not None:
                 wrong.append(f"{question}: dropped at {stop}, flow {flow} allows it")
     return wrong, len(ways) * len(asked)
+
+
+def _met_anywhere(site: Site, cells: dict[Cell, str | None], edge: str) -> dict[Cell, str]:
+    """The further addresses at which an edge that is on the way is met by those whom flows let in (weak host model, RFC 1122 3.3.4.2).
+
+    The other edge is none of that: whether it is met there the matrix says.
+    """
+
+    def question(cell: Cell) -> tuple[str, str, int]:
+        return cell.source, cell.protocol, cell.port
+
+    to_edge = {cell: flow for cell, flow in cells.items() if cell.destination == edge and cell.source in site.hosts}
+    let_in = {question(cell): flow for cell, flow in to_edge.items() if flow is not None}
+    return {
+        cell: let_in[question(cell)]
+        for cell in to_edge
+        if question(cell) in let_in and _zone_of(site, site.hosts[edge], str(cell.address)) not in site.hosts[cell.source].interfaces
+    }
 
 
 def _edge_is_ours(site: Site) -> None:
@@ -236,7 +256,9 @@ def test_each_filter_holds_alone(site: Site, facts_of: FactsOf, matrix: dict[Cel
     wrong, count = [], 0
     for filtering in site.group(group):
         path = Path(site, facts_of, filtering.name, filtering.name if group == "edges" else "")
-        for cell, flow in matrix.items():
+        itself = _met_anywhere(site, matrix, filtering.name) if group == "edges" else {}
+        for cell, meant in matrix.items():
+            flow = meant or itself.get(cell)
             source = site.hosts.get(cell.source)
             zone = _zone_of(site, site.hosts[cell.destination], str(cell.address))
             between = zone is not None and not (source is not None and zone in source.interfaces) and zone != "management"
