@@ -631,6 +631,20 @@ BAD_SITES: tuple[Bad, ...] = (
         "hosts.yml (host mx.lemon.example)",
         "name of its own",
     ),
+    Bad(
+        "a host called like a group",
+        _called("frontends", "frontend", "relays"),
+        "host relays is called like a group",
+        "hosts.yml (host relays)",
+        "call it something else",
+    ),
+    Bad(
+        "a host called like a group of the site's own",
+        lambda t: t["hosts"]["all"]["children"].update(munich={"hosts": {"munich": {}}}),
+        "host munich is called like a group",
+        "hosts.yml (host munich)",
+        "munich1",
+    ),
     Bad("user key", _user(0, alias=[]), "lemonstand_users[0].alias: no such key", SITE_YML, "did you mean 'aliases'?"),
     Bad(
         "user without name",

@@ -342,7 +342,7 @@ def _ranges(networks: Iterable[object]) -> list[str]:
                 merged.append([network[0], network[-1]])
         for first, last in merged:
             whole = list(ipaddress.summarize_address_range(first, last))
-            found.append(str(whole[0]) if len(whole) == 1 else f"{first}-{last}")
+            found.append(str(first) if first == last else str(whole[0]) if len(whole) == 1 else f"{first}-{last}")
     return found
 
 
@@ -361,7 +361,8 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
     """What an edge lets through between zones, and what it translates.
 
     Returns:
-        ``forward``: rules with source4/6, destination4/6 (None is any), source_zones, destination_zones (device names);
+        ``forward``: rules with source4/6, target4/6 (None is any), inside4/6 (ranges the target is not in, where it is the Internet),
+        from_devices, to_devices;
         ``publish``: ``{protocol, ports, ipv4: [addresses]}``; ``zones``: ``{zone: device}``.
     """
     hosts, groups = _known(hosts), _as_lists(groups)
@@ -379,6 +380,9 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
     def device_of(addresses: list[str] | None) -> list[str]:
         return [devices["internet"]] if addresses is None else sorted({device_to(text) for text in addresses})
 
+    # The other edge stands on the Internet's side as well, and is no part of it. Both leave out both, so that their rules are the same.
+    pair = _members(groups, "edges")
+    beside = _split(_ranges(address for each in pair for address in _addresses(hosts[each], ["internet"])) if len(pair) > 1 else [])
     forward, publish = [], []
     for flow in flows:
         if "management" in (flow["from"], flow["to"]) or "edges" in (flow["from"], flow["to"]) or flow["from"] == "controllers":
@@ -399,6 +403,7 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
                 "name": flow["name"], "reason": flow["reason"], "protocol": flow["protocol"], "ports": list(flow["ports"]),
                 "from_devices": froms, "to_devices": tos, "source4": sources["ipv4"], "source6": sources["ipv6"],
                 "target4": targets["ipv4"], "target6": targets["ipv6"],
+                "inside4": beside["ipv4"] if target is None else [], "inside6": beside["ipv6"] if target is None else [],
             }
         )  # fmt: skip
         if flow.get("publish"):

@@ -84,6 +84,18 @@ def test_both_edges_let_through_and_translate_the_same(pairs: Pairs) -> None:
         assert rules(pairs.flows, "edge", pairs.groups, pairs.hosts) == rules(pairs.flows, "edge2", pairs.groups, pairs.hosts)
 
 
+def test_the_other_edge_is_no_part_of_the_internet(pairs: Pairs) -> None:
+    """What hosts may send anywhere outside, either edge leads past the addresses both have on that side, and to no place else."""
+    forward = FILTERS.edge_rules(pairs.flows, "edge", pairs.groups, pairs.hosts)["forward"]
+    outward = [rule for rule in forward if rule["target4"] is None]
+    assert {rule["name"] for rule in outward} == {"outbound-mail"}
+    assert all(rule["inside4"] == ["203.0.113.2/31"] and rule["inside6"] == ["2001:db8:1::2/127"] for rule in outward)
+    assert not any(rule["inside4"] or rule["inside6"] for rule in forward if rule not in outward)
+    one = {**pairs.groups, "edges": ["edge"]}
+    alone = FILTERS.edge_rules(pairs.flows, "edge", one, pairs.hosts)["forward"]
+    assert not any(rule["inside4"] or rule["inside6"] for rule in alone)
+
+
 def test_edges_hear_each_other_where_no_host_of_the_dmz_can_speak(pairs: Pairs) -> None:
     rules = FILTERS.host_rules(pairs.flows, "edge", pairs.groups, pairs.hosts)
     for side in ("input", "output"):

@@ -17,8 +17,9 @@ CONNECT_SECONDS = 2.0
 GREETING_SECONDS = 5.0
 FORGET_SECONDS = 15.0
 PIECE = 65536
-# A relay that is gone without a word is noticed within ten seconds, whether something is under way or not (tcp(7)).
-KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 2), (socket.TCP_USER_TIMEOUT, 8_000))
+# What a relay that is gone without a word does not acknowledge ends the connection within ten seconds (tcp(7)). A session in which nothing
+# is said is left alone: nobody waits for anything, and a phone's sleeping session is kept alive by no leg of its way (LEM-4.2-03).
+UNACKNOWLEDGED_MILLISECONDS = 8_000
 
 
 class Relays:
@@ -55,9 +56,7 @@ class Relays:
                 greeting = await asyncio.wait_for(reader.read(PIECE), GREETING_SECONDS)
                 if greeting.startswith(b"220"):
                     connection = writer.get_extra_info("socket")
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                    for option, value in KEEP_ALIVE:
-                        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
                     if self._failed.pop(address, None):
                         print(f"relay {address} answers again", flush=True)
                     return reader, writer, greeting

@@ -22,6 +22,8 @@ from lemonstand.remote.prober import Prober, results
 from lemonstand.site import Site
 
 LINE_SECONDS = 10
+CLOCK_SECONDS = 60
+"""How much earlier than the controller's clock says journals are read from: a host's clock may be another one."""
 END_SECONDS = 10
 """How soon a locked user's sessions have to be gone."""
 CANARY_ROUNDS, CANARY_PARALLEL = 125, 8
@@ -146,56 +148,60 @@ def test_an_odd_password_is_refused_as_any_other(odd: dict[str, Any], family: in
 
 
 @measurement()
-def misplaced(vantage: Vantage) -> dict[str, str]:
-    """Passwords typed where names belong, by kind: of a name's form, of its characters alone, and of others."""
+def misplaced(vantage: Vantage) -> tuple[float, dict[str, str]]:
+    """When passwords were typed where names belong, and which, by kind: of a name's form, of its characters alone, and of others."""
+    began = time.time()
     made = {kind: f"canary{secrets.token_hex(8)}" for kind in ("a name's form", "a name's characters", "other characters")}
     made["a name's form"] += f"@{secrets.token_hex(4)}.fun"
     made["other characters"] += "!%7D"
     for typed in made.values():
         vantage.ask("login-answers", endpoint=vantage.endpoints(), account=Account(user=typed, password=generate_password()))
-    return made
+    return began, made
 
 
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-08")
 def test_a_password_in_the_field_of_the_name_is_not_logged(
-    misplaced: dict[str, str], host: HostFactory, site: Site, measure: Measure
+    misplaced: tuple[float, dict[str, str]], host: HostFactory, site: Site, measure: Measure
 ) -> None:
     """What nobody has as a name stands in no journal of frontends and issuers, and the issuer's has the login all the same."""
-    name = misplaced["a name's form"]
-    lines = _lines(host, site, name, 1)
+    began, made = misplaced
+    name = made["a name's form"]
+    lines = _lines(host, site, name, 1, began)
     measure("lines with a digest in its place", len(lines))
     if not lines:
-        invalid(f"the issuer wrote nothing about a refused login of {name}")
+        invalid(f"no issuer wrote anything about a refused login of {name}")
     found = []
     for each in (*site.group("frontends"), *site.group("auths")):
-        for kind, typed in misplaced.items():
+        for kind, typed in made.items():
             # Words of our own making, up to what a shell or a pattern would read in another way.
             word = typed.partition("@")[0].partition("!")[0]
             units = "-u dovecot -u slapd -u ticket-issuer -u ticket-peers"
-            text = host(each.name).run(f"journalctl {units} -o cat --since -5min --grep {word}").stdout
+            text = host(each.name).run(f"journalctl {units} -o cat --since @{began - CLOCK_SECONDS:.0f} --grep {word}").stdout
             found += [f"{each.name}, of {kind}: {line[:120]}" for line in text.splitlines() if word in line]
     expect(not found, "a password typed as a name is logged", seen=found[:4], expected="nowhere")
 
 
 @measurement()
-def forged(vantage: Vantage, version: int) -> tuple[str, Any]:
-    """Two refused logins of a made-up name, and what they were told."""
+def forged(vantage: Vantage, version: int) -> tuple[float, str, Any]:
+    """When there were two refused logins of a made-up name, the name, and what they were told."""
+    began = time.time()
     nobody = Account(user=f"nobody-{secrets.token_hex(6)}@{vantage.site.settings.mail_domains[0]}", password=generate_password())
-    return nobody["user"], vantage.ask("forged-address", endpoint=vantage.endpoints(version), account=nobody, forged=FORGED[version])
+    said = vantage.ask("forged-address", endpoint=vantage.endpoints(version), account=nobody, forged=FORGED[version])
+    return began, nobody["user"], said
 
 
 @pytest.mark.answer("live")
 @pytest.mark.control("LEM-8-24")
 @pytest.mark.supports("LEM-8-08")
 def test_the_issuer_hears_the_clients_own_address(
-    forged: tuple[str, Any], host: HostFactory, site: Site, family: int, measure: Measure
+    forged: tuple[float, str, Any], host: HostFactory, site: Site, family: int, measure: Measure
 ) -> None:
     """A refused login is written down with the handset's address, also where the handset names another as a proxy would."""
-    name, said = forged
-    lines = _lines(host, site, name, 2)
+    began, name, said = forged
+    lines = _lines(host, site, name, 2, began)
     if len(lines) < 2:
-        invalid(f"the issuer has {len(lines)} lines about two refused logins: {said}")
+        invalid(f"issuers have {len(lines)} lines about two refused logins: {said}")
     seen = {line["client"] for line in lines}
     measure("written down", ", ".join(sorted(seen)))
     expect(FORGED[family] not in seen, "a forged address is believed", seen=seen, expected="the handset's own")
@@ -208,15 +214,16 @@ def test_the_issuer_hears_the_clients_own_address(
     )
 
 
-def _lines(host: HostFactory, site: Site, name: str, wanted: int) -> list[dict[str, str]]:
-    """What the issuers wrote about a name nobody has."""
+def _lines(host: HostFactory, site: Site, name: str, wanted: int, began: float) -> list[dict[str, str]]:
+    """What all issuers together wrote about a name nobody has, since it was typed: minutes ago, where many hosts are asked."""
     until = time.monotonic() + LINE_SECONDS
     while True:
         found = []
         for each in site.group("auths"):
             # The name is of our own making: no shell sees anything else. The log has a digest in its place.
             shown = host(each.name).run(f"echo {name} | python3 /usr/local/lib/lemonstand/ticket_issuer.py").stdout.strip()
-            text = host(each.name).run(f"journalctl -u ticket-issuer -o cat --since -2min --grep user={shown}").stdout
+            since = f"--since @{began - CLOCK_SECONDS:.0f}"
+            text = host(each.name).run(f"journalctl -u ticket-issuer -o cat {since} --grep user={shown}").stdout
             found += [dict(word.partition("=")[::2] for word in line.split()) for line in text.splitlines() if line.startswith("decision=")]
         if len(found) >= wanted or time.monotonic() > until:
             return found
@@ -228,22 +235,27 @@ def _lines(host: HostFactory, site: Site, name: str, wanted: int) -> list[dict[s
 def test_users_send_only_so_much(
     prober: Prober, host: HostFactory, site: Site, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
-    """Each message counts for its user on the relay; a login that reached its limit is told to try later, and an alarm is written."""
-    relay = site.group("relays")[0].name
-    before = prober.ask(relay, "sent-count", login=accounts[0]["user"])
+    """Each message counts for its user on the relay it leaves by; a login at a relay's limit is told to try later, with an alarm."""
+    relays = [each.name for each in site.group("relays")]
+    before = {relay: prober.ask(relay, "sent-count", login=accounts[0]["user"]) for relay in relays}
     sent = vantage.ask("deliver", endpoint=endpoints(), account=accounts[0], recipient=accounts[1]["user"])
     if sent["code"] != 250:
         invalid(f"no message could be sent: {sent}")
     vantage.ask("wait-for", endpoint=endpoints(), account=accounts[1], ident=sent["ident"], within=ARRIVAL_SECONDS)
-    after = prober.ask(relay, "sent-count", login=accounts[0]["user"])
-    measure("limits", f"{after['messages_per_hour']} messages, {after['recipients_per_hour']} recipients an hour")
-    expect(after["at"] > before["at"], "a message is not counted for its user", seen=after["at"], expected="counted when it was sent")
-    name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
-    asked = prober.ask(relay, "sent-out", login=name, most=2 * after["messages_per_hour"])
-    measure("messages before the end", asked["taken"])
-    expect(asked["answer"].startswith("450 4.7.1 "), "a user may send without end", seen=asked, expected="450 4.7.1")
-    alarms = host(relay).run(f"journalctl -u submission-limits -p warning -o cat --since -2min --grep user={name}").stdout
-    expect("alarm=sending" in alarms, "nobody is told of it", seen=alarms[-200:], expected="a line of priority warning")
+    after = {relay: prober.ask(relay, "sent-count", login=accounts[0]["user"]) for relay in relays}
+    counted = [relay for relay in relays if after[relay]["at"] > before[relay]["at"]]
+    seen = {relay: each["at"] for relay, each in after.items()}
+    measure("counted on", ", ".join(counted))
+    expect(bool(counted), "a message is not counted for its user", seen=seen, expected="counted when it was sent, on the relay it left by")
+    for relay in relays:
+        limits = after[relay]
+        measure(f"{relay}: limits", f"{limits['messages_per_hour']} messages, {limits['recipients_per_hour']} recipients an hour")
+        name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
+        asked = prober.ask(relay, "sent-out", login=name, most=2 * limits["messages_per_hour"])
+        measure(f"{relay}: messages before the end", asked["taken"])
+        expect(asked["answer"].startswith("450 4.7.1 "), f"a user may send without end by {relay}", seen=asked, expected="450 4.7.1")
+        alarms = host(relay).run(f"journalctl -u submission-limits -p warning -o cat --since -2min --grep user={name}").stdout
+        expect("alarm=sending" in alarms, f"nobody is told of it at {relay}", seen=alarms[-200:], expected="a line of priority warning")
 
 
 def _user(site: Site, accounts: list[Account]) -> Account:

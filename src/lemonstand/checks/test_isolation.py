@@ -54,14 +54,18 @@ def _owner(site: Site, address: str) -> Host | None:
 
 
 class Path:
-    """One connection attempt through the rules of all hosts on its way: the source's output, the edge, the target's input."""
+    """One connection attempt through the rules of all hosts on its way: the source's output, an edge, the target's input.
 
-    def __init__(self, site: Site, facts_of: FactsOf, alone: str = "") -> None:
-        """With `alone`, only that host's rules count: the others let everything through, as if somebody had broken into them."""
+    Args:
+        alone: the one host whose rules count: the others let everything through, as if somebody had broken into them. Empty: all count.
+        edge: the edge on the way, of several; empty: the first.
+    """
+
+    def __init__(self, site: Site, facts_of: FactsOf, alone: str = "", edge: str = "") -> None:
         self._alone = alone
         self._site = site
         self._facts_of = facts_of
-        self._edges = list(site.group("edges"))
+        self._edge = site.hosts[edge] if edge else next(iter(site.group("edges")), None)
 
     def first_drop(self, cell: Cell) -> tuple[str | None, list[Verdict]]:  # noqa: PLR0911 - one for each place a packet may end
         """Where the first packet ends (`edge forward: rule`), or None if it arrives; and the verdicts on the way."""
@@ -78,8 +82,8 @@ class Path:
                 return stop, seen
         direct = zone is not None and (zone in source.interfaces if source else cell.source == CONTROLLER and zone == "management")
         arriving = zone
-        if not direct and self._edges:
-            stop, packet, through = self._cross(packet, cell, source, seen)
+        if not direct and self._edge is not None:
+            stop, packet, through = self._cross(self._edge, packet, cell, source, seen)
             if stop:
                 return stop, seen
             if through is None:
@@ -119,9 +123,8 @@ class Path:
         return (str(address) if address else FAR[version]), leg.device
 
     def _cross(
-        self, packet: Packet, cell: Cell, source: Host | None, seen: list[Verdict]
+        self, edge: Host, packet: Packet, cell: Cell, source: Host | None, seen: list[Verdict]
     ) -> tuple[str | None, Packet, tuple[Host, str] | None]:
-        edge = self._edges[0]
         rules = self._facts(edge.name).rules
         entering = "internet"
         if cell.source == CONTROLLER:
@@ -187,17 +190,41 @@ def _asked(site: Site, cell: Cell) -> bool:
 
 
 def _differences(site: Site, facts_of: FactsOf, cells: dict[Cell, str | None]) -> tuple[list[str], int]:
-    path = Path(site, facts_of)
+    """What is wrong on the way by each of the edges, and how many questions were asked."""
+    ways = [edge.name for edge in site.group("edges")] or [""]
     wrong = []
     asked = {cell: flow for cell, flow in cells.items() if _asked(site, cell)}
-    for cell, flow in asked.items():
-        stop, _ = path.first_drop(cell)
-        question = f"{cell.source} to {cell.destination} {cell.address} {cell.protocol} {cell.port}"
-        if flow is None and stop is None:
-            wrong.append(f"{question}: open, no flow allows it")
-        elif flow is not None and stop is not None:
-            wrong.append(f"{question}: dropped at {stop}, flow {flow} allows it")
-    return wrong, len(asked)
+    for edge in ways:
+        path = Path(site, facts_of, edge=edge)
+        by = f" by {edge}" if len(ways) > 1 else ""
+        itself = _met_anywhere(site, asked, edge) if edge else {}
+        for cell, meant in asked.items():
+            flow = meant or itself.get(cell)
+            stop, _ = path.first_drop(cell)
+            question = f"{cell.source} to {cell.destination} {cell.address} {cell.protocol} {cell.port}{by}"
+            if flow is None and stop is None:
+                wrong.append(f"{question}: open, no flow allows it")
+            elif flow is not None and stop is not None:
+                wrong.append(f"{question}: dropped at {stop}, flow {flow} allows it")
+    return wrong, len(ways) * len(asked)
+
+
+def _met_anywhere(site: Site, cells: dict[Cell, str | None], edge: str) -> dict[Cell, str]:
+    """The further addresses at which an edge that is on the way is met by those whom flows let in (weak host model, RFC 1122 3.3.4.2).
+
+    The other edge is none of that: whether it is met there the matrix says.
+    """
+
+    def question(cell: Cell) -> tuple[str, str, int]:
+        return cell.source, cell.protocol, cell.port
+
+    to_edge = {cell: flow for cell, flow in cells.items() if cell.destination == edge and cell.source in site.hosts}
+    let_in = {question(cell): flow for cell, flow in to_edge.items() if flow is not None}
+    return {
+        cell: let_in[question(cell)]
+        for cell in to_edge
+        if question(cell) in let_in and _zone_of(site, site.hosts[edge], str(cell.address)) not in site.hosts[cell.source].interfaces
+    }
 
 
 def _edge_is_ours(site: Site) -> None:
@@ -229,8 +256,10 @@ def test_each_filter_holds_alone(site: Site, facts_of: FactsOf, matrix: dict[Cel
         _edge_is_ours(site)
     wrong, count = [], 0
     for filtering in site.group(group):
-        path = Path(site, facts_of, filtering.name)
-        for cell, flow in matrix.items():
+        path = Path(site, facts_of, filtering.name, filtering.name if group == "edges" else "")
+        itself = _met_anywhere(site, matrix, filtering.name) if group == "edges" else {}
+        for cell, meant in matrix.items():
+            flow = meant or itself.get(cell)
             source = site.hosts.get(cell.source)
             zone = _zone_of(site, site.hosts[cell.destination], str(cell.address))
             between = zone is not None and not (source is not None and zone in source.interfaces) and zone != "management"

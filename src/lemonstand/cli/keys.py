@@ -38,7 +38,8 @@ def keys_list(chosen: Chosen) -> None:
 def keys_rotate(chosen: Chosen) -> None:
     """Makes a new key and drops the old one, with an overlap in which both count: no login fails. Takes a ticket's life and a bit.
 
-    A change that was cut off is finished by running this again.
+    A change that was cut off is finished by running this again. An issuer that can't be reached keeps its key and is named; the old keys of
+    all others go. A store that can't be reached ends the change before any new key signs.
     """
     site = chosen.load()
     console = Console()
@@ -49,4 +50,10 @@ def keys_rotate(chosen: Chosen) -> None:
         env=chosen.env,
         observer=observer(console, show_differences=False),
     )
+    lost = {failure.host for failure in result.record.failures if failure.unreachable} & {host.name for host in site.group("auths")}
+    if lost:
+        console.print(
+            f"{', '.join(sorted(lost))}: no new key, and tickets of the old one stay good. Once it answers, give the same command again",
+            style="bold yellow", highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
     finish(console, result, whole=True)

@@ -31,7 +31,8 @@ LATE = {"stores": ["mail_store"]}
 """Roles that have a play of their own in `playbooks/site.yml`, by kind of host."""
 TEXTS = ("/etc/sysctl.d/60-lemonstand.conf", "/etc/chrony/chrony.conf")
 """Files whose lines are compared with what is in force, one by one. They hold no secrets."""
-SECONDS = 120
+SECONDS, SECONDS_A_HOST = 90, 30
+"""How long it may take on a machine that is busy with the hosts themselves, as a lab's is: for the site, and more for each host."""
 
 
 @dataclass
@@ -59,20 +60,21 @@ class Held:
         return {"files": files, "units": self.units, "accounts": self.accounts, "texts": texts}
 
 
-def read_manifest(inventory: Path, known_in_run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def read_manifest(inventory: Path, known_in_run: Mapping[str, Any], hosts: int) -> dict[str, dict[str, Any]]:
     """The manifest, made in a process of its own as `site.load.read_inventory` does it.
 
     Args:
         inventory: a site's directory.
         known_in_run: what a run finds out on hosts, in `all` or by host in `hosts`; no secrets. Hashes of texts that follow it are told
             then.
+        hosts: how many there are, for the time it may take.
 
     Raises:
         LemonstandError: it can't be made.
     """
     answer = answer_of(
         "lemonstand.deploy.manifest", inventory, what="what hosts should hold can't be worked out",
-        remedy="see what `lemonstand check` says of the inventory", seconds=SECONDS,
+        remedy="see what `lemonstand check` says of the inventory", seconds=SECONDS + hosts * SECONDS_A_HOST,
         settings={"ANSIBLE_DEPRECATION_WARNINGS": "false"}, given=json.dumps(known_in_run),
     )  # fmt: skip
     found: dict[str, dict[str, Any]] = json.loads(answer)

@@ -22,7 +22,8 @@ from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 from lemonstand.surroundings import environment
 
-READ_SECONDS = 240
+READ_SECONDS, READ_SECONDS_A_HOST = 180, 30
+"""How long the reading of a host may take; more for each host beside it, since a lab's hosts are read on one machine, all at once."""
 
 
 @dataclass
@@ -67,7 +68,7 @@ def read_integrity(site: Site, prober: Prober) -> Integrity:
 
     def ask(name: str) -> Mapping[str, Any] | None:
         try:
-            answer: Mapping[str, Any] = prober.ask(name, "integrity", seconds=READ_SECONDS)
+            answer: Mapping[str, Any] = prober.ask(name, "integrity", seconds=READ_SECONDS + len(names) * READ_SECONDS_A_HOST)
         except Unanswered as problem:
             found.unread[name] = f"{name} can't be read: {problem}"
             return None
@@ -79,7 +80,7 @@ def read_integrity(site: Site, prober: Prober) -> Integrity:
         # What hosts should hold follows what auth hosts have; it is worked out while the others are still being read.
         issuers = {name: reading for name in auths if (reading := asked[name].result()) is not None}
         tickets = _tickets(issuers)
-        held = read_manifest(site.inventory, _known_in_run(issuers, tickets))
+        held = read_manifest(site.inventory, _known_in_run(issuers, tickets), len(names))
         readings = {name: reading for name in names if (reading := asked[name].result()) is not None}
     databases = common_databases(readings.values())
     authorities = tuple(path.read_text(encoding="ascii") for path in sorted(site.settings.pki_dir.glob("*/ca*.crt")))

@@ -16,7 +16,7 @@ CARRIER = "carrier"
 CARRIER_OCTET = 2
 """Last octet of the carrier's own address on the Internet."""
 CONTROLLER_OCTET = 254
-HANDSET_OCTETS = range(10, 18)
+HANDSET_OCTETS = range(10, 26)
 CARRIER_POOL_OFFSET = 100
 """Handset address .10 appears on the Internet as .110: one outer address a handset address, so that servers can tell them apart."""
 PARTS = ("switch", "carrier", "ctl")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lemonstand.measure.crowd import woken
+from lemonstand.measure.edges import at_work_and_other, shared_addresses
 from lemonstand.measure.silence import MAIL_PORTS
 from lemonstand.measure.vantage import Vantage
 from lemonstand.outcomes import Invalid, NotApplicable
@@ -21,6 +22,8 @@ TOLD_SECONDS = 30
 """How long sleeping sessions have to be told of a message that is there."""
 STEP_SECONDS = 30
 """How long an edge that is back has until it knows all connections of the other one."""
+BACK_SECONDS = 15
+"""How long it is looked at at least: one that takes the work back does so once it hears the other one and finds its neighbours again."""
 CROWD_SECONDS = 600
 SETTLE_SECONDS = 60
 TROUBLES = ("alone", "twin_silent", "conflict")
@@ -42,7 +45,7 @@ class Loss:
         entries: connections the one that took over knew, as `tracked-connections` has them; `read_after`: seconds from the loss until they
             were read.
         back: what the lost one holds after its return; nothing is right.
-        in_step: connections one edge had, and the other one knew of, after it.
+        in_step: connections one edge had, and the other one knew of, after it; None: one of them could not say.
     """
 
     lost: str
@@ -79,9 +82,7 @@ def shared(vantage: Vantage) -> list[str]:
     Raises:
         NotApplicable: there is one edge or none.
     """
-    if len(vantage.site.group("edges")) < 2:
-        raise NotApplicable("the site has no second edge")
-    return [str(address) for pair in vantage.site.settings.edge_addresses.values() for address in pair.addresses]
+    return shared_addresses(vantage.site)
 
 
 def roles(vantage: Vantage) -> tuple[str, str]:
@@ -91,13 +92,7 @@ def roles(vantage: Vantage) -> tuple[str, str]:
         Invalid: not exactly one is.
         NotApplicable: there is one edge or none.
     """
-    addresses = shared(vantage)
-    holding = {each.name: vantage.prober.ask(each.name, "held-addresses", addresses=addresses) for each in vantage.site.group("edges")}
-    at_work = [name for name, held in holding.items() if len(held) == len(addresses)]
-    others = [name for name, held in holding.items() if not held]
-    if len(at_work) != 1 or len(others) != 1:
-        raise Invalid(f"not exactly one edge holds the shared addresses: { {name: len(held) for name, held in holding.items()} }")
-    return at_work[0], others[0]
+    return at_work_and_other(vantage.prober, vantage.site)
 
 
 def settle(vantage: Vantage) -> None:
@@ -279,16 +274,22 @@ def wake(vantage: Vantage, crowd: Running | None, seen: Loss) -> None:
 def _come_back(vantage: Vantage, seen: Loss, addresses: list[str]) -> None:
     """What is so once the lost edge is there again: it leaves the work to the other one, and knows what that one knows."""
     prober = vantage.prober
-    until = time.monotonic() + STEP_SECONDS
+    began = time.monotonic()
     while True:
         time.sleep(2)
         seen.back = list(prober.ask(seen.lost, "held-addresses", addresses=addresses))
-        has, knows = prober.ask(seen.by, "replicated")["internal"], prober.ask(seen.lost, "replicated")["external"]
-        seen.in_step = (has, knows)
-        if time.monotonic() > until or (not seen.back and near(has, knows)):
+        seen.in_step = known(vantage, seen.by, seen.lost)
+        looked = time.monotonic() - began
+        if looked > STEP_SECONDS or (looked > BACK_SECONDS and not seen.back and seen.in_step is not None and near(*seen.in_step)):
             return
 
 
+def known(vantage: Vantage, at_work: str, other: str) -> tuple[int, int] | None:
+    """How many connections the edge at work has, and of how many of them the other one was told; None if either can't say."""
+    has, knows = vantage.prober.ask(at_work, "replicated").get("internal"), vantage.prober.ask(other, "replicated").get("external")
+    return None if has is None or knows is None else (has, knows)
+
+
 def near(has: int, knows: int) -> bool:
-    """Whether one edge knows what the other one has, but for those that open or close in this moment."""
-    return abs(has - knows) <= max(10, has // 10)
+    """Whether one edge knows what the other one has, but for those that open or close in this moment; who knows nothing does not."""
+    return (knows > 0 or has == 0) and abs(has - knows) <= max(10, has // 10)

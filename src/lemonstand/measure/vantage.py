@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from lemonstand.measure.edges import at_work_and_other
 from lemonstand.outcomes import Invalid, NotMeasurable, NotMeasured
 from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.wire import Account, Endpoint
@@ -115,15 +116,16 @@ class Vantage:
 
     @property
     def border(self) -> str:
-        """The host all mail of clients passes.
+        """The host all mail of clients passes: of two edges the one at work, which may be another one each time it is asked.
 
         Raises:
             NotMeasurable: it is not ours.
+            Invalid: of two edges not exactly one is at work.
         """
         edges = self.site.group("edges")
         if not edges:
             raise NotMeasurable("the site has no edge of its own: nothing can be made or read there")
-        return edges[0].name
+        return edges[0].name if len(edges) == 1 else at_work_and_other(self.prober, self.site)[0]
 
     @property
     def outward(self) -> str:

@@ -59,6 +59,7 @@ PROBES: dict[str, str] = {
     "odd-commands": "clients.outgoing.odd_commands",
     "one-source": "network.translation.one_source",
     "outside-mail": "clients.outgoing.outside_mail",
+    "own-towards": "clients.openings.own_towards",
     "past-the-end": "clients.pipelined.past_the_end",
     "processes": "hosts.kernel.processes",
     "push": "clients.push.push",
@@ -102,6 +103,7 @@ PROBES: dict[str, str] = {
     "wait-for": "clients.delivery.wait_for",
     "takes-over": "network.failover.takes_over",
     "watch": "clients.watch.watch",
+    "writers": "clients.writers.writers",
     # asked by the red team, of labs alone
     "advertise-router": "attacks.frames.advertise_router",
     "arrived": "attacks.outsider.arrived",

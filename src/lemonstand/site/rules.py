@@ -147,6 +147,18 @@ def hosts_have_names(draft: Draft) -> Iterator[InputError]:
             yield InputError(f"host {name}: its name or its inner name {inner} is {taken} too", where, "give the host a name of its own")
 
 
+def no_host_is_called_like_a_group(draft: Draft) -> Iterator[InputError]:
+    """Where a host and a group have one name, Ansible takes the group: what is meant for that host happens to all of the group."""
+    groups = {*ROLE_GROUPS, *OUTER_GROUPS, *draft.raw.groups}
+    for name in draft.raw.hosts:
+        if name in groups:
+            yield InputError(
+                f"host {name} is called like a group: Ansible would take the group wherever the host is named",
+                f"{draft.raw.folder}/hosts.yml (host {name})",
+                f"call it something else, {name}1 for instance",
+            )
+
+
 def domains_are_sound(draft: Draft) -> Iterator[InputError]:
     """Each mail domain is there once, and none is the relay's own name, whose mail the relay keeps for itself."""
     domains = draft.settings.get("mail_domains") or ()
@@ -1019,6 +1031,7 @@ RULES: tuple[Rule, ...] = (
     groups_are_filled,
     one_role_a_host,
     hosts_have_names,
+    no_host_is_called_like_a_group,
     no_group_has_too_many,
     directories_are_told_apart,
     zones_are_declared,

@@ -32,7 +32,7 @@ def openings(targets: list[tuple[str, int]], within: float, every: float) -> lis
         For each target `address`, `port`, `opened`, `failed`, `longest` (seconds until a greeting came), and `faults`, the first few.
     """
     seen: list[list[tuple[float, str]]] = [[] for _ in targets]
-    sources = {address: _own_towards(address) for address, _ in targets}
+    sources = {address: own_towards(address) for address, _ in targets}
     threads = []
     until = time.monotonic() + within
     emit("opening")
@@ -57,7 +57,7 @@ def openings(targets: list[tuple[str, int]], within: float, every: float) -> lis
     ]  # fmt: skip
 
 
-def _own_towards(address: str) -> list[str]:
+def own_towards(address: str) -> list[str]:
     """This host's IPv4 addresses on the link that leads to an address; none for IPv6."""
     if ":" in address:
         return []

@@ -10,16 +10,17 @@ from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.wire import Account, Endpoint
 
 
-def push(endpoint: Endpoint, account: Account, within: float) -> dict[str, Any]:
+def push(endpoint: Endpoint, account: Account, within: float, source: str = "") -> dict[str, Any]:
     """Idles in INBOX until the number of messages grows; tells `idling` when it does and `exists` when it learns of one.
 
     Args:
         within: seconds it waits.
+        source: the address of this host to come from; empty: the usual one.
 
     Returns:
         `arrived`, `answered` (the client's own next word was), and `lines`: all that came while it idled.
     """
-    session = Imap.open(endpoint, account)
+    session = Imap.open(endpoint, account, source=source)
     session.command("SELECT INBOX")
     tag = session.begin("IDLE")
     lines = [session.response().decode("utf-8", "replace")]

@@ -21,7 +21,7 @@ TIMES = re.compile(rb" \(\d+\.\d+ \+ \d+\.\d+(?: \+ \d+\.\d+)? secs\)")
 HINTS = re.compile(rb" ?\\(?:Un)?[Mm]arked")
 """Whether a mailbox may hold news (RFC 9051 section 7.3.1): a guess by times of the file system, which may change between two questions."""
 COMMANDS = (
-    "EXAMINE {box}",
+    "EXAMINE {box} (CONDSTORE)",  # without it HIGHESTMODSEQ is told only if somebody asked before, such as who brings the copy to a standby
     "STATUS {box} (MESSAGES UIDNEXT UIDVALIDITY)",
     "FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)",
     "FETCH 1:* (BODY.PEEK[HEADER])",

@@ -67,7 +67,7 @@ def keys(accounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def units() -> list[dict[str, str]]:
     """Units that are active, failed or ours, with where they come from."""
-    printed = command("systemctl", "show", "*", "-p", UNIT_PROPERTIES) or ""
+    printed = _told("show", "*", "-p", UNIT_PROPERTIES)
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in printed.split("\n\n")]
     return [block for block in blocks if block.get("ActiveState") in {"active", "activating", "reloading", "failed"}]
 
@@ -78,9 +78,21 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in pairs.items() if name and name not in USUAL}
 
 
+def _told(*words: str) -> str:
+    """What systemd says.
+
+    Raises:
+        TimeoutError: nothing, as on a host that is too busy. That is no host without units.
+    """
+    printed = command("systemctl", *words)
+    if not printed:
+        raise TimeoutError(f"systemctl {words[0]} gets no answer of systemd")
+    return printed
+
+
 def enabled() -> dict[str, str]:
     """Every unit file's state: enabled, disabled, masked, static and so on."""
-    printed = command("systemctl", "list-unit-files", "--no-legend", "--no-pager", "--plain") or ""
+    printed = _told("list-unit-files", "--no-legend", "--no-pager", "--plain")
     found = {line.split()[0]: line.split()[1] for line in printed.splitlines() if len(line.split()) > 1}
     found["default.target"] = (command("systemctl", "get-default") or "").strip()
     return found

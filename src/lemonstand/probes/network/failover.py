@@ -70,8 +70,8 @@ def takes_over(addresses: list[str], within: float) -> dict[str, Any]:
 
 
 def replicated() -> dict[str, int]:
-    """Connections this host's conntrackd tells others of (`internal`), and those it was told of (`external`)."""
-    shown = command("conntrackd", "-s")
+    """Connections this host's conntrackd tells others of (`internal`), and those it was told of (`external`); none if it does not run."""
+    shown = command("conntrackd", "-s", check=False)
     return {name: int(count) for name, count in CACHE.findall(shown)}
 
 

@@ -76,7 +76,9 @@ class Imap:
         account: Account | None = None,
         port: int = 143,
         timeout: float = TIMEOUT,
+        *,
         again_after: tuple[float, ...] = AGAIN_AFTER,
+        source: str = "",
     ) -> Imap:
         """A session over STARTTLS, logged in if an account is named.
 
@@ -86,13 +88,14 @@ class Imap:
             port: TCP port.
             timeout: seconds each step may take, the connection's opening and those after this one too.
             again_after: seconds after which a login is tried again that the server put off; empty: not at all.
+            source: the address of this host to come from; empty: the usual one.
 
         Raises:
             Refused: the server refused.
             Later: it could not say whether the password is right (RFC 5530 UNAVAILABLE), each time it was asked.
             TimeoutError: a step took longer.
         """
-        session = cls(Wire.to(endpoint, port, timeout))
+        session = cls(Wire.to(endpoint, port, timeout, source))
         if not session.greeting.upper().startswith("* OK"):
             # PREAUTH too: a session that is logged in before TLS can't be protected any more (RFC 9051 section 11.1).
             raise Refused(f"greeting: {session.greeting[:200]}")

@@ -24,14 +24,21 @@ def ident() -> str:
 
 
 def message(
-    sender: str, recipient: str, *, body: bytes = b"This message may be deleted.\r\n", headers: str = "", subject: str = SUBJECT
+    sender: str,
+    recipient: str,
+    *,
+    body: bytes = b"This message may be deleted.\r\n",
+    headers: str = "",
+    subject: str = SUBJECT,
+    name: str = "",
 ) -> Message:
     """A small message of 7-bit text unless told otherwise.
 
     Args:
         headers: further header lines, each with its end.
+        name: its Message-ID; empty: a new one.
     """
-    name = ident()
+    name = name or ident()
     head = (
         f"From: <{sender}>\r\nTo: <{recipient}>\r\nSubject: {subject}\r\nDate: Wed, 25 Nov 2026 10:00:00 +0000\r\n"
         f"Message-ID: <{name}>\r\n{headers}\r\n"
