@@ -1022,4 +1022,32 @@ BAD_SITES: tuple[Bad, ...] = (
         "(lemonstand_middleboxes[0].transitory)",
         "add a waiver",
     ),
+    Bad(
+        "a setting that a control depends on",
+        lambda tree: tree["all"].update(lemonstand_postfix_extra={"smtpd_relay_restrictions": "permit"}),
+        "'smtpd_relay_restrictions' of postfix on relays is not the site's to choose: LEM-3-05, LEM-8-21, LEM-8-24 depend on it",
+        "(lemonstand_postfix_extra.smtpd_relay_restrictions)",
+        "leave it out",
+    ),
+    Bad(
+        "a setting that a role sets",
+        lambda tree: tree["all"].update(lemonstand_dovecot_extra={"stores": {"vsz_limit": "1 G"}}),
+        "'vsz_limit' of dovecot on stores is not the site's to choose: roles/mail_store/templates/etc/dovecot/dovecot.conf.j2 sets it",
+        "(lemonstand_dovecot_extra.stores.vsz_limit)",
+        "leave it out",
+    ),
+    Bad(
+        "a setting in two lines",
+        lambda tree: tree["all"].update(lemonstand_postfix_extra={"smtp_connect_timeout": "3s\nsmtpd_tls_security_level = none"}),
+        "lemonstand_postfix_extra.smtp_connect_timeout",
+        SITE_YML,
+        "",
+    ),
+    Bad(
+        "a filter that is elsewhere",
+        lambda tree: tree["all"].update(lemonstand_relay_milters=["inet:192.0.2.99:8891"]),
+        "lemonstand_relay_milters[0]: ",
+        SITE_YML,
+        "mail filters",
+    ),
 )

@@ -19,6 +19,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 
 RELEASE = "13"
@@ -88,6 +89,7 @@ def look(order):
     release = dict(line.split("=", 1) for line in read("/etc/os-release").splitlines() if "=" in line)
     return {
         **facts,
+        "own": own_settings(order.get("own") or {}, order.get("programs") or {}),
         "placement": placement() if order.get("places") else None,
         "idle": is_idle(order.get("answers") or ()),
         "release": {key: release.get(key, "").strip("\"'") for key in ("ID", "VERSION_ID", "PRETTY_NAME")},
@@ -302,6 +304,40 @@ def certificates(folder="/etc/lemonstand/pki"):
     return found
 
 
+def own_settings(wanted, programs):
+    """What the program that reads them says of a site's own settings; nothing where it is not here yet.
+
+    Args:
+        wanted: `program` (dovecot, postfix) and `settings`.
+        programs: {package: the version of its authors that roles are written for}.
+    """
+    settings = {name: {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+                for name, value in (wanted.get("settings") or {}).items()}  # fmt: skip
+    tool = shutil.which({"dovecot": "doveconf", "postfix": "postconf"}.get(wanted.get("program"), ""))
+    if not settings or not tool:
+        return []
+    lines = [f"{name} = {value}" for name, value in settings.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        if wanted["program"] == "dovecot":
+            version = programs.get("dovecot-core", "")
+            version += ".0" * (2 - version.count("."))
+            lines = [f"dovecot_config_version = {version}", f"dovecot_storage_version = {version}", *lines]
+            path, words = os.path.join(folder, "dovecot.conf"), [tool, "-c", os.path.join(folder, "dovecot.conf"), "-n"]
+        else:
+            path, words = os.path.join(folder, "main.cf"), [tool, "-c", folder, "-n"]
+            with open(os.path.join(folder, "master.cf"), "w", encoding="utf-8"):
+                pass
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write("\n".join(lines) + "\n")
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=15, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+    said = [line.replace(folder, "").strip() for line in done.stderr.splitlines() if line.strip()]
+    # Postfix warns of what it does not know and goes on.
+    return said[:5] if done.returncode or wanted["program"] == "postfix" else []
+
+
 def placement(path="/var/lib/lemonstand/placement.json"):
     """Which store has which user, as this host was told last; None if it was not, a text if it can't be read."""
     text = read(path)
@@ -321,7 +357,8 @@ def judge(facts, order):
     ({zone: {device, ipv4, ipv6}}), `programs` ({package: the version of its authors that roles are written for}), `routes` (whether this
     host forwards), `ssh` (whom SSH is to let in: users, root), `routers` (devices on which routers are to be heard), `foreign_tables`
     (looked at by the operator), `authorities` (the controller's CAs: {name: {fingerprint, key_id}}), `pki_dir`, `trusted` and `requests`
-    (which CA should be trusted, which should have signed what), `places` ({user: store} of the inventory), `new_authorities`, `now`
+    (which CA should be trusted, which should have signed what), `places` ({user: store} of the inventory), `own` (the site's
+    own settings of a program), `new_authorities`, `now`
     (seconds since 1970), `settled` (this host is configured: what a run would mend is a fault).
     """
     faults = []
@@ -336,9 +373,16 @@ def judge(facts, order):
         faults += judge_listeners(facts, order)
         faults += judge_authorities(facts, order)
         faults += judge_places(facts, order)
+        faults += judge_own(facts, order)
     faults += judge_units(facts, order)
     faults += judge_filters(facts, order)
     return list(dict.fromkeys(faults))
+
+
+def judge_own(facts, order):
+    wanted = order.get("own") or {}
+    for said in facts.get("own") or ():
+        yield f"{wanted['program']} does not take the site's own settings: {said}; correct lemonstand_{wanted['program']}_extra"
 
 
 def judge_places(facts, order):

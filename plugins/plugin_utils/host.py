@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,22 @@ class HostAction(ActionBase):  # type: ignore[misc] # Ansible has no types
     """What the actions of this collection share."""
 
     TRANSFERS_FILES = False
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Each action of ours counts, for the run, whether it changed the host: a fact `lemonstand_changes` (record 0038)."""
+        super().__init_subclass__(**given)
+        own = cls.run
+
+        @wraps(own)
+        def counted(self: HostAction, tmp: object = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+            result: dict[str, Any] = own(self, tmp, task_vars)
+            if result.get("changed"):
+                before = ((task_vars or {}).get("ansible_facts") or {}).get("lemonstand_changes", 0)
+                result["ansible_facts"] = {**result.get("ansible_facts", {}), "lemonstand_changes": int(before) + 1}
+            return result
+
+        cls.run = counted
+
     _supports_check_mode = True
     _supports_diff = True
 

@@ -47,7 +47,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]
         code = int(os.environ.get("SAMPLE_EXIT", "0"))
         if code == 1:
             record._fatal.append(Failure("Configure", "store", "mail_store : Write", "/r/tasks.yml:7", "no room"))
-        return RunResult(code, record, "env A=B ansible-playbook site.yml", tmp_path, 1.0)
+        return RunResult(code, "0123456789abcdef", record, "env A=B ansible-playbook site.yml", tmp_path, 1.0)
 
     monkeypatch.setattr("lemonstand.cli.deploy.run_playbook", run)
     return asked

@@ -75,7 +75,7 @@ def test_a_stranger_on_a_port_stops_all(tmp_path: Path, taken: int) -> None:
 def test_a_play_of_one_kind_of_host_ends_no_run() -> None:
     """Where all hosts of a play fail, Ansible ends the run: a single store must not be a whole play between two others."""
     plays = yaml.safe_load((PLAYBOOKS / "site.yml").read_text(encoding="utf-8"))
-    inner = [play for play in plays if "hosts" in play][:-1]
+    inner = [play for play in plays if "hosts" in play]
     # Several groups by name, or every kind of host that plays set up, by the data.
     assert all(":" in play["hosts"] or play["hosts"].startswith("{{ 'deployed' | lemonstand_pattern ") for play in inner)
     assert not any(play.get("any_errors_fatal") for play in inner)

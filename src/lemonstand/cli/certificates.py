@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import Any
 
@@ -11,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lemonstand.cli.base import Chosen, Group, main, site_options
-from lemonstand.cli.deploy import finish
+from lemonstand.cli.base import Chosen, Group, again, main, site_options
+from lemonstand.cli.deploy import finish, settle
 from lemonstand.cli.progress import observer
 from lemonstand.deploy import run_playbook
 from lemonstand.paths import data_dir
@@ -124,7 +125,9 @@ def certificates_renew(chosen: Chosen, *, limit: str | None, new_keys: bool, new
         env=chosen.env,
         extra={name: True for name, wanted in _wishes(new_keys, new_authorities).items() if wanted},
         observer=observer(console),
+        command=shlex.join(again(whole=True)),
     )
+    settle(chosen, loaded, result)
     finish(console, result)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,6 +15,7 @@ from lemonstand.cli.base import DEFAULT_LAB, Chosen, again, main, print_hosts, s
 from lemonstand.cli.progress import observer
 from lemonstand.deploy import INTERRUPTED, JUDGED, RunResult, run_playbook
 from lemonstand.derived.deviations import deviations
+from lemonstand.errors import LemonstandError
 from lemonstand.evidence.model import SCHEMA_VERSION
 from lemonstand.paths import data_dir, lab_dir
 from lemonstand.redteam.analysis import unreviewed
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
 NEEDS = {"stores": ("auths",), "auths": ("auths", "stores")}
 """Stores are given the public keys of the issuers that are met in the same run, so a limited run takes these along; a new issuer's key
 has to get to the stores, and auth hosts let one another in."""
-PREFLIGHT = ("Check the inventory", "Look for strangers on our ports")
+PREFLIGHT = ("Check the inventory", "Begin", "Look at the hosts")
 """Plays that stop all hosts (playbooks/preflight.yml, preflight_hosts.yml): what was asked for has to be asked for again, as a whole."""
+BEFORE = ("Check the inventory", "Begin")
+"""Plays that fail before a run has begun, as the site sees it (playbooks/begin.yml)."""
 STAGES = ("install", "configure", "activate")
+OLDER = click.option("--older", is_flag=True, help="Go back on purpose: by an older lemonstand than was here last.")
 
 
 @main.command()
@@ -52,6 +56,14 @@ def check(chosen: Chosen) -> None:
     )
     for flow, gap in one_family_flows(loaded).items():
         console.print(f"finding:   flow '{flow}' works {gap}", markup=False, highlight=False, soft_wrap=True)
+    for host in loaded.hosts:
+        for program, own in loaded.own_settings(host).items():
+            console.print(
+                f"own:       {program} on {host}: {', '.join(f'{name} = {value}' for name, value in own.items())}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
     for deviation in deviations(loaded):
         console.print(f"deviation: {deviation}", markup=False, highlight=False, soft_wrap=True)
 
@@ -60,7 +72,8 @@ def check(chosen: Chosen) -> None:
 @site_options
 @click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern), and those that keys have to come from or go to.")
 @click.option("--junit", "junit_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write it as JUnit XML.")
-def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
+@OLDER
+def plan(chosen: Chosen, limit: str | None, junit_path: Path | None, older: bool) -> None:
     """Shows what `apply` would change, and what differs from the last evidence; changes nothing. One line if nothing does."""
     from lemonstand.evidence.drift import drift  # noqa: PLC0415 - testinfra is slow to import
     from lemonstand.evidence.write import read_evidence, write_plan  # noqa: PLC0415
@@ -69,7 +82,7 @@ def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
     judged = fingerprint(chosen)
     loaded = chosen.load()
     console = Console(highlight=False, soft_wrap=True)
-    result = _run(console, chosen, loaded, judged, check=True, diff=True, limit=limit, tags=None)
+    result = _run(console, chosen, loaded, judged, check=True, diff=True, limit=limit, tags=None, extra=_wishes(older, ()))
     for change in result.record.changes:
         console.print(f"would change  {change.host:<12} {escape(change.task)}")
         for detail in change.details:
@@ -110,7 +123,9 @@ def plan(chosen: Chosen, limit: str | None, junit_path: Path | None) -> None:
 @click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern), and those that keys have to come from or go to.")
 @click.option("--stage", type=click.Choice(STAGES), help="Only this stage of every role.")
 @click.option("--diff/--no-diff", default=False, help="Show how files change (secrets stay hidden).")
-def apply(chosen: Chosen, limit: str | None, stage: str | None, diff: bool) -> None:
+@OLDER
+@click.option("--without-seat", multiple=True, metavar="HOST", help="Do without the lock of this auth host or store, which can't keep it.")
+def apply(chosen: Chosen, *, limit: str | None, stage: str | None, diff: bool, older: bool, without_seat: tuple[str, ...]) -> None:
     """Brings the hosts to what the inventory says. Safe to repeat and to interrupt."""
     judged = fingerprint(chosen)
     loaded = chosen.load()
@@ -118,7 +133,8 @@ def apply(chosen: Chosen, limit: str | None, stage: str | None, diff: bool) -> N
     reason = unreviewed(loaded)
     if reason:
         console.print(f"[yellow]not reviewed:[/] {escape(reason)}; see `lemonstand threat-analysis`", highlight=False, soft_wrap=True)
-    result = _run(console, chosen, loaded, judged, check=False, diff=diff, limit=limit, tags=stage)
+    result = _run(console, chosen, loaded, judged, check=False, diff=diff, limit=limit, tags=stage, extra=_wishes(older, without_seat))
+    settle(chosen, loaded, result)
     finish(console, result)
 
 
@@ -167,7 +183,16 @@ def fingerprint(chosen: Chosen) -> str:
 
 
 def _run(
-    console: Console, chosen: Chosen, site: Site, judged: str, *, check: bool, diff: bool, limit: str | None, tags: str | None
+    console: Console,
+    chosen: Chosen,
+    site: Site,
+    judged: str,
+    *,
+    check: bool,
+    diff: bool,
+    limit: str | None,
+    tags: str | None,
+    extra: dict[str, Any],
 ) -> RunResult:
     hosts = with_needed(site, chosen.limit(limit))
     return run_playbook(
@@ -179,8 +204,33 @@ def _run(
         limit=",".join(hosts) or None,
         tags=tags,
         env={**chosen.env, JUDGED: judged},
+        extra=extra,
         observer=observer(console, show_differences=diff, looks_only=check),
+        command=shlex.join(again(whole=True)),
     )
+
+
+def _wishes(older: bool, without: tuple[str, ...]) -> dict[str, Any]:
+    return {**({"site_older": True} if older else {}), **({"site_lock_without": list(without)} if without else {})}
+
+
+def settle(chosen: Chosen, site: Site, result: RunResult) -> None:
+    """Says to the site what came of a run that did not end well, and gives its lock back: Ansible itself may not have come to it."""
+    if not result.exit_code or any(failure.stage in BEFORE for failure in result.record.failures if not failure.unreachable):
+        return
+    from lemonstand.admin import Hosts  # noqa: PLC0415 - what reaches hosts loads pytest's side of the house
+    from lemonstand.admin.operations import close  # noqa: PLC0415
+
+    failed = {failure.host: f"{failure.stage}: {failure.task}" for failure in result.record.failures}
+    changed = {host: tally.changed for host, tally in result.record.hosts.items()}
+    try:
+        with Hosts(chosen.path) as hosts:
+            ended = "interrupted" if result.exit_code == INTERRUPTED else "failed"
+            untold = close(site, hosts, run=result.run, result=ended, changed=changed, failed=failed)
+    except LemonstandError as fault:
+        untold = {"this controller": fault.what}
+    for seat, why in untold.items():
+        click.echo(f"not told how it ended: {seat} ({why})", err=True)
 
 
 def _strange(site: Site, connections: dict[str, Connection], names: list[str]) -> list[tuple[str, Discrepancy]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lemonstand.cli.base import Chosen, Group, main, site_options
-from lemonstand.cli.deploy import finish
+from lemonstand.cli.base import Chosen, Group, again, main, site_options
+from lemonstand.cli.deploy import finish, settle
 from lemonstand.cli.progress import observer
 from lemonstand.deploy import run_playbook
 from lemonstand.errors import InputError
@@ -132,7 +133,9 @@ def _run(chosen: Chosen, verb: str, env: dict[str, str], done: str) -> None:
         runs=chosen.state(loaded) / "runs",
         env={**chosen.env, **env},
         observer=observer(console),
+        command=shlex.join(again(whole=True)),
     )
+    settle(chosen, loaded, result)
     if result.exit_code == 0:
         ports = ", ".join(str(port) for flow in loaded.active_flows if flow.is_for_clients for port in flow.ports)
         console.print(done.format(ports=ports), highlight=False, soft_wrap=True)

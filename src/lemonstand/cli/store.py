@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from lemonstand.cli.base import Chosen, Group, main, site_options
+from lemonstand.cli.base import Chosen, Group, again, main, site_options
 from lemonstand.cli.user import user_group
 
 if TYPE_CHECKING:
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _placement(chosen: Chosen) -> Iterator[Placement]:
-    """Who is served where, with a way to the hosts that know."""
+def _placement(chosen: Chosen, about: str = "") -> Iterator[Placement]:
+    """Who is served where, with a way to the hosts that know.
+
+    Args:
+        chosen: the site.
+        about: what is going to be changed; empty: nothing. Who changes has the site for himself (record 0038).
+    """
     from lemonstand import admin  # noqa: PLC0415 - what reaches hosts loads pytest's side of the house
+    from lemonstand.admin.operations import operation  # noqa: PLC0415
     from lemonstand.admin.placement import Placement  # noqa: PLC0415
 
     site = chosen.load()
-    with admin.Hosts(chosen.path) as hosts:
+    with admin.Hosts(chosen.path) as hosts, operation(site, hosts, shlex.join(again(whole=True)), about) if about else nullcontext():
         yield Placement(site, hosts, click.echo)
 
 
@@ -58,7 +65,7 @@ def store_promote(chosen: Chosen, *, host: str, now: bool) -> None:
     """Lets HOST, the standby of a pair, serve in the other's place. The other one keeps a copy from then on, as soon as it is back."""
     from lemonstand.admin.stores import Stores  # noqa: PLC0415
 
-    with _placement(chosen) as placement:
+    with _placement(chosen, host) as placement:
         done = Stores(placement).promote(host, now=now)
     click.echo(f"{host} serves {done['users']} users of {done['store']} after {done['seconds']:.1f} s")
     if done["untold"]:
@@ -73,7 +80,7 @@ def user_move(chosen: Chosen, *, name: str, to: str) -> None:
     """Moves a user's mail to another store. Mail may come and the user may be logged in: his session ends once."""
     from lemonstand.admin.moves import move  # noqa: PLC0415
 
-    with _placement(chosen) as placement:
+    with _placement(chosen, name) as placement:
         done = move(placement, name, to)
     late = f", {done['late']} of them came in between" if done["late"] else ""
     click.echo(

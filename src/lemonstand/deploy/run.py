@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -37,6 +38,8 @@ GRACE_SECONDS = keeper.GRACE_SECONDS + 3
 """How long Ansible may take to end by itself then, and what it leaves behind to be ended."""
 FREE_OCTETS = 32 * 2**20
 """Room a run wants on the controller for its log and its events: a display that can't write stops Ansible half way."""
+RUN, COMMAND = "LEMONSTAND_RUN", "LEMONSTAND_COMMAND"
+"""What a run says of itself to the site (playbooks/filter_plugins/operation.py)."""
 EXTRA_VARS = "LEMONSTAND_EXTRA_VARS"
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is put there is for this user alone
 NAMED = "lemonstand-held-"
@@ -60,12 +63,14 @@ class RunResult:
 
     Args:
         exit_code: 0 all well, 1 failed, 130 interrupted.
+        run: its id, by which the site knows it (docs/decisions/0038).
         command: the plain Ansible command that does the same, ready for a shell.
         directory: holds `run.json` and `ansible.log`.
         message: the end of Ansible's output if it failed without any task failing (a syntax error, say).
     """
 
     exit_code: int
+    run: str
     record: RunRecord
     command: str
     directory: Path
@@ -90,6 +95,7 @@ def run_playbook(
     env: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
+    command: str = "",
 ) -> RunResult:
     """Runs playbooks, one after the other, in one process of Ansible.
 
@@ -104,6 +110,7 @@ def run_playbook(
         env: variables for Ansible beside the allowed ones (`surroundings`). Those of a lab are shown in the command to repeat.
         extra: variables of this run alone (`-e`). No secrets: they are arguments of a process.
         observer: is told what happens while it happens.
+        command: what the site's history says was done; no secrets. Empty: the playbook's name.
 
     Raises:
         LemonstandError: another run is going on, or ansible-playbook isn't installed.
@@ -111,7 +118,8 @@ def run_playbook(
     """
     with _only_one(runs):
         folder = _new_directory(runs)
-        settings = environment(env or {}, inventory)
+        run = secrets.token_hex(8)
+        settings = {**environment(env or {}, inventory), RUN: run, COMMAND: command}
         words = _arguments(inventory, check=check, diff=diff, limit=limit, tags=tags, extra=extra)
         shown = repeat_command(inventory, playbooks, check=check, diff=diff, limit=limit, tags=tags, env=env, extra=extra)
         record = RunRecord()
@@ -133,11 +141,12 @@ def run_playbook(
             "limit": limit,
             "tags": tags,
             "exit_code": code,
+            "run": run,
             "command": shown,
             **record.as_dict(),
         }
         (folder / "run.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        return RunResult(code, record, shown, folder, seconds, message)
+        return RunResult(code, run, record, shown, folder, seconds, message)
 
 
 def environment(extra: Mapping[str, str], inventory: Path | None = None) -> dict[str, str]:

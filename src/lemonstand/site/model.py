@@ -31,6 +31,12 @@ MAX_DEVICES = 64
 FOREIGN_TABLE = r"^(ip|ip6|inet|arp|netdev|legacy-ip|legacy-ip6) [^\s]+$"
 """A table as preflight names it: family and name; `legacy-` for those of xtables."""
 
+SettingName = Annotated[str, Field(pattern=r"^[a-z][a-zA-Z0-9_]{1,60}$")]
+SettingValue = StrictBool | StrictInt | Annotated[str, Field(pattern=r"^[!-;=-~][ -~]{0,400}$")]
+"""In one line, and no name of a file that Dovecot would read in its place (`<`)."""
+MILTER = r"^(unix:/[A-Za-z0-9_./-]{1,90}|inet:(127\.0\.0\.1|\[::1\]|localhost):[0-9]{1,5})$"
+"""On the relay itself: what is elsewhere would need a flow."""
+
 ACCOUNT = r"^[a-z_][a-z0-9_-]{0,31}$"
 """A local account as Debian's useradd takes it: nothing in it is a pattern to sshd."""
 
@@ -374,6 +380,23 @@ class SiteSettings(Strict):
         description="{by, date, analysis}: the decision to open the service, after the threat analysis",
         examples=[{"by": "Jane Doe", "date": "2026-11-30", "analysis": "b65f…20ebd"}],
     )
+    dovecot_extra: dict[Literal["frontends", "stores"], dict[SettingName, SettingValue]] = Field(
+        _default("dovecot_extra"),
+        description="the site's own settings of Dovecot, by group: {frontends: {setting: value}, stores: {setting: value}}; "
+        "what controls depend on is refused",
+        examples=[{"stores": {"mail_max_keyword_length": 80}}],
+    )
+    postfix_extra: dict[SettingName, SettingValue] = Field(
+        _default("postfix_extra"),
+        description="the site's own settings of Postfix on relays: {setting: value}; what controls depend on is refused",
+        examples=[{"qmgr_message_active_limit": 30000}],
+    )
+    relay_milters: tuple[Annotated[str, Field(pattern=MILTER)], ...] = Field(
+        _default("relay_milters"),
+        description="mail filters on each relay, in their order, as Postfix names them: unix:/PATH or inet:127.0.0.1:PORT; "
+        "one that gives no answer puts mail off",
+        examples=[["inet:127.0.0.1:11332"]],
+    )
     foreign_variables: tuple[str, ...] = Field(
         _default("foreign_variables"), description="names of variables in this folder that belong to others", examples=[["backup_server"]]
     )
@@ -472,6 +495,21 @@ class Site(Strict):
     def timers_in_force(self) -> dict[str, int]:
         """The numbers of the site's profile, with those the site changes."""
         return {**self.timers.profiles[self.settings.timer_profile], **self.settings.timers}
+
+    def own_settings(self, host: str) -> dict[str, dict[str, str]]:
+        """What the site itself sets on a host: {program: {setting: value as the program has it}}."""
+        groups, found = self.hosts[host].groups, {}
+        for group, settings in self.settings.dovecot_extra.items():
+            if group in groups and settings:
+                found["dovecot"] = settings
+        if "relays" in groups:
+            milters = {"smtpd_milters": ", ".join(self.settings.relay_milters)} if self.settings.relay_milters else {}
+            found |= {"postfix": {**self.settings.postfix_extra, **milters}} if self.settings.postfix_extra or milters else {}
+        plain = {True: "yes", False: "no"}
+        return {
+            program: {name: plain[value] if isinstance(value, bool) else str(value) for name, value in settings.items()}
+            for program, settings in found.items()
+        }
 
     def group(self, name: str) -> tuple[Host, ...]:
         """The hosts of a group, in the order of the inventory."""

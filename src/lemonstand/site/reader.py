@@ -333,7 +333,7 @@ def _unlock(loader: DataLoader) -> None:
         VaultSecretsContext.initialize(VaultSecretsContext(secrets))  # values encrypted one by one look there
 
 
-unlock = _unlock
+unlock, find_plugins = _unlock, _find_plugins
 """For those that read a site's other variables."""
 
 

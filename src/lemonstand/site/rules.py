@@ -17,6 +17,7 @@ from lemonstand.policy.flows import ENDPOINTS, several
 from lemonstand.policy.invariants import SSH, load_invariants
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE, load_kinds
 from lemonstand.policy.names import load_names
+from lemonstand.policy.own_settings import load_own_settings
 from lemonstand.policy.timers import deviation_id
 from lemonstand.policy.waivers import load_waivers
 from lemonstand.site.families import families_of
@@ -598,6 +599,24 @@ def accepts_are_known(draft: Draft) -> Iterator[InputError]:
             )
 
 
+def own_settings_leave_controls_alone(draft: Draft) -> Iterator[InputError]:
+    """What a site sets itself is nothing that a role sets, and nothing a control depends on (record 0038)."""
+    programs = load_own_settings()
+    own: list[tuple[str, str, tuple[str, ...], Mapping[str, Any]]] = [
+        ("dovecot", group, ("dovecot_extra", group), names) for group, names in draft.settings.get("dovecot_extra", {}).items()
+    ]
+    own.append(("postfix", "relays", ("postfix_extra",), draft.settings.get("postfix_extra", {})))
+    for program, group, (variable, *way), names in own:
+        for name in names:
+            why = programs[program].refusal(group, name)
+            if why:
+                yield InputError(
+                    f"'{name}' of {program} on {group} is not the site's to choose: {why}",
+                    draft.at(variable, *way, name),
+                    "leave it out; docs/variables.md has the variables that change what roles set",
+                )
+
+
 def timers_agree(draft: Draft) -> Iterator[InputError]:
     """The timer profile exists, and its relations hold on every host with the numbers the site changes."""
     profile, changed = draft.settings.get("timer_profile"), draft.settings.get("timers")
@@ -1052,6 +1071,7 @@ RULES: tuple[Rule, ...] = (
     flows_keep_the_invariants,
     waivers_are_known,
     accepts_are_known,
+    own_settings_leave_controls_alone,
     controllers_get_in,
     controllers_come_in_where_flows_let_them,
     controllers_keep_their_way_in,
