@@ -85,7 +85,7 @@ def test_ports_of_the_switch_have_names_a_device_may_have(names: tuple[str, str]
 
 
 def _said(site: Site, ways: dict[str, str] | None = None) -> list[str]:
-    given = ways or {host.name: str(host.interfaces["management"].ipv4) for host in site.hosts.values() if "management" in host.interfaces}
+    given = ways or shipped_lab.ways(site)
     with pytest.raises(InputErrors) as caught:
         plan("sample", "10.99", site, {"handset": "10.99.5.15", **given})
     return [problem.what for problem in caught.value.problems]
