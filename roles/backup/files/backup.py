@@ -49,6 +49,8 @@ DESYNC = 2
 """doveadm's exit status for a mailbox that changed while it was copied: what is missing comes with the next try."""
 FOUND = (0, NOTHING)
 TRIES = 4
+ANSWER_SECONDS, TRUST_SECONDS = 90, 20
+"""For a repository to say what it has; for one that is not to be talked to."""
 SECONDS = 4 * 3600
 """For one program; the unit has a limit of its own for all of it."""
 
@@ -77,12 +79,21 @@ def settings() -> dict[str, Any]:
 # --- programs -----------------------------------------------------------------------------------------------------------------------
 
 
-def call(words: Sequence[str], *, owner: str = "", codes: Sequence[int] = (0,), env: dict[str, str] | None = None, **more: Any) -> str:
+def call(
+    words: Sequence[str],
+    *,
+    owner: str = "",
+    codes: Sequence[int] = (0,),
+    seconds: int = SECONDS,
+    env: dict[str, str] | None = None,
+    **more: Any,
+) -> str:
     """Run a program and return what it printed.
 
     Args:
         owner: as whom; empty: as root.
         codes: exit statuses that are no fault.
+        seconds: after so many it is ended.
 
     Raises:
         Failed: it ended otherwise; `code` is its exit status.
@@ -94,15 +105,16 @@ def call(words: Sequence[str], *, owner: str = "", codes: Sequence[int] = (0,), 
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=SECONDS,
+            timeout=seconds,
             check=False,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **(env or {})},
             cwd="/",
             **who,
             **more,
         )
-    except subprocess.TimeoutExpired:
-        raise Failed(f"{words[0]} took longer than {SECONDS} s") from None
+    except subprocess.TimeoutExpired as late:
+        said = late.stderr.decode("utf-8", "replace") if isinstance(late.stderr, bytes) else late.stderr or ""
+        raise Failed(f"{words[0]}: not done within {seconds} s; {(said.strip().splitlines() or ['it said nothing'])[-1][:300]}") from None
     if done.returncode not in codes:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
         fault = Failed(f"{words[0]}: {said[:300]}")
@@ -116,12 +128,15 @@ def code_of(fault: Failed) -> int:
     return int(getattr(fault, "code", -1))
 
 
-def restic(given: dict[str, Any], *words: str, key: str = "", authority: str = "", codes: Sequence[int] = (0,)) -> str:
+def restic(
+    given: dict[str, Any], *words: str, key: str = "", authority: str = "", codes: Sequence[int] = (0,), seconds: int = SECONDS
+) -> str:
     """Ask the repository, as this host.
 
     Args:
         key: another key than the host's.
         authority: file with another CA than the one that signs for the repository.
+        seconds: after so many it is ended: by itself it tries for a quarter of an hour to reach a server.
 
     Raises:
         Failed: with what restic said.
@@ -135,7 +150,7 @@ def restic(given: dict[str, Any], *words: str, key: str = "", authority: str = "
         "RESTIC_REST_PASSWORD": (FOLDER / "password").read_text(encoding="ascii").strip(),
         "RESTIC_PASSWORD": key or (FOLDER / "key").read_text(encoding="ascii").strip(),
     }
-    return call(["restic", "--retry-lock", "2m", *words], env=env, codes=codes)
+    return call(["restic", "--retry-lock", "2m", *words], env=env, codes=codes, seconds=seconds)
 
 
 def lines(text: str) -> Iterator[dict[str, Any]]:
@@ -148,7 +163,7 @@ def lines(text: str) -> Iterator[dict[str, Any]]:
 
 def snapshots(given: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the backups there are, the oldest first: `id`, `time` (RFC 3339), `bytes`, `files`."""
-    found = json.loads(restic(given, "snapshots", "--json", "--no-lock", "--tag", TAG) or "[]") or []
+    found = json.loads(restic(given, "snapshots", "--json", "--no-lock", "--tag", TAG, seconds=ANSWER_SECONDS) or "[]") or []
     rows = []
     for each in sorted(found, key=lambda one: str(one["time"])):
         told = each.get("summary") or {}
@@ -432,7 +447,7 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
         try:
             places, told = gather(given)
             try:
-                restic(given, "cat", "config", "--no-lock")
+                restic(given, "cat", "config", "--no-lock", seconds=ANSWER_SECONDS)
             except Failed as fault:
                 if code_of(fault) == WRONG_KEY:
                     raise Failed(
@@ -495,7 +510,7 @@ def checked(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     """Let restic look whether the repository is whole, with a part of the data read back; prove the controller's key on it."""
     if order.get("key"):
         try:
-            restic(given, "cat", "config", "--no-lock", key=str(order["key"]))
+            restic(given, "cat", "config", "--no-lock", key=str(order["key"]), seconds=ANSWER_SECONDS)
         except Failed as fault:
             raise Failed(
                 f"the controller's key does not open the repository: {fault}",
@@ -508,7 +523,7 @@ def checked(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
 def opened(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     """Say whether a key opens the repository."""
     try:
-        restic(given, "cat", "config", "--no-lock", key=str(order["key"]))
+        restic(given, "cat", "config", "--no-lock", key=str(order["key"]), seconds=ANSWER_SECONDS)
     except Failed as fault:
         if code_of(fault) == WRONG_KEY:
             return {"opens": False}
@@ -522,7 +537,7 @@ def trusts(given: dict[str, Any], _order: dict[str, Any]) -> dict[str, Any]:
     if not others:
         raise Failed("this host knows no other authority to try with")
     try:
-        restic(given, "cat", "config", "--no-lock", authority=others[0])
+        restic(given, "cat", "config", "--no-lock", authority=others[0], seconds=TRUST_SECONDS)
     except Failed as fault:
         return {"talks": False, "why": str(fault)}
     return {"talks": True, "why": ""}
