@@ -143,6 +143,12 @@ def _set(variable: str, value: Any) -> Callable[[Tree], object]:
     return lambda tree: tree["all"].__setitem__(variable, value)
 
 
+def _own_address(tree: Tree, group: str) -> str:
+    """An IPv4 address that a host has."""
+    hosts = tree["hosts"]["all"]["children"][f"{group}s"]["hosts"]
+    return str(hosts[group]["lemonstand_interfaces"][group]["ipv4"])
+
+
 def _unset(variable: str) -> Callable[[Tree], object]:
     return lambda tree: tree["all"].pop(variable)
 
@@ -826,6 +832,29 @@ BAD_SITES: tuple[Bad, ...] = (
         "lemonstand_dns_resolvers makes flow 'dns-udp' let relays reach somebody by management, and no host of the DMZ reaches management",
         SITE_YML,
         "Name an address that lies elsewhere",
+    ),
+    Bad(
+        "backups to the Internet",
+        _set("lemonstand_services", {"backup": {"name": "backup.example.net", "addresses": ["203.0.113.200"]}}),
+        "lemonstand_services makes flow 'back-up-stores' let stores reach internet, and stores and auth hosts never reach the Internet",
+        SITE_YML,
+        "Name an address that lies elsewhere",
+    ),
+    Bad(
+        "backups to a host of the site",
+        lambda tree: tree["all"].__setitem__(
+            "lemonstand_services", {"backup": {"name": "backup.example.net", "addresses": [_own_address(tree, "store")]}}
+        ),
+        "backups would go to store (",
+        SITE_YML,
+        "name an address of a machine that is no host of this inventory",
+    ),
+    Bad(
+        "backups to nobody who could be believed",
+        _set("lemonstand_services", {"backup": {"name": "backup.example.net", "addresses": ["198.51.100.53"], "ca": "/nowhere/ca.pem"}}),
+        "/nowhere/ca.pem is not there",
+        SITE_YML,
+        "put the PEM file there",
     ),
     Bad(
         "waiver of what holds an invariant",

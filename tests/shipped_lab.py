@@ -33,8 +33,13 @@ def planned(inventory: Path) -> Topology:
     """The lab that any inventory names, likewise."""
     with tempfile.TemporaryDirectory() as folder:
         found = site(Path(folder) / "lab", inventory)
-    ways = {host.name: str(host.interfaces["management"].ipv4) for host in found.hosts.values() if "management" in host.interfaces}
-    return plan("sample", PREFIX, found, {**dict.fromkeys(found.hosts, f"{PREFIX}.5.15"), **ways})
+    return plan("sample", PREFIX, found, {**dict.fromkeys(found.hosts, f"{PREFIX}.5.15"), **ways(found)})
+
+
+def ways(site: Site) -> dict[str, str]:
+    """The address each host with a leg in the management zone is reached at."""
+    everybody = {**site.hosts, **site.apart}
+    return {name: str(host.interfaces["management"].ipv4) for name, host in everybody.items() if "management" in host.interfaces}
 
 
 def site(folder: Path, inventory: Path = ROOT / "lab") -> Site:

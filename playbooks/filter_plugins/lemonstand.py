@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import collections
 import datetime
 import difflib
@@ -34,17 +35,22 @@ SHAPE = data("kinds.yml")
 ZONES, GROUPS, LISTS = tuple(SHAPE["zones"]), tuple(SHAPE["kinds"]), SHAPE["lists"]
 
 
-TOLD = ("lemonstand_interfaces", "lemonstand_zones", "lemonstand_edge_addresses", "lemonstand_standby_of", *LISTS.values())
+TOLD = ("lemonstand_interfaces", "lemonstand_zones", "lemonstand_edge_addresses", "lemonstand_standby_of", *dict.fromkeys(LISTS.values()))
 """The variables that rules and lists of hosts are made from."""
 
 
 def active_flows(
-    flows: Iterable[Mapping[str, Any]], conditions: Mapping[str, bool], extra: Iterable[Mapping[str, Any]], disabled: Iterable[str]
+    flows: Iterable[Mapping[str, Any]],
+    conditions: Mapping[str, bool],
+    extra: Iterable[Mapping[str, Any]],
+    disabled: Iterable[str],
+    services: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """The flows a site uses: the shipped ones, less the disabled, plus its own, where their condition holds.
 
     Args:
         conditions: the names a flow's `when` may have, and whether they hold; `always` does.
+        services: `lemonstand_services`: flows to one of these go to the port it names.
 
     Raises:
         AnsibleFilterError: an unknown name, endpoint or condition, with the flow's name and the remedy.
@@ -67,8 +73,21 @@ def active_flows(
         if when not in conditions:
             raise AnsibleFilterError(f"flow '{flow['name']}': unknown condition '{when}'; use one of {', '.join(conditions)}")
         if conditions[when]:
-            result.append(dict(flow))
+            port = (_service(services, flow["to"]) or {}).get("port")
+            result.append({**flow, "ports": [port]} if port else dict(flow))
     return result
+
+
+def _service(services: Any, name: str) -> Mapping[str, Any] | None:
+    """A service as the site names it; None: it names none of that name."""
+    found = services.get(name) if isinstance(services, Mapping) else None
+    return found if isinstance(found, Mapping) else None
+
+
+def _listed(host: Host, endpoint: str) -> list[str]:
+    """The addresses of an end of flows that is a list, as a host's variables have it."""
+    value = host.get(LISTS[endpoint]) or []
+    return [str(address) for address in ((_service(value, endpoint) or {}).get("addresses") or [] if isinstance(value, Mapping) else value)]
 
 
 def _near(name: str, known: Iterable[str]) -> str:
@@ -263,7 +282,7 @@ def _resolve(endpoint: str, groups: Mapping[str, list[str]], hosts: Hosts, own: 
     if endpoint in ZONES:
         return [str(network) for network in (own["lemonstand_zones"].get(endpoint) or {}).values() if network]
     if endpoint in LISTS:
-        return [str(address) for address in own.get(LISTS[endpoint]) or []]
+        return _listed(own, endpoint)
     return [address for name in _members(groups, endpoint) for address in _addresses(hosts[name])]
 
 
@@ -391,7 +410,11 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
         if flow["to"] in LISTS:
             # The list is the asking hosts' own: an edge may use other servers.
             asking = _members(groups, flow["from"]) if flow["from"] in GROUPS else []
-            target = sorted({str(a) for host in asking for a in hosts[host].get(LISTS[flow["to"]]) or []})
+            target = sorted({address for host in asking for address in _listed(hosts[host], flow["to"])})
+        if flow["to"] == "backup":
+            # In management hosts reach it by legs of their own, and an edge joins nobody to that zone.
+            managed = networks.get("management", [])
+            target = [each for each in target or [] if not any(ipaddress.ip_address(each) in network for network in managed)]
         if source == [] or target == []:
             continue
         froms, tos = device_of(source), device_of(target)
@@ -593,6 +616,11 @@ def reach_address(target: str, own: str, hosts: Hosts | str) -> str:
     raise AnsibleFilterError(f"{own} and {target} share no IP version; `lemonstand check` names the zones")
 
 
+def htpasswd(password: str) -> str:
+    """A password as a file of htpasswd(1) has it. SHA-1 is enough for one of 43 random characters, which nobody guesses."""
+    return "{SHA}" + base64.b64encode(hashlib.sha1(password.encode(), usedforsecurity=False).digest()).decode()
+
+
 class FilterModule:
     """Announces the filters to Ansible."""
 
@@ -628,4 +656,5 @@ class FilterModule:
             "lemonstand_table_size": table_size,
             "lemonstand_server_id": server_id,
             "lemonstand_ldaps": ldaps,
+            "lemonstand_htpasswd": htpasswd,
         }

@@ -46,7 +46,7 @@ HOSTS = {
     "relay": _host(dmz=20, management=13),
 }
 GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
-NOTHING = {**dict.fromkeys(("implicit_tls", "managesieve", "acme"), False), **several_of(lambda _: ["the only one"])}
+NOTHING = {**dict.fromkeys(("implicit_tls", "managesieve", "acme", "backup"), False), **several_of(lambda _: ["the only one"])}
 """Conditions of a site with one host of each kind, and nothing more than it must have."""
 
 
@@ -246,3 +246,30 @@ def test_who_goes_second_looks_at_those_of_his_kind_alone(seen: dict[str, Any], 
     assert filters.unanswered(groups, variables, "a2") == wanted
     assert filters.unanswered(groups, variables, "r2") == []
     assert filters.unanswered(groups, variables, "a1") == []
+
+
+def _backed_up(address: str) -> dict[str, Any]:
+    return {name: {**host, "lemonstand_services": {"backup": {"addresses": [address], "port": 8123}}} for name, host in HOSTS.items()}
+
+
+def test_backups_go_to_the_address_and_port_that_are_named_and_nowhere_else() -> None:
+    hosts = _backed_up("10.1.5.99")
+    active = filters.active_flows(FLOWS, {**NOTHING, "backup": True}, [], [], hosts["store"]["lemonstand_services"])
+    for name, others in {"store": "back-up-stores", "auth": "back-up-auths"}.items():
+        (rule,) = (each for each in filters.host_rules(active, name, GROUPS, hosts)["output"] if each["name"] == others)
+        assert (rule["ports"], rule["ipv4"], rule["ipv6"]) == ([8123], ["10.1.5.99"], [])
+    for name in ("frontend", "relay", "edge"):
+        assert not [each for each in filters.host_rules(active, name, GROUPS, hosts)["output"] if "back-up" in each["name"]]
+    assert not [each for each in _active() if "back-up" in each["name"]], "nothing is open where no repository is named"
+
+
+def test_an_edge_passes_backups_on_between_zones_and_never_to_management() -> None:
+    for address, passed in (("10.1.5.99", []), ("10.1.4.99", ["back-up-auths"])):
+        hosts = _backed_up(address)
+        active = filters.active_flows(FLOWS, {**NOTHING, "backup": True}, [], [], hosts["store"]["lemonstand_services"])
+        rules = filters.edge_rules(active, "edge", GROUPS, hosts)["forward"]
+        assert [each["name"] for each in rules if "back-up" in each["name"]] == passed
+
+
+def test_a_password_becomes_a_line_that_htpasswd_makes() -> None:
+    assert filters.htpasswd("example") == "{SHA}w0mcJylzCn+AfvuGdqkty2+KP48="

@@ -85,7 +85,7 @@ def test_ports_of_the_switch_have_names_a_device_may_have(names: tuple[str, str]
 
 
 def _said(site: Site, ways: dict[str, str] | None = None) -> list[str]:
-    given = ways or {host.name: str(host.interfaces["management"].ipv4) for host in site.hosts.values() if "management" in host.interfaces}
+    given = ways or shipped_lab.ways(site)
     with pytest.raises(InputErrors) as caught:
         plan("sample", "10.99", site, {"handset": "10.99.5.15", **given})
     return [problem.what for problem in caught.value.problems]
@@ -120,7 +120,7 @@ def test_what_no_lab_can_hold_is_named(tmp_path: Path) -> None:
 def test_a_dmz_that_is_routed_is_known_to_the_internet(tmp_path: Path) -> None:
     site = shipped_lab.site(tmp_path / "lab")
     routed = site.model_copy(update={"settings": site.settings.model_copy(update={"public_ipv4": None})})
-    ways = {host.name: str(host.interfaces["management"].ipv4) for host in site.hosts.values() if "management" in host.interfaces}
+    ways = shipped_lab.ways(site)
     lab = plan("sample", "10.99", routed, {"handset": "10.99.5.15", **ways})
     assert Route("10.99.2.0/24", "10.99.1.1") in lab.carrier_routes
     assert Route("10.99.2.0/24", "10.99.1.1") in lab.machine("peer").routes

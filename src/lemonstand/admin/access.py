@@ -49,7 +49,9 @@ class Hosts:
             subprocess.run(close, capture_output=True, check=False)
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def run(self, host: str, command: Sequence[str], given: str = "", *, codes: tuple[int, ...] = (0,)) -> str:
+    def run(
+        self, host: str, command: Sequence[str], given: str = "", *, codes: tuple[int, ...] = (0,), seconds: int = ANSWER_SECONDS
+    ) -> str:
         """Runs a command as root and returns what it printed.
 
         Args:
@@ -57,6 +59,7 @@ class Hosts:
             command: its words; no secrets, they are visible to everybody there.
             given: its standard input.
             codes: exit statuses that are no error.
+            seconds: within which it has to end.
 
         Raises:
             LemonstandError: the host can't be reached, or the command failed.
@@ -68,14 +71,12 @@ class Hosts:
                 input=way.given(given),
                 capture_output=True,
                 text=True,
-                timeout=ANSWER_SECONDS,
+                timeout=seconds,
                 check=False,
                 env=environment(),
             )
         except subprocess.TimeoutExpired:
-            raise LemonstandError(
-                f"{host} gave no answer within {ANSWER_SECONDS} s", host, "see whether it is up, then try again"
-            ) from None
+            raise LemonstandError(f"{host} gave no answer within {seconds} s", host, "see whether it is up, then try again") from None
         refusal = way.refusal(done.returncode, done.stderr)
         if refusal:
             raise LemonstandError(f"{host} can't be asked as root: {refusal}", host, BECOME_REMEDY)

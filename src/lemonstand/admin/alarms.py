@@ -25,7 +25,7 @@ class Alarm:
         at: when it happened, or when it was seen if it goes on.
         kind: `guessing`, `connections`, `sending`, `limits-file` (limits, as services say), `standby`, `relay` (of stores), `failed`,
             `restarting`, `not-running`, `restarted`, `disk`, `read-only`, `queue`, `clock`, `certificate`, `twin` (an auth host that is
-            out of step); of edges `silent`, `two-edges`, `alone`, `no-twin`, `hand-over`.
+            out of step), `backup`; of edges `silent`, `two-edges`, `alone`, `no-twin`, `hand-over`.
         details: the rest of it.
     """
 

@@ -54,6 +54,8 @@ LEAST_DAYS = 14.0
 LEAST_SHARE = 0.15
 """Left of the whole life, for certificates that live for days only."""
 
+BACKUP_SETTINGS, BACKUP_WORD = Path("/etc/lemonstand/backup/settings.json"), Path("/var/lib/lemonstand-backup/state.json")
+"""What the role backup wrote, and what came of its runs."""
 EDGE_WATCH, EDGE_PAIR = Path("/run/lemonstand/edge-watch.json"), Path("/run/lemonstand/edge-pair.json")
 """What edges write down, of hosts they lead to and of their twin (roles edge and edge_pair)."""
 
@@ -246,6 +248,28 @@ def twins(_since: int) -> Iterator[Found]:
             yield alarm("twin", f"host={name} what=directory reason={state!r}")
 
 
+def backups(_since: int) -> Iterator[Found]:
+    """Backups that failed, that are too old, or of which nothing came back; nothing where the host is not backed up."""
+    try:
+        oldest = float(json.loads(BACKUP_SETTINGS.read_text(encoding="utf-8"))["oldest"])
+    except FileNotFoundError:
+        return
+    timer = show("lemonstand-backup.timer").get("ActiveState")
+    if timer != "active":
+        yield alarm("backup", f"timer={timer}: none will be made; `lemonstand apply` brings it back")
+    try:
+        word: Found = json.loads(BACKUP_WORD.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        word = {}
+    if "fault" in word:
+        yield alarm("backup", f"why={word['fault']['what'][:200]!r}", word["fault"]["at"])
+    for part, what in (("made", "backup"), ("proven", "proof that it comes back")):
+        if part not in word:
+            yield alarm("backup", f"there was no {what} yet")
+        elif (age := time.time() - word[part]["at"]) > oldest:
+            yield alarm("backup", f"the last {what} is {age / 3600:.1f}h old, {oldest / 3600:.0f}h at the most", word[part]["at"])
+
+
 def _moment(text: str) -> float:
     """Unix time of `Nov 29 20:00:00 2026 GMT`, as openssl writes it in any language."""
     month, day, hour, year, zone = text.split()
@@ -288,6 +312,7 @@ PARTS: dict[str, Callable[[int], Iterator[Found]]] = {
     "certificates": certificates,
     "twins": twins,
     "edges": edges,
+    "backups": backups,
 }
 
 

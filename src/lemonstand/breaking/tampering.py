@@ -83,7 +83,7 @@ def at_home(made: TamperingT, site: Site) -> TamperingT:
     Raises:
         InputError: the site has no host of that kind.
     """
-    if made.host in site.hosts:
+    if made.host in site.hosts or made.host in site.apart:
         return made
     group = load_kinds().group_of(made.host)
     hosts = site.group(group) if group else ()

@@ -32,6 +32,7 @@ SINGLE = {kind.one: group for group, kind in load_kinds().kinds.items()}
 ALL = tuple(SINGLE.values())
 ONE_STORE = "the site has one store and no standby"
 NO_STANDBY = "no store of the site has a standby"
+NO_REPOSITORY = "the site names no repository for backups (lemonstand_services)"
 
 
 def _in(site: Site, *groups: str, needed: bool) -> list[str]:
@@ -47,6 +48,9 @@ SEVERAL: tuple[tuple[str, Callable[[Site], list[str]], str], ...] = (
     ("paired_relay", lambda site: _in(site, "relays", needed=bool(_paired(site))), NO_STANDBY),
     ("told", lambda site: _in(site, "stores", "relays", needed=len(site.group("stores")) > 1), ONE_STORE),
     ("told_auth", lambda site: _in(site, "auths", needed=len(site.group("stores")) > 1), ONE_STORE),
+    ("backed", lambda site: _in(site, "stores", "auths", needed=site.settings.services.backup is not None), NO_REPOSITORY),
+    ("backed_store", lambda site: _in(site, "stores", needed=site.settings.services.backup is not None), NO_REPOSITORY),
+    ("backed_auth", lambda site: _in(site, "auths", needed=site.settings.services.backup is not None), NO_REPOSITORY),
     ("spare", lambda site: _in(site, "relays", needed=len(site.group("relays")) > 1), "the site has one relay"),
 )
 """Fixtures of what a site has several of: name, cases, what is said where it has not. `pair` is a store's name, the others are hosts."""

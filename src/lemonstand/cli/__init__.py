@@ -6,6 +6,7 @@ One module a topic; each hangs its commands on `main` when it is imported, in th
 from lemonstand.cli.base import main  # isort: skip
 from lemonstand.cli import (
     alarms,
+    backup,
     certificates,
     deploy,
     documents,
@@ -26,6 +27,7 @@ from lemonstand.cli import (
 
 __all__ = [
     "alarms",
+    "backup",
     "certificates",
     "deploy",
     "documents",

@@ -66,6 +66,13 @@ def check(chosen: Chosen) -> None:
             )
     for deviation in deviations(loaded):
         console.print(f"deviation: {deviation}", markup=False, highlight=False, soft_wrap=True)
+    if settings.services.backup is None:
+        console.print(
+            "hint:      nothing is backed up: lemonstand_services names no repository (docs/operate.md, Backup)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @main.command()

@@ -88,18 +88,23 @@ def _picked(catalogue: tuple[Mutant, ...], names: tuple[str, ...], controls: tup
 
 def _possible(chosen: Chosen, mutants: tuple[Mutant, ...], names: tuple[str, ...]) -> tuple[Mutant, ...]:
     """Those whose hosts the lab has; the others are told of, and refused if they were asked for by name."""
-    hosts = chosen.load().hosts
+    site = chosen.load()
+    hosts = {**site.hosts, **site.apart}
 
-    def there(mutant: Mutant) -> bool:
-        return mutant.host in hosts or load_kinds().group_of(mutant.host) is not None
+    def lacking(mutant: Mutant) -> str:
+        """What the lab has not that it takes; empty: it has all."""
+        if site.settings.services.backup is None and any(each.startswith("BAK-") for each in mutant.controls):
+            return "repository"
+        group = load_kinds().group_of(mutant.host)
+        return "" if mutant.host in hosts or (group is not None and group not in load_kinds().apart) else mutant.host
 
     for mutant in mutants:
-        if not there(mutant):
+        if lack := lacking(mutant):
             if mutant.name in names:
-                what = f"the lab has no host '{mutant.host}', which '{mutant.name}' breaks"
-                raise InputError(what, "MUTANT", "bring up a lab with pairs: lemonstand lab up --site")
-            click.echo(f"left out, for the lab has no {mutant.host}: {mutant.name}")
-    return tuple(mutant for mutant in mutants if there(mutant))
+                what = f"the lab has no host '{lack}', which '{mutant.name}' is about"
+                raise InputError(what, "MUTANT", "bring up a lab that has one: lemonstand lab up --site")
+            click.echo(f"left out, for the lab has no {lack}: {mutant.name}")
+    return tuple(mutant for mutant in mutants if not lacking(mutant))
 
 
 def _shared(mutants: tuple[Mutant, ...], share: str | None) -> tuple[Mutant, ...]:

@@ -12,7 +12,13 @@ from lemonstand.site.families import one_family_flows
 from lemonstand.site.model import Host, Site
 
 FORMATS = ("md", "html")
-NAMES = {"controllers": "the controllers", "resolvers": "the name servers", "ntp": "the time servers", "internet": "any address outside"}
+NAMES = {
+    "controllers": "the controllers",
+    "resolvers": "the name servers",
+    "ntp": "the time servers",
+    "internet": "any address outside",
+    "backup": "the backup repository",
+}
 STATES = {
     "established": "established, whether or not anything is sent",
     "unack": "established, with data not yet acknowledged",
@@ -120,6 +126,9 @@ def _who(site: Site, flow: Flow, endpoint: str) -> str:
         lists = (host.settings.dns_resolvers if endpoint == "resolvers" else host.settings.ntp_servers for host in asking)
         values = {str(address) for addresses in lists for address in addresses}
         return f"{NAMES[endpoint]} ({', '.join(sorted(values)) or 'none is set'})"
+    if endpoint == "backup":
+        service = site.settings.services.backup
+        return f"{NAMES[endpoint]} ({', '.join(map(str, service.addresses)) if service else 'none is named'})"
     if endpoint == "internet":
         return NAMES[endpoint]
     zone = site.settings.zones[endpoint]
@@ -139,6 +148,8 @@ def _crosses(site: Site, flow: Flow) -> bool:
     """Whether the ends stand in different zones; what hosts ask their own zone's edge never meets a rule between zones."""
     if flow.destination == "edges" and flow.source in ZONES:
         return False
+    if flow.destination == "backup" and _zones(site, "backup") <= {"management"}:
+        return False  # every host has a leg there
     return _zones(site, flow.source) != _zones(site, flow.destination)
 
 
@@ -149,4 +160,11 @@ def _zones(site: Site, endpoint: str) -> frozenset[str]:
         return frozenset({"management"})
     if endpoint in {"resolvers", "ntp"}:
         return frozenset({"internet"})
+    if endpoint == "backup":
+        service = site.settings.services.backup
+        networks = {zone: (each.ipv4, each.ipv6) for zone, each in site.settings.zones.items()}
+        return frozenset(
+            next((zone for zone, own in networks.items() if any(net is not None and address in net for net in own)), "internet")
+            for address in (service.addresses if service else ())
+        )
     return frozenset(zone for host in site.group(endpoint) for zone in host.interfaces if zone != "management")

@@ -154,8 +154,8 @@ def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
     host = site.hosts[cell.destination]
     if flow.destination == MANAGEMENT:
         return zone == MANAGEMENT
-    if zone == MANAGEMENT:
-        return False  # no flow but those to `management` may use that zone
+    if zone == MANAGEMENT or flow.destination == "backup":
+        return False  # no flow but those to `management` may use that zone; backups go to no host of the inventory
     if flow.destination in GROUPS:
         # Private IPv4 addresses are not known outside: there only the published address counts.
         hidden = flow.source == OUTSIDE and cell.address.version == 4

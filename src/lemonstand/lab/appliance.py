@@ -99,6 +99,9 @@ def _end(site: Site, flow: Flow, end: str, version: int) -> list[str] | None:
     elif end in {"resolvers", "ntp"}:
         asking = [host for host in site.hosts.values() if flow.source in host.groups or flow.source in host.interfaces]
         found = [each for host in asking for each in (host.settings.dns_resolvers if end == "resolvers" else host.settings.ntp_servers)]
+    elif end == "backup":
+        service = site.settings.services.backup
+        found = [each for each in (service.addresses if service else ()) if not _is_managed(site, each)]
     elif end in JOINED:
         zone = site.settings.zones[end]
         found = [network for network in (zone.ipv4, zone.ipv6) if network is not None]
@@ -106,6 +109,12 @@ def _end(site: Site, flow: Flow, end: str, version: int) -> list[str] | None:
         return None
     mine = sorted({str(each) for each in found if ip_address(str(each).partition("/")[0]).version == version})
     return mine or None
+
+
+def _is_managed(site: Site, address: Address) -> bool:
+    """Whether hosts reach an address by their own legs in the management zone."""
+    zone = site.settings.zones[MANAGEMENT]
+    return any(network is not None and address in network for network in (zone.ipv4, zone.ipv6))
 
 
 def _members(site: Site, group: str) -> Iterator[Address]:

@@ -164,7 +164,7 @@ def add(topology: Topology, machine: Machine) -> None:
     namespace = topology.container(machine.name)
     _namespace(namespace, KERNELS_OWN if machine.managed else NO_ROUTERS)
     for leg in machine.legs:
-        _plug(topology, namespace, leg, port(machine.name, leg.zone), isolated=leg.zone == "management")
+        _plug(topology, namespace, leg, port(machine.name, leg.zone), isolated=leg.zone == "management" and not machine.open)
     _route(namespace, machine.routes)
 
 

@@ -66,7 +66,7 @@ def plan(name: str, prefix: str, site: Site, ways: Ways) -> Topology:
         raise InputErrors(faults)
     handsets = iter(range(len(site.group("handsets"))))
     machines = []
-    for host in site.hosts.values():
+    for host in _everybody(site):
         if "handsets" in host.groups:
             machines.append(_handset(bare, host.name, next(handsets), ways[host.name]))
             continue
@@ -74,10 +74,17 @@ def plan(name: str, prefix: str, site: Site, ways: Ways) -> Topology:
             Leg(zone, leg.device, tuple(f"{address}/{_length(site, zone, address)}" for address in leg.addresses))
             for zone, leg in host.interfaces.items()
         )
-        machines.append(Machine(host.name, legs, tuple(_routes(bare, site, host)), bool(host.role_groups)))
+        routes = tuple(_routes(bare, site, host))
+        machines.append(Machine(host.name, legs, routes, bool(host.role_groups), open=host.name in site.apart))
     # The Internet routes what is public in the DMZ to the edge. Its IPv4 network is private where the edge translates an address to it.
     between = "" if site.group("edges") else appliance.rules(site, bare.address4(OUTSIDE, appliance.OCTET))
     return Topology(name, prefix, tuple(machines), tuple(_inward(bare, site)), between)
+
+
+def _everybody(site: Site) -> Iterator[Host]:
+    """All hosts of an inventory, those too of which the site knows a service's address alone."""
+    yield from site.hosts.values()
+    yield from site.apart.values()
 
 
 def _length(site: Site, zone: str, address: IPv4Address | IPv6Address) -> int:
@@ -149,7 +156,7 @@ def _foreign_networks(lab: Topology, site: Site) -> Iterator[InputError]:
                     f"{site.inventory} (lemonstand_zones)",
                     "make networks of LEMONSTAND_LAB_PREFIX, as inventories/lab does",
                 )
-    for host in site.hosts.values():
+    for host in _everybody(site):
         for zone, leg in host.interfaces.items():
             for address in leg.addresses:
                 if address not in (lab.zone4(zone) if address.version == 4 else lab.zone6(zone)):
@@ -174,7 +181,7 @@ def _taken(lab: Topology, site: Site) -> Iterator[InputError]:
         if site.settings.public_ipv4 is not None and str(site.settings.public_ipv4) != between[0]:
             what = f"lemonstand_public_ipv4 is {site.settings.public_ipv4}, and in a lab without an edge it is {between[0]}"
             yield InputError(what, f"{site.inventory} (lemonstand_public_ipv4)", "the lab's appliance has that address")
-    for host in site.hosts.values():
+    for host in _everybody(site):
         where = f"{site.inventory} (host {host.name})"
         if host.name in {*PARTS, APPLIANCE}:
             yield InputError(f"'{host.name}' is the name of a part of every lab", where, "give the host another name")
@@ -186,7 +193,7 @@ def _taken(lab: Topology, site: Site) -> Iterator[InputError]:
 
 def _handsets(lab: Topology, site: Site, ways: Ways) -> Iterator[InputError]:
     """Each handset is reached by the management zone, and so is every other host."""
-    for host in site.hosts.values():
+    for host in _everybody(site):
         where = f"{site.inventory} (host {host.name})"
         leg = host.interfaces.get(MANAGEMENT)
         try:

@@ -211,6 +211,8 @@ def _of_the_lab(bare: Topology, site: Site, shared: Mapping[str, Any]) -> dict[s
         f"{PREFIX}controllers": [bare.address4(MANAGEMENT, CONTROLLER_OCTET)],
         f"{PREFIX}pki_dir": Raw("{{ lab_dir }}/pki"),
         f"{PREFIX}public_certificate": {"source": "private_ca"},
+        # What others run for the site is not there to be rehearsed with.
+        f"{PREFIX}services": {},
         f"{PREFIX}users": users,
         f"{PREFIX}probe_users": probes,
         f"{PREFIX}user_passwords": Raw("{{ lookup('ansible.builtin.file', lab_dir ~ '/secrets/passwords.yml') | from_yaml }}"),

@@ -51,13 +51,15 @@ class Route:
 class Machine:
     """One lab host.
 
-    ``managed``: roles harden it; else it stands for a part of the rest of the world.
+    ``managed``: roles harden it; else it stands for a part of the rest of the world. ``open``: hosts may reach it in the management zone,
+    where else nobody reaches another but the controller all.
     """
 
     name: str
     legs: tuple[Leg, ...]
     routes: tuple[Route, ...] = ()
     managed: bool = True
+    open: bool = False
 
     @property
     def management(self) -> str:
@@ -196,6 +198,8 @@ def from_plain(name: str, prefix: str, data: Mapping[str, Any]) -> Topology:
             tuple(Leg(leg["zone"], leg["device"], tuple(leg["addresses"])) for leg in item["legs"]),
             tuple(Route(**way) for way in item["routes"]),
             bool(item["managed"]),
+            # A lab that was made before there were any has none.
+            bool(item.get("open")),
         )
         for item in data["machines"]
     )

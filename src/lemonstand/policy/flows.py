@@ -44,7 +44,9 @@ class Flow(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     name: str = Field(description="a name of its own", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    source: str = Field(alias="from", description="who opens the connection: a zone, a group of hosts, or controllers, resolvers, ntp")
+    source: str = Field(
+        alias="from", description="who opens the connection: a zone, a group of hosts, or controllers, resolvers, ntp, backup"
+    )
     destination: str = Field(alias="to", description="who answers: as `from`")
     protocol: Literal["tcp", "udp", "vrrp"] = Field(description="the transport, or VRRP, which has no ports")
     ports: tuple[Port, ...] = Field(description="ports of the side that answers")
@@ -56,6 +58,7 @@ class Flow(BaseModel):
         "managesieve",
         "acme",
         "no_edge",
+        "backup",
         "several_edges",
         "several_frontends",
         "several_auths",

@@ -53,12 +53,14 @@ class Outer(BaseModel):
     Args:
         one: what a member is called.
         deployed: whether the plays set it up, in a lab.
+        apart: whether the site knows no such host, but the address of a service on it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     one: str = Field(pattern=r"^[a-z]+$")
     deployed: StrictBool = False
+    apart: StrictBool = False
 
 
 class Kinds(BaseModel):
@@ -68,7 +70,7 @@ class Kinds(BaseModel):
         zones: from the outside in.
         kinds: group of the inventory to kind, in the order in which a message from outside meets them.
         outer: groups of machines outside.
-        lists: ends of flows that are lists of addresses, with the variable that holds the list.
+        lists: ends of flows that are lists of addresses, with the variable that holds the list, or that names the service.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,6 +104,11 @@ class Kinds(BaseModel):
     def deployed(self) -> tuple[str, ...]:
         """The groups whose hosts the plays set up."""
         return (*self.kinds, *(name for name, outer in self.outer.items() if outer.deployed))
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """The groups of machines that the site knows by a service's address alone."""
+        return frozenset(name for name, outer in self.outer.items() if outer.apart)
 
     @property
     def inner_zones(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ PROBES: dict[str, str] = {
     "forward-abuse": "clients.forward.abuse",
     "guess": "clients.tickets.guess",
     "held-addresses": "network.failover.held",
+    "backup-deeds": "hosts.backups.deeds",
     "hold-back": "network.interruptions.hold_back",
     "idle": "clients.idle.idle",
     "idle-crowd": "clients.crowd.crowd",

@@ -107,6 +107,7 @@ def analyse(site: Site, catalogue: Catalogue | None = None) -> Analysis:
         assets=(
             *((_names(site.group(group)) or group, what + _of_several(site, group), harm) for group, what, harm in ASSETS),
             *_copies(site),
+            *_backups(site),
         ),
         standpoints=tuple(_standpoint(site, position, known) for position in POSITIONS),
         deviations=known.deviations,
@@ -131,6 +132,32 @@ def _copies(site: Site) -> tuple[tuple[str, str, str], ...]:
             ", ".join(paired),
             "the way to its standby's copy",
             "what a broken store changes or removes is so there within a minute: a standby is no backup. No other store's copy",
+        ),
+    )
+
+
+def _backups(site: Site) -> tuple[tuple[str, str, str], ...]:
+    """What a repository of backups adds: who breaks into it, and what a host that was broken into can do there (record 0039)."""
+    service = site.settings.services.backup
+    if service is None:
+        return ()
+    senders = _names((*site.group("stores"), *site.group("auths")))
+    return (
+        (
+            service.name,
+            f"backups of {senders}, encrypted with keys it never sees",
+            "lost or held back, which the age of backups shows; how much and how often, not what. It reaches no host of the site",
+        ),
+        (
+            senders,
+            "the key and the way to the host's own backups",
+            "read: whoever breaks into the host has what is on it, and by the key what was on it before. More may be written; "
+            "nothing that is there can be removed or changed, and no other host's can be read",
+        ),
+        (
+            "controllers",
+            "the keys of all backups, for the day their hosts are gone",
+            "with the repository itself: all mail and the directory, as far back as backups go",
         ),
     )
 
@@ -200,12 +227,16 @@ THEN = {
     ("resolvers", 53): "names: also a narrow way out for what is collected",
     ("edges", 123): "the time",
     ("ntp", 123): "the time",
+    ("backup", 0): "room for encrypted backups in the host's own name; nothing that is there goes, and no other host's is shown",
 }
 """What is at the end of a flow, by its end and first port."""
 
 
 def _then(flow: Flow) -> str:
-    return THEN.get((flow.destination, flow.ports[0]), "what listens there; no attempt of the red team is about it")
+    # A service listens where the site says.
+    return THEN.get((flow.destination, 0)) or THEN.get(
+        (flow.destination, flow.ports[0]), "what listens there; no attempt of the red team is about it"
+    )
 
 
 def _ends(site: Site, flow: Flow) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lemonstand.errors import InputError, InputErrors, LemonstandError
 from lemonstand.policy import Flows, Timers, load_flows, load_timers
+from lemonstand.policy.kinds import load_kinds
 from lemonstand.policy.settings import load_options
 from lemonstand.site.fields import check_fields, place_of, suggest
 from lemonstand.site.model import PREFIX, Host, HostSettings, Site, SiteSettings, variables
@@ -73,18 +74,21 @@ def build(inventory: Path, raw: RawSite, flows: Flows, timers: Timers) -> Site:
     faults, draft = judge(raw, flows, timers)
     if faults or draft is None:
         raise InputErrors(faults)
+    hosts = {
+        name: Host.model_construct(
+            name=name,
+            groups=raw.hosts[name].groups,
+            settings=HostSettings.model_construct(**values),
+            shell_port=shell_port(raw.hosts[name].connection),
+        )
+        for name, values in draft.hosts.items()
+    }
+    apart = load_kinds().apart
     return Site(
         inventory=inventory,
         settings=SiteSettings.model_construct(**draft.settings),
-        hosts={
-            name: Host.model_construct(
-                name=name,
-                groups=raw.hosts[name].groups,
-                settings=HostSettings.model_construct(**values),
-                shell_port=shell_port(raw.hosts[name].connection),
-            )
-            for name, values in draft.hosts.items()
-        },
+        hosts={name: host for name, host in hosts.items() if not apart & set(host.groups)},
+        apart={name: host for name, host in hosts.items() if apart & set(host.groups)},
         flows=flows,
         timers=timers,
     )

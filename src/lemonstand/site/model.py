@@ -255,6 +255,21 @@ class AcmeCertificate(Strict):
     roots: Path | None = Field(None, description="PEM file on the controller: what clients trust, if none of the system's; for checks")
 
 
+class BackupService(Strict):
+    """Where backups go: a restic REST server that takes them and gives none away to be deleted."""
+
+    name: HostName = Field(description="the name in its certificate; hosts learn its addresses from here")
+    addresses: tuple[IPv4Address | IPv6Address, ...] = Field(description="its addresses, inside the site's zones", min_length=1)
+    port: StrictInt = Field(8000, description="the TCP port it listens on", ge=1, le=65535)
+    ca: Path | None = Field(None, description="PEM file on the controller: who signs its certificate; none: the site's own CA `backups`")
+
+
+class Services(Strict):
+    """What others run for the site; each opens its flows once it is named."""
+
+    backup: BackupService | None = Field(None, description="where backups go: {name, addresses, port, ca}")
+
+
 class SiteSettings(Strict):
     """Variables that say the same on every host of the site (without their prefix `lemonstand_`)."""
 
@@ -315,6 +330,11 @@ class SiteSettings(Strict):
     public_certificate: Annotated[PrivateCaCertificate | FileCertificate | AcmeCertificate, Field(discriminator="source")] = Field(
         _default("public_certificate"),
         description="{source: private_ca}, or {source: files, certificate: …, key: …}, or {source: acme, directory: …}",
+    )
+    services: Services = Field(
+        _default("services"),
+        description="what others run for the site: {backup: {name, addresses, port, ca}}; what is not named is off, its flows as well",
+        examples=[{"backup": {"name": "backup.example.org", "addresses": ["192.0.2.250"]}}],
     )
     flows_extra: tuple[Flow, ...] = Field(
         _default("flows_extra"),
@@ -470,6 +490,8 @@ class Site(Strict):
     inventory: Path
     settings: SiteSettings
     hosts: dict[str, Host]
+    apart: dict[str, Host] = {}
+    """Machines of a lab of which the site knows an address alone (`lemonstand_services`)."""
     flows: Flows
     timers: Timers
 
@@ -482,9 +504,15 @@ class Site(Strict):
             "implicit_tls": self.settings.tls_profile != "seed-strict",
             "managesieve": self.settings.managesieve,
             "acme": self.settings.public_certificate.source == "acme",
+            "backup": self.settings.services.backup is not None,
             **several(self.group),
         }
-        return tuple(flow for flow in every if flow.name not in disabled and flow.holds(conditions))
+        return tuple(self._at_its_port(flow) for flow in every if flow.name not in disabled and flow.holds(conditions))
+
+    def _at_its_port(self, flow: Flow) -> Flow:
+        """A flow with the port on which the site's service listens, if it leads to one."""
+        service = self.settings.services.backup if flow.destination == "backup" else None
+        return flow if service is None else flow.model_copy(update={"ports": (service.port,)})
 
     @cached_property
     def own_flows(self) -> frozenset[str]:

@@ -28,9 +28,11 @@ from lemonstand.site.model import (
     PREFIX,
     ROLE_GROUPS,
     AcmeCertificate,
+    BackupService,
     FileCertificate,
     Interface,
     Middlebox,
+    Services,
     User,
     Zone,
 )
@@ -39,6 +41,7 @@ from lemonstand.site.seeds import hash_fault, password_fault
 from lemonstand.site.shipped import filter_plugin
 
 KINDS = load_kinds()
+SERVICES = f"{PREFIX}services"
 
 
 @dataclass(frozen=True)
@@ -513,17 +516,41 @@ def flows_keep_the_invariants(draft: Draft) -> Iterator[InputError]:
             )
 
 
+def backups_go_elsewhere(draft: Draft) -> Iterator[InputError]:
+    """What is to outlive the site's hosts is on none of them, and whom to believe there is known."""
+    service = _service(draft)
+    if service is None:
+        return
+    for number, address in enumerate(service.addresses):
+        for host, _, leg in draft.legs():
+            if address in leg.addresses and not KINDS.apart & set(draft.raw.hosts[host].groups):
+                yield InputError(
+                    f"backups would go to {host} ({address}), a host of this site: who loses or breaks it has them too",
+                    draft.at("services", "backup", "addresses", number),
+                    "name an address of a machine that is no host of this inventory",
+                )
+    if service.ca is not None and not service.ca.is_file():
+        yield InputError(f"{service.ca} is not there", draft.at("services", "backup", "ca"), "put the PEM file there, or correct the path")
+
+
 def _addressing(draft: Draft, zones: Mapping[str, Zone]) -> Addressing:
     """What invariants are judged on."""
     kind_of = {name: next((group for group in ROLE_GROUPS if group in host.groups), OUTSIDE) for name, host in draft.raw.hosts.items()}
+    # Who stands apart is somebody in the zone of the address, as whoever runs a service for the site is.
+    apart = {name for name, host in draft.raw.hosts.items() if KINDS.apart & set(host.groups)}
     owners = {
         address: End(kind_of[host], zone if kind_of[host] != OUTSIDE else OUTSIDE)
         for host, zone, leg in draft.legs()
+        if host not in apart
         for address in leg.addresses
     }
     lists: dict[str, dict[str, set[IPv4Address | IPv6Address]]] = {name: {} for name in KINDS.lists}
     for host, values in draft.hosts.items():
         for name, variable in KINDS.lists.items():
+            if variable == SERVICES:
+                service = _service(draft)
+                lists[name].setdefault(kind_of[host], set()).update(service.addresses if service else ())
+                continue
             key = variable.removeprefix(PREFIX)
             lists[name].setdefault(kind_of[host], set()).update(values.get(key) or draft.settings.get(key) or ())
     shells = {shell_port(host.connection) for host in draft.raw.hosts.values()}
@@ -850,12 +877,19 @@ def _management_ports(draft: Draft) -> set[int] | None:
     return {port for flow in let_in for port in flow.ports} if let_in else None
 
 
+def _service(draft: Draft) -> BackupService | None:
+    """The backup service, where one is named and sound."""
+    services = draft.settings.get("services")
+    return services.backup if isinstance(services, Services) else None
+
+
 def _conditions(draft: Draft) -> dict[str, bool]:
     """Which conditions of flows hold."""
     return {
         "implicit_tls": draft.settings.get("tls_profile") != "seed-strict",
         "managesieve": bool(draft.settings.get("managesieve")),
         "acme": isinstance(draft.settings.get("public_certificate"), AcmeCertificate),
+        "backup": _service(draft) is not None,
         **several(draft.members),
     }
 
@@ -1069,6 +1103,7 @@ RULES: tuple[Rule, ...] = (
     probe_users_can_log_in,
     flows_are_known,
     flows_keep_the_invariants,
+    backups_go_elsewhere,
     waivers_are_known,
     accepts_are_known,
     own_settings_leave_controls_alone,

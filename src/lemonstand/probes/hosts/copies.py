@@ -31,7 +31,9 @@ def mailboxes(user: str, mail: str = str(MAIL)) -> dict[str, Any]:
         for row in _doveadm("mailbox", "status", "-u", user, "uidvalidity uidnext", "*")
     }
     rows = _doveadm("fetch", "-u", user, "mailbox uid guid flags", "mailbox", "*", "all")
-    lines = sorted("\t".join((row["mailbox"], row["uid"], row["guid"], *sorted(row["flags"].split()))) for row in rows)
+    # \Recent is about who looked first, not about a message (RFC 9051 appendix E).
+    flags = [" ".join(sorted(set(row["flags"].split()) - {"\\Recent"})) for row in rows]
+    lines = sorted("\t".join((row["mailbox"], row["uid"], row["guid"], kept)) for row, kept in zip(rows, flags, strict=True))
     local, _, domain = user.partition("@")
     home = Path(mail, domain, local)
     scripts = sorted(path for path in (home / "sieve").glob("*.sieve")) if (home / "sieve").is_dir() else []
