@@ -45,7 +45,8 @@ def test_an_apply_that_breaks_one_member_leaves_the_other_at_work(pairs: str, le
     before = {host: started(host) for host in ("auth1", "auth2")}
     # The issuer runs, and hears nobody.
     drop_in = "/run/systemd/system/ticket-issuer.service.d/deaf.conf"
-    on("auth1", f"mkdir -p $(dirname {drop_in}); printf '[Service]\\nExecStart=\\nExecStart=/bin/sleep 1d\\nType=simple\\n' > {drop_in}")
+    deaf = "[Service]\\nType=simple\\nExecStart=\\nExecStart=/bin/sleep 1d\\nExecReload=\\nExecReload=/bin/true\\n"
+    on("auth1", f"mkdir -p $(dirname {drop_in}); printf '{deaf}' > {drop_in}")
     on("auth1", "systemctl daemon-reload; systemctl restart ticket-issuer")
     said = lemonstand("apply", "--lab", pairs, *CHANGE, code=1).stdout
     assert "auth1 had its turn before and does not answer" in " ".join(said.split())
