@@ -258,7 +258,11 @@ def test_what_there_is_can_be_listed_without_a_lab(command: str) -> None:
     assert call(command, "--list", "--lab", "nowhere").exit_code == 0
 
 
-def test_a_lab_that_is_not_up_is_wrong_input_not_a_failed_check() -> None:
+@pytest.mark.parametrize("begun", [False, True], ids=["unknown", "never came up"])
+def test_a_lab_that_is_not_up_is_wrong_input_not_a_failed_check(begun: bool) -> None:
+    if begun:  # its inventory was refused once its passwords were there
+        (paths.lab_dir("nowhere") / "secrets").mkdir()
+        (paths.lab_dir("nowhere") / "secrets" / "passwords.yml").write_text("{}\n", encoding="ascii")
     refused = call("verify", "--lab", "nowhere")
     assert refused.exit_code == 2
     assert "no lab 'nowhere' is up" in refused.stderr

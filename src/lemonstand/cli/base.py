@@ -192,7 +192,8 @@ def choose(site: str | None, lab: str, access: Access | None = None) -> Chosen:
         return Chosen(path, access.env, None, (*options, *access.options))
     from lemonstand import lab as labs  # noqa: PLC0415 - podman's side of things is needed for labs only
 
-    if not (lab_dir(lab, create=False) / "secrets" / "passwords.yml").is_file():
+    # Of one that never came up nothing is known, its addresses least of all.
+    if not labs.is_up(lab):
         running = labs.names()
         there = f", or name one that is: {', '.join(running)}" if running else ""
         raise InputError(f"no lab '{lab}' is up", "--lab", f"lemonstand lab up --name {lab}{there}")

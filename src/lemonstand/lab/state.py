@@ -74,9 +74,18 @@ def names() -> list[str]:
     return sorted(known_labs())
 
 
+def is_up(name: str) -> bool:
+    """Whether a lab came up and was not taken down since.
+
+    Raises:
+        InputError: its state can't be read.
+    """
+    return bool(read_state(name).get("up"))
+
+
 def require(name: str, *, whole: bool = True) -> None:
     Topology(name)  # a name that can be none is no path either
-    if read_state(name).get("up"):
+    if is_up(name):
         if whole:
             heal(name)
     else:
