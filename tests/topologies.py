@@ -25,7 +25,7 @@ def _without_edge(hosts: str) -> str:
 
 
 def _without_ipv6(text: str) -> str:
-    return re.sub(r', ipv6: "[^"]*"', "", text)
+    return re.sub(r', (?:ipv6: "[^"]*"|"\{\{ lab6 \}\}[^"]*")', "", text)
 
 
 def _hosts_without_ipv4(hosts: str) -> str:

@@ -38,6 +38,7 @@ SOUND: Facts = {
     "nftables_conf": "",
     "placement": None,
     "idle": False,
+    "own": [],
     "release": {"ID": "debian", "VERSION_ID": "13", "PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"},
     "programs": {"dovecot-core": ["1:2.4.1+dfsg1-6+deb13u2", True]},
     "systemd": True,

@@ -113,12 +113,12 @@ def test_a_sound_site_makes_a_sound_lab(tmp_path: Path) -> None:
 
 def test_no_secret_of_the_site_and_nothing_of_others_is_taken(tmp_path: Path) -> None:
     tree = sound_site()
-    tree["all"] |= {"lemonstand_foreign_variables": ["backup_key"], "backup_key": "s3cret of others"}
+    tree["all"] |= {"lemonstand_foreign_variables": ["archive_key"], "archive_key": "s3cret of others"}
     tree["all"]["lemonstand_users"][0]["password_hash"] = "{SSHA}c2VjcmV0IGhhc2ggb2YgdGhlIHNpdGU="
     del tree["all"]["lemonstand_user_passwords"]["alice@lemon.example"]
     _rehearsed(tmp_path, tree)
     text = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "lab" / "inventory").rglob("*.yml"))
-    for secret in ("battery staple", "{SSHA}", "s3cret", "backup_key", "/nowhere/pki"):
+    for secret in ("battery staple", "{SSHA}", "s3cret", "archive_key", "/nowhere/pki"):
         assert secret not in text, secret
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "lab" / "inventory").rglob("*.yml"))
 
