@@ -15,8 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.table import Table
 
 from lemonstand import lab as labs
 from lemonstand.evidence.model import topic
@@ -25,7 +28,7 @@ from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.remote.connections import read_connections
 from lemonstand.remote.endpoints import ELSEWHERE, FAMILIES, PEER_SENDER, accounts_of, ca_of_clients, endpoint_of
 from lemonstand.remote.prober import Prober
-from lemonstand.site import load_site
+from lemonstand.site import Site, load_site
 
 NAME, PREFIX = "bench", "10.85"
 LOGINS = 300
@@ -53,6 +56,21 @@ def machine() -> str:
         int(line.split()[1]) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines() if line.startswith("MemTotal")
     )
     return f"{os.cpu_count()} cores, {total / 2**20:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def site_of(lab: str) -> Site:
+    """The site of a lab that is up; what reads the inventory by itself finds the lab from now on."""
+    env = labs.environment(lab)
+    os.environ.update(env)
+    return load_site(labs.inventory_of(lab), env)
+
+
+def table_of(what: str, headings: Sequence[str]) -> Table:
+    """An empty table that says what was measured, and on what."""
+    table = Table(box=None, pad_edge=False, title=f"{what}, {machine()}", title_justify="left")
+    for heading in headings:
+        table.add_column(heading)
+    return table
 
 
 def last_run() -> dict[str, Any]:

@@ -6,19 +6,15 @@ Run on a lab that is up and deployed, of a site with two edges: `python benchmar
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 
-from bench import machine
+from bench import site_of, table_of
 from rich.console import Console
-from rich.table import Table
 
-from lemonstand import lab as labs
 from lemonstand.measure import Vantage, failover, open_vantage
 from lemonstand.measure.failover import Loss
 from lemonstand.outcomes import Invalid, NotApplicable
-from lemonstand.site import load_site
 
 HEADINGS = (
     "lost", "host", "taken over", "asleep", "dropped", "told", "heard", "new ones failed", "longest", "state left", "back: holds, knows",
@@ -66,11 +62,8 @@ def main() -> int:
     parser.add_argument("--lab", required=True)
     parser.add_argument("--sessions", type=int, default=200)
     given = parser.parse_args()
-    os.environ.update(labs.environment(given.lab))
-    site = load_site(labs.inventory_of(given.lab), labs.environment(given.lab))
-    table = Table(box=None, pad_edge=False, title=f"{given.sessions} sleeping sessions, {machine()}", title_justify="left")
-    for heading in HEADINGS:
-        table.add_column(heading)
+    site = site_of(given.lab)
+    table = table_of(f"{given.sessions} sleeping sessions", HEADINGS)
     code = 0
     with open_vantage(site) as vantage:
         for name, lose in losses(given.sessions).items():

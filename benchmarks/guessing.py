@@ -9,15 +9,14 @@ notice (record 0030).
 from __future__ import annotations
 
 import argparse
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lemonstand import lab as labs
+from bench import site_of
+
 from lemonstand.remote.connections import connected
 from lemonstand.remote.endpoints import accounts_of, ca_of_clients, endpoint_of, inner_services_of, outsider_of
 from lemonstand.remote.prober import Prober
-from lemonstand.site import load_site
 
 MINUTES, MINUTE = 5, 60
 CONNECTIONS = 60
@@ -30,9 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("lab", nargs="?", default="lab")
     lab = parser.parse_args().lab
-    env = labs.environment(lab)
-    os.environ |= env
-    site = load_site(labs.inventory_of(lab), env)
+    site = site_of(lab)
     frontend, outsider, accounts = site.group("frontends")[0].name, outsider_of(site), accounts_of(site)[:2]
     services, endpoint = inner_services_of(site), endpoint_of(site, ca_of_clients(site), "frontends")
     domain = site.settings.mail_domains[0]

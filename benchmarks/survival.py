@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench import machine
+from bench import site_of, table_of
 from rich.console import Console
-from rich.table import Table
 
 from lemonstand import admin
 from lemonstand import lab as labs
@@ -33,7 +32,6 @@ from lemonstand.outcomes import Unanswered
 from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.remote.endpoints import PEER_SENDER, ca_of_exchangers, public_endpoints
 from lemonstand.remote.prober import Running, results
-from lemonstand.site import load_site
 
 WRITERS = {"append": 8, "submit": 6, "mx": 6, "login": 4}
 PACE = 1.0
@@ -246,12 +244,9 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--apply", action="store_true", help="a whole apply runs while the host is silent")
     given = parser.parse_args()
-    os.environ.update(labs.environment(given.lab))
-    site = load_site(labs.inventory_of(given.lab), labs.environment(given.lab))
+    site = site_of(given.lab)
     names = given.hosts.split(",") if given.hosts else [host.name for host in site.hosts.values() if host.role_groups]
-    table = Table(box=None, pad_edge=False, title=f"{given.sessions} sleeping sessions, 20 writers, {machine()}", title_justify="left")
-    for heading in HEADINGS:
-        table.add_column(heading)
+    table = table_of(f"{given.sessions} sleeping sessions, 20 writers", HEADINGS)
     code = 0
     with open_vantage(site) as vantage:
         trial = Trial(given.lab, vantage, given.sessions)

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from functools import partial
 
-from bench import machine
+from bench import site_of, table_of
 from rich.console import Console
-from rich.table import Table
 
-from lemonstand import lab as labs
 from lemonstand.measure import failover, open_vantage
-from lemonstand.site import load_site
 
 RESTARTS = {
     "edge_pair_commit_timeout": 7600,  # conntrackd
@@ -41,11 +37,8 @@ def main() -> int:
     parser.add_argument("--lab", required=True)
     parser.add_argument("--sessions", type=int, default=200)
     given = parser.parse_args()
-    os.environ.update(labs.environment(given.lab))
-    site = load_site(labs.inventory_of(given.lab), labs.environment(given.lab))
-    table = Table(box=None, pad_edge=False, title=f"{given.sessions} sleeping sessions, {machine()}", title_justify="left")
-    for heading in HEADINGS:
-        table.add_column(heading)
+    site = site_of(given.lab)
+    table = table_of(f"{given.sessions} sleeping sessions", HEADINGS)
     lost = 0
     with open_vantage(site) as vantage:
         for what, words in {"apply with restarts": ["-e", json.dumps(RESTARTS)], "apply that takes it back": []}.items():

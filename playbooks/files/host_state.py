@@ -87,11 +87,12 @@ def look(order):
     if order.get("only") == "filters":
         return facts
     release = dict(line.split("=", 1) for line in read("/etc/os-release").splitlines() if "=" in line)
+    sockets = run("ss", "-Hltnp") or ""
     return {
         **facts,
         "own": own_settings(order.get("own") or {}, order.get("programs") or {}),
         "placement": placement() if order.get("places") else None,
-        "idle": is_idle(order.get("answers") or ()),
+        "idle": order.get("answers") is not None and is_idle(order["answers"], sockets),
         "release": {key: release.get(key, "").strip("\"'") for key in ("ID", "VERSION_ID", "PRETTY_NAME")},
         "programs": programs(order.get("programs") or {}),
         "systemd": os.path.isdir("/run/systemd/system"),
@@ -100,7 +101,7 @@ def look(order):
         "ra_devices": ra_devices(),
         "addresses": addresses(),
         "ipv6": has_ipv6(),
-        "listeners": listeners(),
+        "listeners": listeners(sockets),
         "places": places(),
         "time": time.time(),
         "authorities": authorities(),
@@ -148,15 +149,19 @@ def rule_texts(listing):
     return texts
 
 
-def is_idle(ports, folder="/var/lib/lemonstand/converge"):
-    """Whether this host is not at work: a unit of its roles does not run, or there was none yet, or nobody listens on one of `ports`."""
+def is_idle(ports, sockets, folder="/var/lib/lemonstand/converge"):
+    """Whether this host is not at work: a unit of its roles does not run, or there was none yet, or nobody listens on one of `ports`.
+
+    Args:
+        sockets: TCP sockets that listen, as ss prints them; empty: that can't be said.
+    """
     units = [name[: -len(".json")] for name in sorted(os.listdir(folder)) if name.endswith(".json")] if os.path.isdir(folder) else []
     if not units:
         return True
     states = (run("systemctl", "show", "--value", "-p", "ActiveState", *units) or "").split()
-    listening = run("ss", "-Htln")  # None: it can't be said
-    heard = {line.split()[3].rpartition(":")[2] for line in listening.splitlines()} if listening else {str(port) for port in ports}
-    return any(state not in ("active", "reloading", "refreshing") for state in states) or not {str(port) for port in ports} <= heard
+    wanted = {str(port) for port in ports}
+    heard = {line.split()[3].rpartition(":")[2] for line in sockets.splitlines()} if sockets else wanted
+    return any(state not in ("active", "reloading", "refreshing") for state in states) or not wanted <= heard
 
 
 def look_at_units():
@@ -250,10 +255,10 @@ def has_ipv6():
     return True
 
 
-def listeners():
+def listeners(sockets):
     """TCP sockets that listen and whose process is known: [address, port, process, number, unit]."""
     found = []
-    for line in (run("ss", "-Hltnp") or "").splitlines():
+    for line in sockets.splitlines():
         address, _, port = line.split()[3].rpartition(":")
         # Where ss names nobody (a process of another user, seen from a container), nothing can be said.
         holder = re.search(r'users:\(\("([^"]+)",pid=(\d+)', line)

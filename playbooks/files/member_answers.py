@@ -32,8 +32,11 @@ CONNECTIONS = "conntrackd.service"
 
 
 def said(*words: str) -> str:
-    """What a program printed."""
-    return subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=ANSWER_SECONDS, check=False).stdout
+    """What a program printed; nothing if it does not end in time."""
+    try:
+        return subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=ANSWER_SECONDS, check=False).stdout
+    except subprocess.TimeoutExpired:
+        return ""
 
 
 def asleep(units: list[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import ipaddress
 import json
 import re
 import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,21 +103,20 @@ def pattern(which: str) -> str:
     return ":".join(groups)
 
 
-def turns(groups: Mapping[str, list[str]], hostvars: Any = None) -> list[list[str]]:
+def turns(groups: Mapping[str, list[str]], hostvars: Any) -> list[list[str]]:
     """The hosts of a site in the order in which services are brought to their files: those who go first, and those who go second.
 
     Of several of a kind some go first, so that there are always some at work: those that are not at work now, else standbys, which
     nobody is at, else the first half.
 
     Args:
-        hostvars: has what the hosts said of themselves (`__host_state` of `preflight_hosts.yml`), and which stores are standbys; who only
-            wants to know whether anybody goes second needs none.
+        hostvars: has what the hosts said of themselves (`__host_state` of `preflight_hosts.yml`), and which stores are standbys.
     """
     first: list[str] = []
     second: list[str] = []
     for group in GROUPS:
         names = _members(groups, group)
-        known = {name: _values(hostvars, name, ["lemonstand_standby_of", "__host_state"]) for name in names} if hostvars is not None else {}
+        known = {name: _values(hostvars, name, ["lemonstand_standby_of", "__host_state"]) for name in names if len(names) > 1}
         idle = [name for name, seen in known.items() if seen.get("__host_state", {}).get("answer", {}).get("idle")]
         standbys = [name for name, seen in known.items() if seen.get("lemonstand_standby_of")]
         mine = idle or standbys or names[: max(1, len(names) // 2)]
@@ -126,25 +125,26 @@ def turns(groups: Mapping[str, list[str]], hostvars: Any = None) -> list[list[st
     return [first, second]
 
 
-def unanswered(groups: Mapping[str, list[str]], hostvars: Any, name: str) -> list[str]:
+def several(groups: Mapping[str, list[str]]) -> bool:
+    """Whether a site has several hosts of a kind, so that some of them go second."""
+    return any(len(_members(groups, group)) > 1 for group in GROUPS)
+
+
+def unanswered(groups: Mapping[str, list[str]], hostvars: Any, name: str, in_turn: Sequence[Sequence[str]]) -> list[str]:
     """Hosts of a host's kind that had their turn before it in this run, and do not answer since.
 
     Those that were not in the run, or could not be reached before their turn, had none.
 
     Args:
         name: the host whose turn it is (variables `__turn_came` and `__turn_answers` are those of `tasks/turn.yml`).
+        in_turn: what `turns` returned.
     """
-    first, second = turns(groups, hostvars)
+    first, second = in_turn
     if name not in second:
         return []
     kind = next(group for group in GROUPS if name in _members(groups, group))
-    found = []
-    for other in _members(groups, kind):
-        if other in first:
-            seen = _values(hostvars, other, ["__turn_came", "__turn_answers"])
-            if seen.get("__turn_came") and seen.get("__turn_answers", {}).get("rc") != 0:
-                found.append(other)
-    return found
+    seen = {other: _values(hostvars, other, ["__turn_came", "__turn_answers"]) for other in _members(groups, kind) if other in first}
+    return [other for other, each in seen.items() if each.get("__turn_came") and each.get("__turn_answers", {}).get("rc") != 0]
 
 
 @functools.cache
@@ -436,10 +436,6 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
     return {"forward": forward, "publish": publish, "devices": devices}
 
 
-GREETINGS = {25: "220", 143: "* OK", 587: "220"}
-"""How services greet, by port (RFC 9051 section 7.1, RFC 5321 section 4.3.1)."""
-
-
 def spread_services(flows: Iterable[Mapping[str, Any]], groups: Mapping[str, list[str]], hosts: Hosts | str) -> list[dict[str, Any]]:
     """Services whose new connections an edge spreads over several hosts.
 
@@ -458,7 +454,8 @@ def spread_services(flows: Iterable[Mapping[str, Any]], groups: Mapping[str, lis
         asked = sorted({port for flow in flows if flow["from"] == "edges" and flow["to"] == group for port in flow["ports"]})
         members = [{"name": name, "number": number, **_one_each(known[name])} for number, name in enumerate(names, 1)]
         # Who sends mail to a domain tries all its exchangers (RFC 5321 section 5.1); who reads mail has one name for all.
-        greetings = [[port, GREETINGS[port]] for port in asked if port in GREETINGS]
+        says = SHAPE["kinds"][group]["answers"]
+        greetings = [[port, says[port]] for port in asked if port in says]
         found.append({"name": group, "ports": ports, "greetings": greetings, "moves": group == "frontends", "members": members})
     return found
 
@@ -639,6 +636,7 @@ class FilterModule:
             "lemonstand_data": data,
             "lemonstand_pattern": pattern,
             "lemonstand_turns": turns,
+            "lemonstand_several": several,
             "lemonstand_unanswered": unanswered,
             "lemonstand_members": members,
             "lemonstand_as_json": as_json,

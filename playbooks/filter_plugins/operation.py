@@ -22,6 +22,8 @@ PREFIX = "lemonstand_"
 NOT_OF_THE_SITE = {f"{PREFIX}pki_dir", f"{PREFIX}kind", f"{PREFIX}user_passwords"}
 """Where this controller keeps something, what the plays set themselves, and secrets: no part of what a site is."""
 SECRET = re.compile(r"pass|secret|token|key|vault|credential", re.IGNORECASE)
+STAMPS = "site.yml"
+"""The playbook that brings whole hosts to what the inventory says."""
 LONGEST = 400
 """Letters of a command in the history."""
 SEATS = ("auths", "stores")
@@ -170,7 +172,7 @@ def operation(hostvars: Any, playbook: str, limit: str = "") -> dict[str, Any]:
         limit: Ansible's pattern of hosts.
 
     Returns:
-        What `code` and `controller` do, and `id`, `command`, `limit`, `inventory`.
+        What `code` and `controller` do, and `id`, `command`, `limit`; and `inventory`, where the playbook writes it on hosts.
     """
     command = os.environ.get("LEMONSTAND_COMMAND") or f"ansible-playbook {playbook}"
     return {
@@ -179,7 +181,7 @@ def operation(hostvars: Any, playbook: str, limit: str = "") -> dict[str, Any]:
         "id": os.environ.get("LEMONSTAND_RUN") or new_id(),
         "command": _line(command),
         "limit": _line(str(limit or "")),
-        "inventory": inventory_digest(hostvars),
+        **({"inventory": inventory_digest(hostvars)} if playbook == STAMPS else {}),
     }
 
 

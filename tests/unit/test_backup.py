@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from lemonstand.admin import health
 from lemonstand.cli.backup import age, size
+from programs import load
 
-PATH = Path(__file__).parents[2] / "roles" / "backup" / "files" / "backup.py"
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("backup", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-backup = _load()
+backup = load("roles/backup/files/backup.py")
 LDIF = """dn: o=x
 objectClass: organization
 contextCSN: 20261130000000.000000Z#000000#000#000000

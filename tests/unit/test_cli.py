@@ -315,7 +315,7 @@ def switched(runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> lis
     """The same stand-in, for the switch."""
     from lemonstand.cli import deploy  # noqa: PLC0415
 
-    monkeypatch.setattr("lemonstand.cli.service.run_playbook", deploy.run_playbook)
+    monkeypatch.setattr("lemonstand.cli.deploy.run_playbook", deploy.run_playbook)
     return runs
 
 

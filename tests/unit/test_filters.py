@@ -243,9 +243,10 @@ def test_who_is_not_at_work_goes_first() -> None:
 def test_who_goes_second_looks_at_those_of_his_kind_alone(seen: dict[str, Any], wanted: list[str]) -> None:
     groups = {**GROUPS, "auths": ["a1", "a2"], "relays": ["r1", "r2"]}
     variables: dict[str, dict[str, Any]] = {name: {} for names in groups.values() for name in names} | {"a1": seen}
-    assert filters.unanswered(groups, variables, "a2") == wanted
-    assert filters.unanswered(groups, variables, "r2") == []
-    assert filters.unanswered(groups, variables, "a1") == []
+    in_turn = filters.turns(groups, variables)
+    assert filters.unanswered(groups, variables, "a2", in_turn) == wanted
+    assert filters.unanswered(groups, variables, "r2", in_turn) == []
+    assert filters.unanswered(groups, variables, "a1", in_turn) == []
 
 
 def _backed_up(address: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import grp
 import hashlib
-import importlib.util
 import json
 import os
 import pwd
@@ -15,17 +14,14 @@ from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[2] / "plugins/plugin_utils/on_host/hold_files.py"
+from programs import load
+
 OWNER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
 
 
 @pytest.fixture
 def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hold_files", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("plugins/plugin_utils/on_host/hold_files.py")
 
 
 def entry(path: Path, text: str = "new\n", **more: Any) -> dict[str, Any]:

@@ -428,7 +428,7 @@ def test_who_is_not_at_work_is_idle(
     for name in units:
         (tmp_path / f"{name}.json").touch()
     monkeypatch.setattr(state, "run", lambda program, *_: said.get(program))
-    assert state.is_idle([143], str(tmp_path)) is idle
+    assert state.is_idle([143], said.get("ss", ""), str(tmp_path)) is idle
 
 
 @pytest.mark.parametrize(("store", "said", "refused"), [("store1", None, False), ("store2", None, True), ("store2", "store2", False)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -10,16 +9,13 @@ from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[2] / "plugins/plugin_utils/on_host/install_packages.py"
+from programs import load
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program, with a host that has `dpkg` alone; `calls` holds what apt-get was asked and what stood in its way to start services."""
-    spec = importlib.util.spec_from_file_location("install_packages", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("plugins/plugin_utils/on_host/install_packages.py")
     policy = tmp_path / "policy-rc.d"
     calls: list[tuple[list[str], str]] = []
 

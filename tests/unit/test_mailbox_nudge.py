@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from programs import load
+
 PATH = Path(__file__).parents[2] / "roles" / "mail_store" / "files" / "mailbox_nudge.py"
 WINDOW = 15.0
 SECOND = 1_000_000_000
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mailbox_nudge", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-nudge = _load()
+nudge = load("roles/mail_store/files/mailbox_nudge.py")
 
 
 def mailbox(path: Path, age: float = 3600.0, cur_age: float = 3600.0) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import socket
 import threading
@@ -14,15 +13,12 @@ from types import ModuleType
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[2] / "playbooks" / "files" / "member_answers.py"
+from programs import load
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("member_answers", SOURCE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("playbooks/files/member_answers.py")
     (tmp_path / "some.service.json").touch()
     monkeypatch.setattr(module, "CONVERGED", tmp_path)
     monkeypatch.setattr(module, "PAUSE_SECONDS", 0.05)

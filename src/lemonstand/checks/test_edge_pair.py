@@ -10,6 +10,7 @@ import pytest
 
 from lemonstand.checks.conftest import FactsOf, HostFactory, Measure, Table
 from lemonstand.measure import Vantage, failover
+from lemonstand.measure.edges import at_work_and_other, shared_addresses
 from lemonstand.measure.failover import Loss
 from lemonstand.outcomes import NotApplicable, expect, invalid
 from lemonstand.remote.endpoints import timer
@@ -105,7 +106,7 @@ def _without_counts(expressions: list[Any]) -> list[Any]:
 @pytest.mark.control("SUR-03")
 def test_each_edge_knows_the_others_connections(vantage: Vantage, measure: Measure) -> None:
     """What the edge at work tracks, the other one has been told of; exactly one holds what both share."""
-    at_work, other = failover.roles(vantage)
+    at_work, other = at_work_and_other(vantage.prober, vantage.site)
     for _ in range(3):  # connections open and close meanwhile
         seen = failover.known(vantage, at_work, other)
         if seen is not None and failover.near(*seen):
@@ -201,7 +202,7 @@ def test_two_edges_at_work_are_named(lab_only: None, site: Site, vantage: Vantag
     """The two don't hear each other, all else does: both take the addresses. Both name it; afterwards one gives way."""
     pair = _pair(site)
     failover.settle(vantage)
-    failover.roles(vantage)
+    at_work_and_other(vantage.prober, vantage.site)
     deaf = "table inet lemonstand_probe { chain deaf { type filter hook input priority -300; policy accept; meta l4proto vrrp drop; }; }"
     try:
         for name in pair:
@@ -224,7 +225,7 @@ def test_two_edges_at_work_are_named(lab_only: None, site: Site, vantage: Vantag
     holders = list(pair)
     while time.monotonic() < until and len(holders) != 1:
         time.sleep(1)
-        addresses = failover.shared(vantage)
+        addresses = shared_addresses(vantage.site)
         holders = [name for name in pair if vantage.prober.ask(name, "held-addresses", addresses=addresses)]
     measure("at work afterwards", ", ".join(holders))
     silent = [name for name in pair if name not in named]

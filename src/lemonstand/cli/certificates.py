@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from typing import Any
 
@@ -12,11 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lemonstand.cli.base import Chosen, Group, again, main, site_options
-from lemonstand.cli.deploy import finish, settle
+from lemonstand.cli.base import Chosen, Group, main, site_options
+from lemonstand.cli.deploy import finish, play
 from lemonstand.cli.progress import observer
-from lemonstand.deploy import run_playbook
-from lemonstand.paths import data_dir
 
 SOON_DAYS = 14
 """Days before its end at which a certificate is shown as a worry: what renews by itself did so long before."""
@@ -117,17 +114,14 @@ def certificates_renew(chosen: Chosen, *, limit: str | None, new_keys: bool, new
     loaded = chosen.load()
     hosts = chosen.limit(limit)
     console = Console()
-    result = run_playbook(
-        chosen.path,
-        [data_dir("playbooks") / "renew-certificates.yml"],
-        runs=chosen.state(loaded) / "runs",
+    result = play(
+        chosen,
+        loaded,
+        "renew-certificates.yml",
+        observer(console),
         limit=",".join(hosts.hosts) if hosts else None,
-        env=chosen.env,
         extra={name: True for name, wanted in _wishes(new_keys, new_authorities).items() if wanted},
-        observer=observer(console),
-        command=shlex.join(again(whole=True)),
     )
-    settle(chosen, loaded, result)
     finish(console, result)
 
 

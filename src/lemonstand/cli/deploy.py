@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from lemonstand.cli.base import DEFAULT_LAB, Chosen, again, main, print_hosts, site_options
 from lemonstand.cli.progress import observer
 from lemonstand.deploy import INTERRUPTED, JUDGED, RunResult, run_playbook
+from lemonstand.deploy.record import Observer
 from lemonstand.derived.deviations import deviations
 from lemonstand.errors import LemonstandError
 from lemonstand.evidence.model import SCHEMA_VERSION
@@ -141,7 +143,6 @@ def apply(chosen: Chosen, *, limit: str | None, stage: str | None, diff: bool, o
     if reason:
         console.print(f"[yellow]not reviewed:[/] {escape(reason)}; see `lemonstand threat-analysis`", highlight=False, soft_wrap=True)
     result = _run(console, chosen, loaded, judged, check=False, diff=diff, limit=limit, tags=stage, extra=_wishes(older, without_seat))
-    settle(chosen, loaded, result)
     finish(console, result)
 
 
@@ -202,26 +203,48 @@ def _run(
     extra: dict[str, Any],
 ) -> RunResult:
     hosts = with_needed(site, chosen.limit(limit))
-    return run_playbook(
-        chosen.path,
-        [data_dir("playbooks") / "site.yml"],
-        runs=chosen.state(site) / "runs",
+    return play(
+        chosen,
+        site,
+        "site.yml",
+        observer(console, show_differences=diff, looks_only=check),
         check=check,
         diff=diff,
         limit=",".join(hosts) or None,
         tags=tags,
-        env={**chosen.env, JUDGED: judged},
+        env={JUDGED: judged},
         extra=extra,
-        observer=observer(console, show_differences=diff, looks_only=check),
-        command=shlex.join(again(whole=True)),
     )
+
+
+def play(chosen: Chosen, site: Site, playbook: str, watched: Observer, env: Mapping[str, str] | None = None, **how: Any) -> RunResult:
+    """Runs one of our playbooks on a site, and tells the site what came of it.
+
+    Args:
+        playbook: its file in `playbooks/`.
+        watched: is told what happens while it happens.
+        env: variables for Ansible beside the command's own.
+        how: further arguments of `run_playbook`.
+    """
+    result = run_playbook(
+        chosen.path,
+        [data_dir("playbooks") / playbook],
+        runs=chosen.state(site) / "runs",
+        env={**chosen.env, **(env or {})},
+        observer=watched,
+        command=shlex.join(again(whole=True)),
+        **how,
+    )
+    if not how.get("check"):
+        _settle(chosen, site, result)
+    return result
 
 
 def _wishes(older: bool, without: tuple[str, ...]) -> dict[str, Any]:
     return {**({"site_older": True} if older else {}), **({"site_lock_without": list(without)} if without else {})}
 
 
-def settle(chosen: Chosen, site: Site, result: RunResult) -> None:
+def _settle(chosen: Chosen, site: Site, result: RunResult) -> None:
     """Says to the site what came of a run that did not end well, and gives its lock back: Ansible itself may not have come to it."""
     if not result.exit_code or any(failure.stage in BEFORE for failure in result.record.failures if not failure.unreachable):
         return

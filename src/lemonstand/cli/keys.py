@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-
 from rich.console import Console
 from rich.table import Table
 
-from lemonstand.cli.base import Chosen, Group, again, main, site_options
-from lemonstand.cli.deploy import finish, settle
+from lemonstand.cli.base import Chosen, Group, main, site_options
+from lemonstand.cli.deploy import finish, play
 from lemonstand.cli.progress import observer
-from lemonstand.deploy import run_playbook
-from lemonstand.paths import data_dir
 
 
 @main.group("keys", cls=Group)
@@ -45,19 +41,11 @@ def keys_rotate(chosen: Chosen) -> None:
     """
     site = chosen.load()
     console = Console()
-    result = run_playbook(
-        chosen.path,
-        [data_dir("playbooks") / "rotate-ticket-keys.yml"],
-        runs=chosen.state(site) / "runs",
-        env=chosen.env,
-        observer=observer(console, show_differences=False),
-        command=shlex.join(again(whole=True)),
-    )
+    result = play(chosen, site, "rotate-ticket-keys.yml", observer(console, show_differences=False))
     lost = {failure.host for failure in result.record.failures if failure.unreachable} & {host.name for host in site.group("auths")}
     if lost:
         console.print(
             f"{', '.join(sorted(lost))}: no new key, and tickets of the old one stay good. Once it answers, give the same command again",
             style="bold yellow", highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
-    settle(chosen, site, result)
     finish(console, result, whole=True)

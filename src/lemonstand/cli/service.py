@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import shlex
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lemonstand.cli.base import Chosen, Group, again, main, site_options
-from lemonstand.cli.deploy import finish, settle
+from lemonstand.cli.base import Chosen, Group, main, site_options
+from lemonstand.cli.deploy import finish, play
 from lemonstand.cli.progress import observer
-from lemonstand.deploy import run_playbook
 from lemonstand.errors import InputError
-from lemonstand.paths import data_dir
 
 LONGEST_REASON = 200
 SPREAD = ("frontends", "relays")
@@ -127,15 +124,7 @@ def _of_several(chosen: Chosen, host: str) -> None:
 def _run(chosen: Chosen, verb: str, env: dict[str, str], done: str) -> None:
     loaded = chosen.load()
     console = Console()
-    result = run_playbook(
-        chosen.path,
-        [data_dir("playbooks") / f"{verb}-service.yml"],
-        runs=chosen.state(loaded) / "runs",
-        env={**chosen.env, **env},
-        observer=observer(console),
-        command=shlex.join(again(whole=True)),
-    )
-    settle(chosen, loaded, result)
+    result = play(chosen, loaded, f"{verb}-service.yml", observer(console), env)
     if result.exit_code == 0:
         ports = ", ".join(str(port) for flow in loaded.active_flows if flow.is_for_clients for port in flow.ports)
         console.print(done.format(ports=ports), highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lemonstand.derived.deviations import deviations
 from lemonstand.derived.documents import written
 from lemonstand.policy.flows import GROUPS, ZONES, Flow
-from lemonstand.site.families import one_family_flows
+from lemonstand.site.families import one_family_flows, zone_at
 from lemonstand.site.model import Host, Site
 
 FORMATS = ("md", "html")
@@ -162,9 +162,5 @@ def _zones(site: Site, endpoint: str) -> frozenset[str]:
         return frozenset({"internet"})
     if endpoint == "backup":
         service = site.settings.services.backup
-        networks = {zone: (each.ipv4, each.ipv6) for zone, each in site.settings.zones.items()}
-        return frozenset(
-            next((zone for zone, own in networks.items() if any(net is not None and address in net for net in own)), "internet")
-            for address in (service.addresses if service else ())
-        )
+        return frozenset(zone_at(address, site.settings.zones) or "internet" for address in (service.addresses if service else ()))
     return frozenset(zone for host in site.group(endpoint) for zone in host.interfaces if zone != "management")

@@ -13,6 +13,7 @@ from lemonstand.derived.change_request import STATES, change_request
 from lemonstand.policy.flows import GROUPS, ZONES, Flow
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE
 from lemonstand.site import Site
+from lemonstand.site.families import zone_at
 
 Address = IPv4Address | IPv6Address
 OCTET = 1
@@ -101,7 +102,7 @@ def _end(site: Site, flow: Flow, end: str, version: int) -> list[str] | None:
         found = [each for host in asking for each in (host.settings.dns_resolvers if end == "resolvers" else host.settings.ntp_servers)]
     elif end == "backup":
         service = site.settings.services.backup
-        found = [each for each in (service.addresses if service else ()) if not _is_managed(site, each)]
+        found = [each for each in (service.addresses if service else ()) if zone_at(each, site.settings.zones) != MANAGEMENT]
     elif end in JOINED:
         zone = site.settings.zones[end]
         found = [network for network in (zone.ipv4, zone.ipv6) if network is not None]
@@ -109,12 +110,6 @@ def _end(site: Site, flow: Flow, end: str, version: int) -> list[str] | None:
         return None
     mine = sorted({str(each) for each in found if ip_address(str(each).partition("/")[0]).version == version})
     return mine or None
-
-
-def _is_managed(site: Site, address: Address) -> bool:
-    """Whether hosts reach an address by their own legs in the management zone."""
-    zone = site.settings.zones[MANAGEMENT]
-    return any(network is not None and address in network for network in (zone.ipv4, zone.ipv6))
 
 
 def _members(site: Site, group: str) -> Iterator[Address]:

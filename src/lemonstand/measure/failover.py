@@ -76,25 +76,6 @@ LASTING = frozenset({"ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT"})
 """States that count as established (RFC 5382 section 5: a half-closed connection is one)."""
 
 
-def shared(vantage: Vantage) -> list[str]:
-    """The addresses the edges share.
-
-    Raises:
-        NotApplicable: there is one edge or none.
-    """
-    return shared_addresses(vantage.site)
-
-
-def roles(vantage: Vantage) -> tuple[str, str]:
-    """The edge at work, and the other one.
-
-    Raises:
-        Invalid: not exactly one is.
-        NotApplicable: there is one edge or none.
-    """
-    return at_work_and_other(vantage.prober, vantage.site)
-
-
 def settle(vantage: Vantage) -> None:
     """Waits until every edge finds all that it leads to, and no edge is alone or beside itself.
 
@@ -130,7 +111,7 @@ def edge_falls_silent(vantage: Vantage, sessions: int) -> Loss:
     Args:
         sessions: that sleep meanwhile, over all addresses.
     """
-    at_work, other = roles(vantage)
+    at_work, other = at_work_and_other(vantage.prober, vantage.site)
     devices = [leg.device for zone, leg in vantage.site.hosts[at_work].interfaces.items() if zone != "management"]
 
     def lose() -> tuple[Running, float]:
@@ -142,7 +123,7 @@ def edge_falls_silent(vantage: Vantage, sessions: int) -> Loss:
 
 def election_dies(vantage: Vantage, sessions: int) -> Loss:
     """What takes part in the election at the edge at work is killed, all processes of it at once."""
-    at_work, other = roles(vantage)
+    at_work, other = at_work_and_other(vantage.prober, vantage.site)
 
     def lose() -> tuple[Running, float]:
         begun = time.monotonic()
@@ -152,7 +133,7 @@ def election_dies(vantage: Vantage, sessions: int) -> Loss:
 
 
 def _edge_lost(vantage: Vantage, sessions: int, at_work: str, other: str, lose: Callable[[], tuple[Running, float]]) -> Loss:
-    prober, addresses = vantage.prober, shared(vantage)
+    prober, addresses = vantage.prober, shared_addresses(vantage.site)
     settle(vantage)
     seen = Loss(at_work, other)
     taking = prober.start(other, "takes-over", seconds=CROWD_SECONDS, addresses=addresses, within=CROWD_SECONDS / 2)

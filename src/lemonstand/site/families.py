@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 
 from lemonstand.policy.kinds import OUTSIDE, load_kinds
 from lemonstand.site.model import Site, Zone
@@ -24,6 +25,15 @@ def families_of(endpoint: str, zones: Mapping[str, Zone]) -> tuple[int, ...] | N
     if zone is None:
         return None
     return tuple(version for version, network in ((4, zone.ipv4), (6, zone.ipv6)) if network is not None)
+
+
+def zone_at(address: IPv4Address | IPv6Address, zones: Mapping[str, Zone]) -> str | None:
+    """The zone whose network has an address; None: it lies outside the site."""
+    for name, zone in zones.items():
+        network = zone.ipv4 if address.version == 4 else zone.ipv6
+        if network is not None and address in network:
+            return name
+    return None
 
 
 def one_family_flows(site: Site) -> dict[str, str]:

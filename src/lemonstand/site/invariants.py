@@ -10,6 +10,7 @@ from typing import Any
 from lemonstand.policy.flows import Flow
 from lemonstand.policy.invariants import ANY, SSH, Exempt, Invariant, load_invariants
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE, load_kinds
+from lemonstand.site.families import zone_at
 
 Address = IPv4Address | IPv6Address
 KINDS = load_kinds()
@@ -55,11 +56,8 @@ class Addressing:
         owner = self.owners.get(address)
         if owner is not None:
             return owner
-        for name, zone in self.zones.items():
-            network = getattr(zone, f"ipv{address.version}")
-            if network is not None and address in network:
-                return End(SOMEBODY, name)
-        return End(OUTSIDE, OUTSIDE)
+        zone = zone_at(address, self.zones)
+        return End(OUTSIDE, OUTSIDE) if zone is None else End(SOMEBODY, zone)
 
 
 def broken(flow: Flow, addressing: Addressing) -> Iterator[tuple[Invariant, End, End]]:
