@@ -3,7 +3,8 @@
 
 Mail is never read as files lie there: Dovecot copies each user's home into a spool (`doveadm backup`), under its own locks, with UIDs,
 flags, scripts and attributes; only what changed since the last time. restic sends the spool on. Of a directory goes what slapcat says. Each
-run ends with a proof: one user's home, the next in turn, or the directory, is brought back into a scratch place and compared.
+run ends with a proof: one user's home, the next in turn, or the directory, is brought back into a scratch place and compared; then the
+repository is looked through, and a part of its data read.
 
     backup.py run          one backup and one proof; what came of it stands in state.json
     backup.py first        begins one if there was none yet (for who sets the host up); `--check` says whether it would
@@ -23,6 +24,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -49,9 +51,15 @@ DESYNC = 2
 """doveadm's exit status for a mailbox that changed while it was copied: what is missing comes with the next try."""
 FOUND = (0, NOTHING)
 TRIES = 4
+READ_BACK = "1G"
+"""Of a repository's data, read with each backup: all of a small one, of a large one another part each time."""
 ANSWER_SECONDS, TRUST_SECONDS = 90, 20
 """For a repository to say what it has; for one that is not to be talked to."""
 SECONDS = 4 * 3600
+PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+"""The environment of every program that is run."""
+UNDERWAY = ("start", "running", "stop")
+"""How systemd's sub-states of a unit that is at work begin; one that failed and waits for its next try is not."""
 """For one program; the unit has a limit of its own for all of it."""
 
 
@@ -107,7 +115,7 @@ def call(
             errors="replace",
             timeout=seconds,
             check=False,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **(env or {})},
+            env={**PLAIN, **(env or {})},
             cwd="/",
             **who,
             **more,
@@ -141,7 +149,12 @@ def restic(
     Raises:
         Failed: with what restic said.
     """
-    env = {
+    return call(["restic", "--retry-lock", "2m", *words], env=credentials(given, key, authority), codes=codes, seconds=seconds)
+
+
+def credentials(given: dict[str, Any], key: str = "", authority: str = "") -> dict[str, str]:
+    """What restic is told by its environment, where no process list shows it; arguments as `restic` takes them."""
+    return {
         "RESTIC_REPOSITORY": given["repository"],
         "RESTIC_CACERT": authority or given["ca"],
         "RESTIC_CACHE_DIR": str(STATE / "cache"),
@@ -150,7 +163,6 @@ def restic(
         "RESTIC_REST_PASSWORD": (FOLDER / "password").read_text(encoding="ascii").strip(),
         "RESTIC_PASSWORD": key or (FOLDER / "key").read_text(encoding="ascii").strip(),
     }
-    return call(["restic", "--retry-lock", "2m", *words], env=env, codes=codes, seconds=seconds)
 
 
 def lines(text: str) -> Iterator[dict[str, Any]]:
@@ -439,8 +451,27 @@ def prove(given: dict[str, Any], turn: int, snapshot: str) -> dict[str, Any]:
     return {**seen, "at": began, "seconds": round(time.time() - began, 2), "snapshot": snapshot}
 
 
+def look_through(given: dict[str, Any], part: str) -> None:
+    """Have restic look whether the repository is whole, and read a part of its data back.
+
+    Args:
+        part: as `restic check --read-data-subset` takes it.
+
+    Raises:
+        Failed: something in it is lost or damaged.
+    """
+    try:
+        restic(given, "check", f"--read-data-subset={part}")
+    except Failed as fault:
+        raise Failed(
+            f"the repository of {given['host']} is damaged: {fault}",
+            f"let its owner see what is lost (`restic check --read-data`), then move the part of {given['host']} aside; "
+            f"`lemonstand backup run {given['host']}` begins a new one, whole",
+        ) from None
+
+
 def run(given: dict[str, Any]) -> dict[str, Any]:
-    """One backup with its proof; the state says what came of it, whichever way it ends."""
+    """One backup with its proof, and a look through the repository; the state says what came of it, whichever way it ends."""
     with alone():
         word, began = read_word(), time.time()
         word["tried"] = began
@@ -471,6 +502,7 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
             turn = int(word.get("turn", -1)) + 1
             word["proven"] = prove(given, turn, word["made"]["snapshot"])
             word["turn"] = turn
+            look_through(given, READ_BACK)
             word.pop("fault", None)
         except Failed as fault:
             word["fault"] = {"at": time.time(), "what": str(fault), "remedy": fault.remedy}
@@ -488,8 +520,8 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
 def status(given: dict[str, Any], _order: dict[str, Any]) -> dict[str, Any]:
     """How backups stand, without asking the repository."""
     timer = call(["systemctl", "is-active", "lemonstand-backup.timer"], codes=(0, 3, 4)).strip()
-    unit = call(["systemctl", "is-active", UNIT], codes=(0, 3, 4)).strip()
-    return {"now": time.time(), "timer": timer, "unit": unit, "oldest": given["oldest"], **read_word()}
+    underway = call(["systemctl", "show", "--property=SubState", "--value", UNIT]).strip().startswith(UNDERWAY)
+    return {"now": time.time(), "timer": timer, "underway": underway, "oldest": given["oldest"], **read_word()}
 
 
 def started(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
@@ -516,7 +548,7 @@ def checked(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
                 f"the controller's key does not open the repository: {fault}",
                 "find the key these backups were made with before this host is lost: it has it in /etc/lemonstand/backup/key",
             ) from None
-    restic(given, "check", f"--read-data-subset={order.get('share', '5%')}")
+    look_through(given, str(order.get("share", "5%")))
     return {"whole": True, "snapshots": len(snapshots(given))}
 
 
@@ -536,11 +568,18 @@ def trusts(given: dict[str, Any], _order: dict[str, Any]) -> dict[str, Any]:
     others = [str(path) for path in sorted(Path("/etc/lemonstand/pki").glob("ca-*.crt")) if str(path) != given["ca"]]
     if not others:
         raise Failed("this host knows no other authority to try with")
-    try:
-        restic(given, "cat", "config", "--no-lock", authority=others[0], seconds=TRUST_SECONDS)
-    except Failed as fault:
-        return {"talks": False, "why": str(fault)}
-    return {"talks": True, "why": ""}
+    env = {**PLAIN, **credentials(given, authority=others[0])}
+    words = ["restic", "cat", "config", "--no-lock"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=env, cwd="/") as asked:
+        end = threading.Timer(TRUST_SECONDS, asked.kill)
+        end.start()
+        try:
+            # It would go on trying for a quarter of an hour: the first word about the certificate is the answer.
+            why = next((line.strip() for line in asked.stderr or () if "x509" in line), "")
+        finally:
+            end.cancel()
+            asked.kill()
+    return {"talks": asked.returncode == 0, "why": why[:300]}
 
 
 def tried(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:

@@ -30,10 +30,11 @@ class Kept:
     Args:
         made: of the last backup `at` (Unix time), `seconds`, `snapshot`, `bytes`, `files`, `added`, and `users` or `entries`; empty: none.
         proven: of the last proof that one comes back `at`, `what`, `seconds`; empty: none.
-        fault: why the last try failed; empty: it did not.
+        fault: why the last try failed; empty: it did not. `remedy`: what to do then.
         oldest: seconds of age from which on it is an alarm.
         now: the host's clock.
-        timer, unit: what systemd says of them.
+        timer: what systemd says of it.
+        underway: a backup is being made.
         snapshots: those in the repository, the oldest first: `id`, `time`, `bytes`, `files`, `added`.
     """
 
@@ -41,10 +42,11 @@ class Kept:
     made: dict[str, Any]
     proven: dict[str, Any]
     fault: str
+    remedy: str
     oldest: float
     now: float
     timer: str
-    unit: str
+    underway: bool
     snapshots: tuple[dict[str, Any], ...] = ()
 
     def age(self, part: dict[str, Any]) -> float | None:
@@ -130,10 +132,11 @@ class Backups:
             made=seen.get("made", {}),
             proven=seen.get("proven", {}),
             fault=seen.get("fault", {}).get("what", ""),
+            remedy=seen.get("fault", {}).get("remedy") or "journalctl -u lemonstand-backup",
             oldest=seen["oldest"],
             now=seen["now"],
             timer=seen["timer"],
-            unit=seen["unit"],
+            underway=seen["underway"],
             snapshots=tuple(seen.get("snapshots", ())),
         )
 

@@ -39,7 +39,7 @@ def backups(site: Site) -> Iterator[Backups]:
 def _kept(backups: Backups, name: str) -> Kept:
     """How a host's backups stand, with those in the repository; one that is under way is waited for."""
     until = time.monotonic() + FIRST_SECONDS
-    while (seen := backups.kept(name)).unit in {"activating", "active"} and time.monotonic() < until:
+    while (seen := backups.kept(name)).underway and time.monotonic() < until:
         time.sleep(2)
     return backups.kept(name, listed=True) if not seen.fault else seen
 
@@ -49,9 +49,7 @@ def _kept(backups: Backups, name: str) -> Kept:
 def test_a_backup_was_made_lately(backups: Backups, backed: str, measure: Measure) -> None:
     """The repository has a backup of the host that is no older than a day and two hours; the last try did not fail."""
     kept = _kept(backups, backed)
-    expect(
-        not kept.fault, f"the last backup of {backed} failed", seen=kept.fault, expected="none", remedy="journalctl -u lemonstand-backup"
-    )
+    expect(not kept.fault, f"the last backup of {backed} failed", seen=kept.fault, expected="none", remedy=kept.remedy)
     expect(bool(kept.snapshots), f"the repository has no backup of {backed}", seen="none", expected="one of the last day")
     newest = kept.snapshots[-1]
     age = kept.now - datetime.fromisoformat(newest["time"]).timestamp()
@@ -85,6 +83,7 @@ def test_something_came_back_lately(backups: Backups, backed: str, measure: Meas
         f"the last proof that a backup of {backed} comes back is old, or a later one failed",
         seen=kept.fault or f"{(age or 0) / 3600:.1f} h",
         expected=f"{kept.oldest / 3600:.0f} h at the most",
+        remedy=kept.remedy,
     )
 
 
