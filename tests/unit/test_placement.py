@@ -49,6 +49,7 @@ def _load(role: str, name: str) -> ModuleType:
 
 placement = _load("base", "placement")
 served = _load("mail_store", "served_users")
+names = _load("mail_store", "home_names")
 standby = _load("mail_store", "mail_standby")
 relay = _load("mail_relay", "relay_placement")
 way = _load("mail_store", "relay_way")

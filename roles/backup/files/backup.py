@@ -30,6 +30,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, "/usr/local/lib/lemonstand")
+
+with contextlib.suppress(ImportError):  # stores alone have it, and mail
+    import home_names
+
 FOLDER = Path("/etc/lemonstand/backup")
 STATE = Path("/var/lib/lemonstand-backup")
 RUN = Path("/run/lemonstand-backup")
@@ -248,9 +253,11 @@ def copy_mail(mail: dict[str, Any]) -> dict[str, int]:
             there += 1
             continue
         place = own(spool_of(user), owner)
+        before = home_names.names(place)
         for attempt in range(TRIES):
             try:
                 call([*at(user, home, "backup"), *at(user, place, "dsync-server")], owner=owner)
+                home_names.remove(place, before - home_names.names(home))
                 served.add(user)
                 break
             except Failed as fault:

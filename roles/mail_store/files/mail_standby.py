@@ -35,6 +35,7 @@ from typing import Any
 
 sys.path.insert(0, "/usr/local/lib/lemonstand")
 
+import home_names
 import placement
 
 SETTINGS = Path("/etc/lemonstand/mail-standby.json")
@@ -49,7 +50,8 @@ ASIDE = ".set-aside"
 KEPT = ".kept"
 FIRST_WORD_SECONDS = 10.0
 PUSH_SECONDS = 3600
-LONGEST_WORD = 65536
+LONGEST_WORD = 4 * 1024 * 1024
+"""Octets of one: the longest have the names of all scripts and attributes of a user."""
 STALE_SECONDS = 60
 SETTLED_SECONDS = 120
 """How much later than a message's arrival a push has to begin to have brought whatever the store made of it: relays try again sooner."""
@@ -80,7 +82,7 @@ def hear(connection: ssl.SSLSocket) -> dict[str, Any]:
     Raises:
         OSError, ValueError: the other side went, or said something else.
     """
-    line = b""
+    line = bytearray()
     while not line.endswith(b"\n"):
         octet = connection.recv(1)
         if not octet or len(line) > LONGEST_WORD:
@@ -325,10 +327,11 @@ def _head(path: Path) -> bytes:
 # --- pushing ------------------------------------------------------------------------------------------------------------------------
 
 
-def push(way: Way, host: str, user: str, generation: int, *, whole: bool = False, merge: bool = False) -> None:
+def push(way: Way, host: str, user: str, home: Path, generation: int, *, whole: bool = False, merge: bool = False) -> None:
     """Bring another store's copy of a user to what is here.
 
     Args:
+        home: where his mail lies here.
         generation: in which this host began to serve him.
         whole: compare every message, also of mailboxes that seem equal.
         merge: he is served there by now: add what is here alone, take nothing away.
@@ -336,7 +339,9 @@ def push(way: Way, host: str, user: str, generation: int, *, whole: bool = False
     Raises:
         OSError, Refused: it could not be done, and why.
     """
-    connection = way.call(host, {"want": "copy", "user": user, "since": generation, "merge": merge})
+    connection = way.call(
+        host, {"want": "copy", "user": user, "since": generation, "merge": merge, "names": sorted(home_names.names(home))}
+    )
     folder = Path(tempfile.mkdtemp(prefix="push-", dir=RUN))
     try:
         shutil.chown(folder, OWNER, OWNER)
@@ -519,7 +524,7 @@ class Pair:
             if not whole and self._seen.get(user) == now:
                 continue
             try:
-                push(self.way, self.peer, user, since, whole=whole)
+                push(self.way, self.peer, user, home_of(self.settings, user), since, whole=whole)
                 self._seen[user] = now
             except (OSError, Refused, subprocess.SubprocessError) as problem:
                 self.failed[user] = f"{user}: {problem}"[:300]
@@ -720,6 +725,8 @@ def take(pair: Pair, connection: ssl.SSLSocket, caller: str, word: dict[str, Any
         mark = allowed(pair, placement.read(), caller, user, int(word["since"]), merge=word.get("merge") is True)
         if mark:
             prepare(home, pair.directory, mark)
+        # What came meanwhile is in no list yet: only what was here before can be too much.
+        gone = home_names.names(home) - set(word["names"]) if mark and "names" in word else set()
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -750,6 +757,7 @@ def take(pair: Pair, connection: ssl.SSLSocket, caller: str, word: dict[str, Any
                 copying.unlink(missing_ok=True)
         if child.returncode == 0:
             pair.pushed[user] = begun
+            home_names.remove(home, gone)
             if mark:
                 (home / MARK).write_text(f"{mark}\n{WHOLE}\n", encoding="utf-8")
         elif said:
@@ -771,7 +779,7 @@ def push_now(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
     """Bring a copy of some users up to date: to the pair's standby, or to the store a user moves to."""
     since = int(given.get("since", placement.since(placement.read(), pair.store)))
     for user in given["users"]:
-        push(pair.way, given.get("host") or pair.peer, user, since, whole=bool(given.get("whole")))
+        push(pair.way, given.get("host") or pair.peer, user, home_of(pair.settings, user), since, whole=bool(given.get("whole")))
     return {"pushed": len(given["users"])}
 
 
@@ -784,7 +792,7 @@ def hand_over(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
         time.sleep(float(given.get("wait", 1.0)))
         for user in given["users"]:
             note(user, names_of(home_of(pair.settings, user)))
-            push(pair.way, given["host"], user, int(given["since"]), whole=bool(given.get("whole")))
+            push(pair.way, given["host"], user, home_of(pair.settings, user), int(given["since"]), whole=bool(given.get("whole")))
     return {user: counted(home_of(pair.settings, user)) for user in given["users"]}
 
 
@@ -827,7 +835,7 @@ def remove(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
         raise Refused(f"{user} is on {pair.store}: his mail stays")
     late = names_of(home) - noted(user) if given.get("host") else set()
     if late:
-        push(pair.way, given["host"], user, 0, merge=True)
+        push(pair.way, given["host"], user, home_of(pair.settings, user), 0, merge=True)
     shutil.rmtree(home, ignore_errors=True)
     (RUN / f"handed-{user}").unlink(missing_ok=True)
     return {"removed": str(home), "late": len(late)}
