@@ -44,6 +44,7 @@ PROBES: dict[str, str] = {
     "login-storm": "clients.logins.storm",
     "lookup": "network.dns.lookup",
     "mailbox-limit": "clients.mailboxes.limit",
+    "mailbox-quota": "clients.mailboxes.quota",
     "mailbox-copy": "hosts.copies.mailboxes",
     "mailbox-names": "clients.mailboxes.names",
     "maildir": "clients.delivery.maildir",

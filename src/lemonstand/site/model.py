@@ -326,6 +326,12 @@ class SiteSettings(Strict):
         _default("devices_per_user"), description="devices one user connects at a time", ge=1, le=MAX_DEVICES
     )
     message_size_limit: StrictInt = Field(_default("message_size_limit"), description="the largest message in bytes", ge=MIN_MESSAGE_SIZE)
+    quota: StrictInt = Field(
+        _default("quota"),
+        description="the most a user's mail may take, in bytes: from there on his mail is put off; 0: no limit",
+        ge=0,
+        examples=[2147483648],
+    )
     pki_dir: Path = Field(description="absolute directory on the controller with the private CAs")
     public_certificate: Annotated[PrivateCaCertificate | FileCertificate | AcmeCertificate, Field(discriminator="source")] = Field(
         _default("public_certificate"),

@@ -1,4 +1,4 @@
-"""Names that people give folders, and how much one APPEND may bring."""
+"""Names that people give folders, how much one APPEND may bring, and how much there may be in all."""
 
 from __future__ import annotations
 
@@ -144,6 +144,22 @@ def _offer(session: Imap, octets: int) -> dict[str, Any]:
     session.wire.send(f"limit APPEND INBOX {{{octets}}}\r\n".encode())
     line = session.wire.line(TIMEOUT).decode("utf-8", "replace")
     return {"asked": line.startswith("+"), "answer": line[:200]}
+
+
+def quota(endpoint: Endpoint, account: Account) -> dict[str, Any]:
+    """What a client learns of the room it has (RFC 9208 section 4.1).
+
+    Returns:
+        `announced`: whether QUOTA is among the capabilities; `storage`: used and most, in units of 1024 octets, None without a bound;
+        `answer`: to GETQUOTAROOT.
+    """
+    session = Imap.open(endpoint, account)
+    announced = any(word.upper() == "QUOTA" or word.upper().startswith("QUOTA=") for word in session.capabilities())
+    answer = session.command("GETQUOTAROOT INBOX")
+    lines = " ".join(line.decode("utf-8", "replace") for line in answer.untagged)
+    session.quit()
+    found = re.search(r"STORAGE ([0-9]+) ([0-9]+)", lines)
+    return {"announced": announced, "storage": [int(each) for each in found.groups()] if found else None, "answer": answer.plain()}
 
 
 def append_small(endpoint: Endpoint, account: Account) -> dict[str, str]:
