@@ -618,6 +618,11 @@ def htpasswd(password: str) -> str:
     return "{SHA}" + base64.b64encode(hashlib.sha1(password.encode(), usedforsecurity=False).digest()).decode()
 
 
+def pointer(address: str) -> str:
+    """The name in DNS below which an address has its name (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
+    return ipaddress.ip_address(address).reverse_pointer
+
+
 class FilterModule:
     """Announces the filters to Ansible."""
 
@@ -651,6 +656,7 @@ class FilterModule:
             "lemonstand_reached_by_name": reached_by_name,
             "lemonstand_reach_address": reach_address,
             "lemonstand_service_ports": service_ports,
+            "lemonstand_pointer": pointer,
             "lemonstand_table_size": table_size,
             "lemonstand_server_id": server_id,
             "lemonstand_ldaps": ldaps,

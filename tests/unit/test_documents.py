@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lemonstand.derived.change_request import FORMATS, change_request, render, span
-from lemonstand.derived.dns import records
+from lemonstand.derived.dns import records, reverse, sources
 from lemonstand.site import Site, load_site
+from lemonstand.site.shipped import filter_plugin
 from sample_site import Tree, host, leg, sound_site, write_site
 
 
@@ -32,6 +33,28 @@ def test_records_lead_to_the_services(tmp_path: Path) -> None:
 def test_the_letter_of_the_seed_names_starttls_ports_alone(tmp_path: Path) -> None:
     ports = [record.value.split()[2] for record in records(_site(tmp_path, lemonstand_tls_profile="seed-strict")) if record.kind == "SRV"]
     assert ports == ["143", "587"]
+
+
+def test_records_say_whose_mail_it_is(tmp_path: Path) -> None:
+    site = _site(tmp_path, lemonstand_pki_dir=str(tmp_path / "pki"))
+    texts = {record.name: record.value for record in records(site) if record.kind == "TXT"}
+    assert texts["lemon.example"] == "v=spf1 ip4:203.0.113.1 ip6:2001:db8:2::20 ~all"
+    assert texts["mx.lemon.example"] == "v=spf1 ip4:203.0.113.1 ip6:2001:db8:2::20 -all"
+    assert texts["_dmarc.lemon.example"] == "v=DMARC1; p=none; adkim=s; rua=mailto:postmaster@lemon.example"
+    assert not [name for name in texts if "_domainkey" in name], "before the first apply there is no key"
+    (key,) = filter_plugin("signing_keys").keys(tmp_path / "pki")
+    texts = {record.name: record.value for record in records(site) if record.kind == "TXT"}
+    assert texts[f"{key['selector']}._domainkey.lemon.example"] == f"v=DKIM1; k=rsa; p={key['public']}"
+    assert "1.113.0.203.in-addr.arpa. IN PTR mx.lemon.example." in [str(each) for each in reverse(site)]
+
+
+def test_a_routed_dmz_sends_from_its_own_addresses(tmp_path: Path) -> None:
+    tree: Tree = sound_site()
+    tree["all"].pop("lemonstand_public_ipv4")
+    tree["all"]["lemonstand_routed_ipv4"] = True
+    site = load_site(write_site(tmp_path, tree))
+    relay = site.group("relays")[0].interfaces["dmz"]
+    assert sources(site) == [f"ip4:{relay.ipv4}", f"ip6:{relay.ipv6}"]
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -118,7 +118,8 @@ def test_clients_are_told_where_to_go(site: Site, vantage: Vantage, measure: Mea
     servers = site.group("relays")[0].settings.dns_resolvers
     wanted: dict[tuple[str, str], list[str]] = {}
     for record in records(site):
-        wanted.setdefault((record.name, record.kind), []).append(record.value)
+        if record.kind != "TXT":  # who has a domain may have other texts there; test_outgoing.py looks for the site's
+            wanted.setdefault((record.name, record.kind), []).append(record.value)
     questions = list(wanted)
     found = {
         (entry["name"], entry["type"]): entry["records"]

@@ -50,8 +50,8 @@ class Control(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str = Field(pattern=r"^(LEM-[0-9]+(\.[0-9]+)?-[0-9]{2}[a-z]?|PRO-[A-Z0-9]+-[0-9]{2}|(BAK|INT|SUR|OPS)-[0-9]{2})$")
-    section: str = Field(pattern=r"^([0-9]+(\.[0-9]+)?|profile|integrity|survival|backup|operation)$")
+    id: str = Field(pattern=r"^(LEM-[0-9]+(\.[0-9]+)?-[0-9]{2}[a-z]?|PRO-[A-Z0-9]+-[0-9]{2}|(BAK|INT|MTA|SUR|OPS)-[0-9]{2})$")
+    section: str = Field(pattern=r"^([0-9]+(\.[0-9]+)?|profile|integrity|survival|backup|outgoing|operation)$")
     level: Level
     statement: str = Field(min_length=4, max_length=160)
     sources: tuple[str, ...] = Field(min_length=1)

@@ -34,9 +34,13 @@ ASSETS: tuple[tuple[str, str, str], ...] = (
         "the sessions and passwords of users who log in now; the certificate clients believe",
         "read while it lasts; clients led astray",
     ),
-    ("relays", "mail on its way, a queue, addresses of all users, the site's good name as a sender", "read on its way; spam and forgery"),
+    (
+        "relays",
+        "mail on its way, a queue, addresses of all users, the site's good name as a sender and the key that signs for it",
+        "read on its way; spam and forgery, with the key from anywhere until it is changed",
+    ),
     ("edges", "the rules between zones", "all zones open to each other"),
-    ("controllers", "SSH keys of all hosts, the private CAs, first passwords", "everything"),
+    ("controllers", "SSH keys of all hosts, the private CAs, the keys that sign mail, first passwords", "everything"),
 )
 OF_SEVERAL = {
     "auths": "; each of them has all hashes and a key whose tickets every store takes, and what is written on one is on all: "

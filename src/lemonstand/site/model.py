@@ -423,6 +423,11 @@ class SiteSettings(Strict):
         "one that gives no answer puts mail off",
         examples=[["inet:127.0.0.1:11332"]],
     )
+    dmarc_policy: Literal["none", "quarantine", "reject"] = Field(
+        _default("dmarc_policy"),
+        description="what others are asked to do with mail in the domains' names that neither SPF nor DKIM shows to be theirs (DMARC)",
+        examples=["quarantine"],
+    )
     foreign_variables: tuple[str, ...] = Field(
         _default("foreign_variables"), description="names of variables in this folder that belong to others", examples=[["backup_server"]]
     )

@@ -142,7 +142,10 @@ def maildir(folder: str, ident: str, within: float) -> dict[str, Any]:
     wanted = ident.encode()
     while time.monotonic() < until:
         for path in Path(folder).glob("*/new/*"):
-            data = path.read_bytes()
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:  # others take theirs from there at the same time
+                continue
             if wanted in data.partition(b"\n\n")[0]:
                 path.unlink()
                 longest = max(len(line.rstrip(b"\r")) for line in data.split(b"\n"))

@@ -14,7 +14,7 @@ from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.messages import ident, message
 from lemonstand.probes.protocols.sieve import Sieve
 from lemonstand.probes.protocols.smtp import Smtp
-from lemonstand.probes.protocols.wire import Account, Endpoint
+from lemonstand.probes.protocols.wire import Account, Endpoint, Wire
 
 FINDER = "X-Lemonstand-Probe"
 """The header field by which a message without a Message-ID is found."""
@@ -86,6 +86,46 @@ def bare(
         reply = session.data(f"{head}\r\nThis message may be deleted.\r\n".encode())
     session.quit()
     return {**reply.plain(), "ident": name, "transcript": session.wire.transcript}
+
+
+def written_as(endpoint: Endpoint, account: Account, recipient: str, author: str) -> dict[str, Any]:
+    """Submits a message whose From names somebody else than the account; the envelope's sender is the account's own."""
+    sample = message(author, recipient)
+    session = Smtp.open(endpoint, account)
+    reply = session.envelope(account["user"], [recipient])
+    if reply.ok:
+        reply = session.data(sample.data)
+    session.quit()
+    return {**reply.plain(), "ident": sample.ident}
+
+
+def forged_author(
+    endpoint: Endpoint, mx: Endpoint, account: Account, *, author: str, sender: str, outside: str, within: float
+) -> dict[str, Any]:
+    """Brings a message to the MX, as anybody may, whose From names an author of the site; a script of the account's sends it on as well.
+
+    Args:
+        author: who stands in From.
+        sender: an address outside, of the envelope.
+        outside: where the script sends it; empty: there is no script.
+        within: seconds it may take to the account's mailbox.
+
+    Returns:
+        the reply, `ident`, and `header` as it lies in the mailbox (empty: it did not come).
+    """
+    sample = message(author, account["user"], subject=f"forged {secrets.token_hex(8)}")
+    text = f'require ["copy"];\r\nif header :is "Message-ID" "<{sample.ident}>" {{ redirect :copy "{outside}"; }}\r\n'
+    with _script(endpoint, account, text) if outside else contextlib.nullcontext():
+        session = Smtp(Wire.to(mx, 25))
+        session.ehlo()
+        reply = session.envelope(sender, [account["user"]])
+        if reply.ok:
+            reply = session.data(sample.data)
+        session.quit()
+        inbox = Imap.open(endpoint, account)
+        got = wait_in(inbox, sample.ident, within)
+        inbox.quit()
+    return {**reply.plain(), "ident": sample.ident, "header": got.get("header", "")}
 
 
 def receipts_to_many(endpoint: Endpoint, account: Account, recipients: list[str]) -> dict[str, Any]:
@@ -296,7 +336,10 @@ def outside_mail(folder: str, wanted: list[str], within: float) -> dict[str, Any
     until, seen = time.monotonic() + within, dict.fromkeys(wanted, "")
     while time.monotonic() < until and not all(seen.values()):
         for path in Path(folder).glob("*/new/*"):
-            data = path.read_bytes()
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:  # others take theirs from there at the same time
+                continue
             for text in wanted:
                 if not seen[text] and text.encode() in data:
                     seen[text] = data.partition(b"\n\n")[0].decode("utf-8", "replace")[:8000]

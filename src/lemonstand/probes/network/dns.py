@@ -8,7 +8,7 @@ import socket
 import struct
 from pathlib import Path
 
-TYPES = {"A": 1, "MX": 15, "AAAA": 28, "SRV": 33}
+TYPES = {"A": 1, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33}
 SECONDS = 5.0
 
 
@@ -20,7 +20,8 @@ def lookup(questions: list[tuple[str, str]], server: str = "") -> list[dict[str,
         server: address of a name server; empty: the first of this host.
 
     Returns:
-        For each question `name`, `type`, `code` (0 no error, 3 no such name) and `records` as text, such as `0 1 143 mail.example.org`.
+        For each question `name`, `type`, `code` (0 no error, 3 no such name) and `records` as text, such as `0 1 143 mail.example.org`; of
+        TXT the strings of each record, put together.
     """
     return [{"name": name, "type": kind, **_ask(server or _resolver(), name, TYPES[kind])} for name, kind in questions]
 
@@ -66,7 +67,13 @@ def read(answer: bytes, kind: int) -> dict[str, object]:
 def _shown(answer: bytes, kind: int, place: int, size: int) -> str:
     if kind in {TYPES["A"], TYPES["AAAA"]}:
         return str(ipaddress.ip_address(answer[place : place + size]))
-    count = 3 if kind == TYPES["SRV"] else 1
+    if kind == TYPES["TXT"]:
+        text, end = b"", place + size
+        while place < end:
+            text += answer[place + 1 : place + 1 + answer[place]]
+            place += 1 + answer[place]
+        return text.decode("utf-8", "replace")
+    count = {TYPES["SRV"]: 3, TYPES["MX"]: 1}.get(kind, 0)
     numbers = struct.unpack_from(f"!{count}H", answer, place)
     return " ".join([*map(str, numbers), _name(answer, place + 2 * count)[0]])
 
