@@ -343,6 +343,11 @@ def own_settings(wanted, programs):
     return said[:5] if done.returncode or wanted["program"] == "postfix" else []
 
 
+def summary(told):
+    """How far this host was told, without naming all users."""
+    return {"generation": told["generation"], "edition": told.get("edition", -1)}
+
+
 def placement(path="/var/lib/lemonstand/placement.json"):
     """Which store has which user, as this host was told last; None if it was not, a text if it can't be read."""
     text = read(path)
@@ -763,7 +768,7 @@ def main(text):
     order = derived(json.loads(text))
     facts = look(order)
     faults = judge(facts, order)
-    said = {"placement": facts["placement"]} if facts.get("placement") and not faults else {}
+    said = {"placement": summary(facts["placement"])} if facts.get("placement") and not faults else {}
     print(json.dumps({"faults": faults, "idle": facts.get("idle", False), **said}))
     if faults:
         print("\n".join(faults), file=sys.stderr)

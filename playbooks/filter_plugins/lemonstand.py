@@ -195,6 +195,45 @@ def count(users: str) -> int:
     return len(_parsed(str(users)))
 
 
+def first_user(users: str) -> str:
+    """The first user's name, in lower case; empty without one."""
+    return next((str(user["name"]).lower() for user in _parsed(str(users))), "")
+
+
+def newest_placement(told: list[dict[str, Any]]) -> dict[str, Any]:
+    """What counts of several placements; nothing of none. Who serves and who there is have a number each (roles/base)."""
+    if not told:
+        return {}
+    serving = max(told, key=lambda each: int(each["generation"]))
+    people = max(told, key=lambda each: (int(each.get("edition", -1)), int(each["generation"])))
+    return {**people, **{key: serving[key] for key in ("generation", "active", "sealed") if key in serving}}
+
+
+def lacking_placements(summaries: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    """Of which placements others have not got something; none if all hosts were told the same.
+
+    Args:
+        summaries: of hosts, `generation`, `edition` and a hash of the file; None or nothing of one that was told nothing.
+    """
+    numbers = [(each.get("generation", -1), each.get("edition", -1)) if each else (-1, -1) for each in summaries]
+    if len(set(numbers)) < 2:
+        return []
+    most = [max(each[part] for each in numbers) for part in (0, 1)]
+    return [each for each, number in zip(summaries, numbers, strict=True) if each and any(number[part] == most[part] for part in (0, 1))]
+
+
+def room(users: str, planned: int | None, store: str = "", stores: Iterable[str] = ()) -> int:
+    """How many users limits and tables are made for: those of the list that `as_json` made, or as many as are planned.
+
+    Args:
+        planned: how many the site is to have; none or 0: as many as are listed.
+        store: of this store alone; empty: of all.
+        stores: all of them; the first one is a user's who names none.
+    """
+    listed = len(users_of(users, store, list(stores))) if store else count(users)
+    return max(listed, int(planned or 0))
+
+
 def accounts(users: str, stores: list[str], domain: str, keys: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Users as roles want them: `store` is the inner name of the one that has the mailbox, `aliases` a list.
 
@@ -650,6 +689,10 @@ class FilterModule:
             "lemonstand_users_of": users_of,
             "lemonstand_aliases_of": aliases_of,
             "lemonstand_aliases_of_all": aliases_of_all,
+            "lemonstand_room": room,
+            "lemonstand_first_user": first_user,
+            "lemonstand_newest_placement": newest_placement,
+            "lemonstand_lacking_placements": lacking_placements,
             "lemonstand_pairs": pairs,
             "lemonstand_places": places,
             "lemonstand_addresses_by_name": addresses_by_name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import re
 import secrets
 import subprocess
@@ -273,26 +274,24 @@ def test_the_directorys_suffix_follows_nothing(rendered: Rendered) -> None:
         assert '"directory_base_dn": "o=lemonstand"' in files["/etc/lemonstand/ticket/issuer.json"], shape
 
 
-def test_a_user_is_sent_to_his_store(rendered: Rendered) -> None:
-    transport = rendered["several"]["relay"]["/etc/postfix/transport"]
-    assert "alice@lemon.example lmtp:[192.0.2.140]:24" in transport
-    assert "bob@lemon.example lmtp:[192.0.2.139]:24" in transport
-
-
-def test_one_users_alias_reaches_his_store_and_a_shared_one_is_resolved(rendered: Rendered) -> None:
-    hosts = rendered["several"]
-    transport, aliases = hosts["relay"]["/etc/postfix/transport"], hosts["relay"]["/etc/postfix/aliases"]
-    for alias, address, store, user in (
-        ("own-0@lemon.example", "192.0.2.140", "store2", "alice@lemon.example"),
-        ("own-1@lemon.example", "192.0.2.139", "store", "bob@lemon.example"),
-    ):
-        assert f"{alias} lmtp:[{address}]:24" in transport
-        assert f"{alias} OK" in hosts["relay"]["/etc/postfix/recipients"]
-        assert alias not in aliases
-        line = re.search(rf"^{alias}:.*$", hosts[store]["/etc/dovecot/users"], re.MULTILINE)
-        assert line is not None and line[0].endswith(f":userdb_user={user} userdb_sieve_user_email={user}")
-    assert "all@lemon.example alice@lemon.example, bob@lemon.example" in aliases
-    assert "all@lemon.example" not in transport + hosts["store"]["/etc/dovecot/users"] + hosts["store2"]["/etc/dovecot/users"]
+def test_relays_and_stores_have_no_list_of_users_that_an_apply_would_undo(rendered: Rendered) -> None:
+    for shape, hosts in rendered.items():
+        relay = hosts["relay" if "relay" in hosts else "relay1"]
+        settings = json.loads(relay["/etc/lemonstand/relay-placement.json"])
+        assert settings["domains"] and set(settings["members"]) and "users" not in settings, shape
+        assert "texthash:/etc/postfix/recipients" not in relay["/etc/postfix/main.cf"], shape
+        for table in ("relay_recipient_maps = hash:/var/lib/lemonstand/relay/recipients", "transport_maps = hash:"):
+            assert table in relay["/etc/postfix/main.cf"], shape
+        assert "smtpd_sender_login_maps=hash:/var/lib/lemonstand/relay/senders" in relay["/etc/postfix/master.cf"], shape
+        for path in ("/etc/postfix/recipients", "/etc/postfix/senders", "/etc/postfix/aliases", "/etc/postfix/transport"):
+            assert path not in relay, shape
+        for name, files in hosts.items():
+            if "/etc/lemonstand/served-users.json" in files:
+                lists = json.loads(files["/etc/lemonstand/served-users.json"])
+                assert (
+                    lists["me"] == name and f"passwd_file_path = {lists['lists']}/users.%{{protocol}}" in files["/etc/dovecot/dovecot.conf"]
+                )
+                assert "/etc/dovecot/users" not in files, shape
 
 
 def test_what_users_and_sieve_send_is_let_through(rendered: Rendered) -> None:
@@ -303,7 +302,7 @@ def test_what_users_and_sieve_send_is_let_through(rendered: Rendered) -> None:
                 master = files["/etc/postfix/master.cf"]
                 assert "<>=REJECT" not in master and "reject_multi_recipient_bounce" in master, shape
                 assert "always_add_missing_headers=yes" in master and "nested_header_checks=\n" in master, shape
-            if "/etc/dovecot/users" not in files:
+            if "/etc/lemonstand/served-users.json" not in files:
                 continue
             conf, names = files["/etc/dovecot/dovecot.conf"], files["/etc/hosts"]
             for line in (
@@ -380,7 +379,7 @@ def test_a_site_of_one_ip_version_names_no_address_of_the_other(rendered: Render
 def test_ends_meet_in_the_ip_version_they_share(rendered: Rendered) -> None:
     for shape in ("ipv6-only", "mixed"):
         assert '"2001:db8:4::10"' in rendered[shape]["frontend"]["/etc/dovecot/ticket.lua"]
-        assert "lmtp:[2001:db8:4::10]:24" in rendered[shape]["relay"]["/etc/postfix/transport"]
+        assert "2001:db8:4::10" in rendered[shape]["relay"]["/etc/lemonstand/relay-placement.json"]
     assert "snat" not in rendered["ipv6-only"]["edge"]["/etc/lemonstand/nftables.nft"]
 
 
@@ -410,10 +409,7 @@ def test_who_falls_asleep_in_a_change_is_told_to_who_wakes_him(rendered: Rendere
     assert "--window 15.0 " in unit
     (mail,) = re.findall(r"^ReadWritePaths=(.*)$", unit, re.MULTILINE)
     assert f"--mail {mail} " in unit
-    for line in files["/etc/dovecot/users"].splitlines():
-        if line and not line.startswith("#") and "userdb_user=" not in line:
-            local, _, domain = line.partition(":")[0].replace("\\'", "'").partition("@")
-            assert f":{mail}/{domain}/{local}:" in line, "who wakes sleepers looks elsewhere"
+    assert json.loads(files["/etc/lemonstand/served-users.json"])["directory"] == mail, "who wakes sleepers looks elsewhere"
     assert files["/usr/local/lib/lemonstand/mailbox_nudge.py"] == (ROOT / "roles" / "mail_store" / "files" / "mailbox_nudge.py").read_text()
 
 

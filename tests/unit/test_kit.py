@@ -145,7 +145,7 @@ def test_the_manifest_needs_no_host(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "lemonstand.deploy.manifest", str(ROOT / "inventories" / "example")]
     found = json.loads(subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout)
     store = {entry["path"]: entry for entry in found["store1"]["files"]}
-    assert len(store["/etc/hosts"]["sha256"]) == 64 and store["/etc/dovecot/users"]["mode"] == "0640"
+    assert len(store["/etc/hosts"]["sha256"]) == 64 and store["/etc/lemonstand/served-users.json"]["mode"] == "0644"
     assert store["/etc/dovecot/dovecot.conf"]["sha256"] is None and "keys of issuers" in store["/etc/dovecot/dovecot.conf"]["during_run"]
     key = store["/etc/lemonstand/pki/mail-store.key"]
     assert key["made_by"] and key["mode"] == "0600" and key["sha256"] is None

@@ -57,7 +57,8 @@ way = _load("mail_store", "relay_way")
 
 def told(generation: int = 0, **changes: Any) -> dict[str, Any]:
     """A placement."""
-    return {**placement.EMPTY, "generation": generation, "users": dict(USERS), **changes}
+    aliases = {"a.liddell@lemon.test": "alice@lemon.test"}
+    return {**placement.EMPTY, "generation": generation, "users": dict(USERS), "aliases": aliases, **changes}
 
 
 PROMOTED = {"store1": {"host": "standby1", "since": 3}}
@@ -79,24 +80,65 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_who_has_a_place_keeps_it_whatever_the_inventory_says() -> None:
-    before = told(4, active=PROMOTED)
-    after = placement.seeded(before, {**USERS, "alice@lemon.test": "store2", "new@lemon.test": "store2"}, None)
+    before = told(4, active=PROMOTED, edition=2, said=USERS)
+    after = placement.seeded(before, {**USERS, "alice@lemon.test": "store2", "new@lemon.test": "store2"}, {}, None)
     assert after["users"]["alice@lemon.test"] == "store1"
     assert after["users"]["new@lemon.test"] == "store2"
-    assert after["said"] == {"alice@lemon.test": "store2"}
-    assert (after["generation"], after["active"]) == (4, PROMOTED)
+    assert after["said"]["alice@lemon.test"] == "store2"
+    assert (after["generation"], after["active"], after["edition"]) == (4, PROMOTED, 2)
 
 
-def test_who_is_no_user_any_more_has_no_place() -> None:
-    assert placement.seeded(told(), {"bob@lemon.test": "store2"}, None)["users"] == {"bob@lemon.test": "store2"}
+def test_the_inventory_seeds_a_name_once_and_takes_nobody_away() -> None:
+    seeded = placement.seeded(placement.EMPTY, USERS, {"a@lemon.test": "alice@lemon.test"}, None)
+    assert (seeded["users"], seeded["aliases"], seeded["edition"]) == (USERS, {"a@lemon.test": "alice@lemon.test"}, 0)
+    gone = {**seeded, "users": {"carol@lemon.test": "store1"}, "aliases": {"bob@lemon.test": "carol@lemon.test"}, "edition": 3}
+    again = placement.seeded(gone, {**USERS, "dan@lemon.test": "store1"}, {"a@lemon.test": "alice@lemon.test"}, None)
+    assert again["users"] == {"carol@lemon.test": "store1", "dan@lemon.test": "store1"}, "deleted and renamed people stay so"
+    assert again["aliases"] == {"bob@lemon.test": "carol@lemon.test"}
+    assert placement.seeded(again, {}, {}, None) == again, "who left the inventory stays"
+
+
+def test_a_version_without_aliases_gets_them_from_the_inventory_once() -> None:
+    before = told(2, aliases={})
+    after = placement.seeded(before, USERS, {"a@lemon.test": "alice@lemon.test", "x@lemon.test": "nobody@lemon.test"}, None)
+    assert after["aliases"] == {"a@lemon.test": "alice@lemon.test"} and after["edition"] == 0
+    assert placement.seeded({**after, "aliases": {}}, USERS, {"a@lemon.test": "alice@lemon.test"}, None)["aliases"] == {}
 
 
 @pytest.mark.parametrize(("mine", "theirs", "wins"), [(2, 3, 3), (3, 2, 3), (0, 1, 1)])
 def test_a_rebuilt_host_takes_the_newest_word(mine: int, theirs: int, wins: int) -> None:
     other = told(theirs, users={"alice@lemon.test": "store2"}) if theirs > mine else told(theirs)
-    after = placement.seeded(told(mine), USERS, other)
+    after = placement.seeded(told(mine), USERS, {}, other)
     assert after["generation"] == wins
     assert after["users"]["alice@lemon.test"] == ("store2" if theirs > mine else "store1")
+
+
+def test_who_serves_and_who_there_is_are_numbered_apart() -> None:
+    mine, theirs = told(5, active=PROMOTED, edition=1), told(3, edition=4, users={"new@lemon.test": "store1"})
+    for after in (placement.merged(mine, theirs), placement.merged(theirs, mine)):
+        assert (after["generation"], after["active"]) == (5, PROMOTED)
+        assert (after["edition"], after["users"]) == (4, {"new@lemon.test": "store1"})
+
+
+def test_a_change_of_people_is_taken_by_who_has_what_it_changes(place: Path) -> None:
+    placement.write(told(1, edition=4, aliases={}))
+    digest = placement.digest(told(1, edition=4, aliases={}))
+    change = {"edition": 5, "since": 4, "digest": digest, "users": {"new@lemon.test": "store2", "bob@lemon.test": None}}
+    change |= {"aliases": {"n@lemon.test": "new@lemon.test"}, "ids": {"new@lemon.test": "x"}, "locked": {"alice@lemon.test": True}}
+    assert placement.take_people({**change, "digest": "another"})["behind"]
+    assert placement.take_people({**change, "since": 3})["behind"]
+    after = placement.take_people(change)
+    assert (after["behind"], after["edition"]) == (False, 5)
+    said = json.loads(place.read_text(encoding="utf-8"))
+    assert set(said["users"]) == {"alice@lemon.test", "o'hara@lemon.test", "new@lemon.test"}
+    assert (said["aliases"], said["ids"], said["locked"]) == (change["aliases"], change["ids"], ["alice@lemon.test"])
+    assert after["digest"] == placement.digest(said) and after["counts"] == {"store1": 2, "store2": 1}
+    whole = {"edition": 6, "all": {"users": {"bob@lemon.test": "store2"}}}
+    assert not placement.take_people(whole)["behind"]
+    said = json.loads(place.read_text(encoding="utf-8"))
+    assert (said["users"], said["aliases"], said["generation"]) == ({"bob@lemon.test": "store2"}, {}, 1)
+    assert not placement.take_people(change)["behind"], "an older word changes nothing"
+    assert json.loads(place.read_text(encoding="utf-8")) == said
 
 
 def test_an_older_word_replaces_nothing(place: Path) -> None:
@@ -115,10 +157,22 @@ def test_a_placement_that_is_cut_off_is_no_empty_one(place: Path) -> None:
 # --- stores -------------------------------------------------------------------------------------------------------------------------
 
 
-def _served(me: str, words: dict[str, Any]) -> dict[str, bool]:
+def _served(me: str, words: dict[str, Any], *, logins: bool = False) -> dict[str, bool]:
     settings = {"me": me, "members": MEMBERS, "directory": "/srv/vmail"}
-    lines = served.lines_of(LIST, words, settings)
+    lines = served.lines_of(words, settings, logins=logins)
     return {line.partition(":")[0]: "userdb_tempfail=yes" not in line for line in lines}
+
+
+def test_dovecots_list_says_where_homes_are_and_whose_an_alias_is() -> None:
+    lines = [line for _, _, line in served.everybody(told(), "/srv/vmail")]
+    assert lines == LIST.splitlines()[1:]
+
+
+def test_who_is_locked_gets_mail_and_gets_in_nowhere() -> None:
+    words = told(locked=["alice@lemon.test"])
+    assert not _served("store1", words, logins=True)["alice@lemon.test"]
+    assert not _served("store1", words, logins=True)["a.liddell@lemon.test"]
+    assert _served("store1", words)["alice@lemon.test"]
 
 
 def test_a_store_serves_its_own_users_and_puts_off_all_others() -> None:
@@ -140,7 +194,7 @@ def test_both_of_a_pair_have_a_shelf_and_nobody_else() -> None:
 
 
 def test_a_user_of_no_store_is_served_nowhere() -> None:
-    assert not _served("store1", told(users={}))["alice@lemon.test"]
+    assert not _served("store1", told(users={"alice@lemon.test": "store9"}))["alice@lemon.test"]
 
 
 def _pair(tmp_path: Path, me: str = "standby1") -> Any:
@@ -302,40 +356,125 @@ def test_octets_come_through_both_ways(size: int, tmp_path: Path) -> None:
 # --- relays -------------------------------------------------------------------------------------------------------------------------
 
 
-def _tables(words: dict[str, Any]) -> dict[str, dict[str, str]]:
+def _tables(words: dict[str, Any], postmaster: str = "alice@lemon.test") -> dict[str, dict[str, str]]:
     settings = {
         "members": MEMBERS,
         "addresses": ADDRESSES,
-        "users": {**{name: name for name in USERS}, "a.liddell@lemon.test": "alice@lemon.test"},
         "domains": ["lemon.test"],
+        "hostname": "mx.lemon.test",
+        "postmaster": postmaster,
         "port": 24,
     }
-    aliases = "# several\nall@lemon.test alice@lemon.test, bob@lemon.test\nbobs@lemon.test bob@lemon.test\n"
-    found = relay.tables(words, settings, aliases)
+    found = relay.tables(words, settings)
     return {name: dict(line.split(" ", 1) for line in text.splitlines()) for name, text in found.items()}
+
+
+def test_everybody_gets_mail_and_sends_from_his_own_addresses() -> None:
+    found = _tables(told())
+    assert set(found["recipients"]) == {*USERS, "a.liddell@lemon.test"} == set(found["senders"])
+    assert found["senders"]["a.liddell@lemon.test"] == "alice@lemon.test"
+    assert list(found)[-1] == "recipients", "nobody gets mail before everything else knows him"
+    assert set(_tables(told(users={"bob@lemon.test": "store2"}))["recipients"]) == {"bob@lemon.test"}
+
+
+def test_what_domains_owe_the_world_goes_to_somebody_who_is_there() -> None:
+    assert _tables(told())["roles"]["abuse@lemon.test"] == "alice@lemon.test"
+    assert _tables(told(), postmaster="gone@lemon.test")["roles"]["root@mx.lemon.test"] == "a.liddell@lemon.test"
+    assert "postmaster@lemon.test" not in _tables(told(aliases={"postmaster@lemon.test": "bob@lemon.test"}))["roles"]
+
+
+def _way(found: dict[str, dict[str, str]], address: str) -> str:
+    """Where mail for an address goes: its own entry, or its domain's."""
+    return found["transport"].get(address) or found["transport"][address.partition("@")[2]]
 
 
 def test_mail_goes_to_who_serves_and_its_copy_to_the_other() -> None:
     before, after = _tables(told()), _tables(told(3, active=PROMOTED))
     for address in ("alice@lemon.test", "a.liddell@lemon.test"):
-        assert before["transport"][address] == "lmtp:[10.83.4.10]:24"
-        assert after["transport"][address] == "lmtp:[10.83.4.12]:24"
+        assert _way(before, address) == "lmtp:[10.83.4.10]:24"
+        assert _way(after, address) == "lmtp:[10.83.4.12]:24"
     assert before["transport"][".store1.kept"] == "lmtp:[10.83.4.12]:24"
     assert after["transport"][".store1.kept"] == "lmtp:[10.83.4.10]:24"
-    assert before["transport"]["bob@lemon.test"] == after["transport"]["bob@lemon.test"] == "lmtp:[10.83.4.11]:24"
+    assert _way(before, "bob@lemon.test") == _way(after, "bob@lemon.test") == "lmtp:[10.83.4.11]:24"
 
 
 def test_who_moved_gets_his_mail_there() -> None:
     moved = _tables(told(4, users={**USERS, "alice@lemon.test": "store2"}))
-    assert moved["transport"]["a.liddell@lemon.test"] == "lmtp:[10.83.4.11]:24"
+    assert _way(moved, "a.liddell@lemon.test") == "lmtp:[10.83.4.11]:24"
     assert "alice@lemon.test" not in moved["kept"]
 
 
-def test_copies_of_what_goes_to_several_go_to_each_that_has_a_standby() -> None:
+def test_copies_of_what_somebody_else_reads_go_to_his_standby() -> None:
     found = _tables(told())
-    assert found["kept"]["all@lemon.test"] == "all@lemon.test.all.kept"
-    assert found["kept_aliases"]["all@lemon.test.all.kept"] == "alice@lemon.test.store1.kept"
-    assert "bobs@lemon.test" not in found["kept"] and "bob@lemon.test" not in found["kept"]
+    assert found["kept"]["abuse@lemon.test"] == "abuse@lemon.test.all.kept"
+    assert found["kept_aliases"]["abuse@lemon.test.all.kept"] == "alice@lemon.test.store1.kept"
+    assert "abuse@lemon.test" not in _tables(told(), postmaster="bob@lemon.test")["kept"]
+
+
+# --- homes and the people they are of -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store's mail, with what is told to Dovecot left out."""
+    monkeypatch.setattr(served, "HOMES", tmp_path / "homes.json")
+    monkeypatch.setattr(served, "RUN", tmp_path / "run")
+    monkeypatch.setattr(served, "UNDER_WAY_SECONDS", 0)
+    monkeypatch.setattr(shutil, "chown", lambda *_, **__: None)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, "", ""))
+    return tmp_path / "mail"
+
+
+def _follow(store: Path, **people: Any) -> None:
+    settings = {"me": "store1", "members": {"store1": ["store1"]}, "directory": str(store), "lists": str(store.parent / "lists")}
+    served.follow({**placement.EMPTY, **people}, settings)
+
+
+def _mail_of(store: Path, user: str) -> Path:
+    local, _, domain = user.partition("@")
+    path = store / domain / local / "Maildir" / "new" / "1"
+    path.parent.mkdir(parents=True)
+    path.write_text(user, encoding="utf-8")
+    return path
+
+
+def test_mail_goes_where_its_owner_goes_whatever_names_are_given_again(store: Path) -> None:
+    _mail_of(store, "alice@x.org"), _mail_of(store, "bob@x.org")
+    _follow(store, users={"alice@x.org": "store1", "bob@x.org": "store1"})
+    _follow(store, users={"carol@x.org": "store1", "bob@x.org": "store1"}, ids={"carol@x.org": "alice@x.org"})
+    assert (store / "x.org/carol/Maildir/new/1").read_text(encoding="utf-8") == "alice@x.org"
+    assert not (store / "x.org/alice").exists()
+    # Two exchange their names, and the first name of all is somebody else's now.
+    users = {"bob@x.org": "store1", "carol@x.org": "store1", "alice@x.org": "store1"}
+    ids = {"bob@x.org": "alice@x.org", "carol@x.org": "bob@x.org", "alice@x.org": "alice@x.org 2"}
+    _follow(store, users=users, ids=ids)
+    assert (store / "x.org/bob/Maildir/new/1").read_text(encoding="utf-8") == "alice@x.org"
+    assert (store / "x.org/carol/Maildir/new/1").read_text(encoding="utf-8") == "bob@x.org"
+    assert not (store / "x.org/alice").exists()
+
+
+def test_mail_of_who_is_gone_goes_aside_and_whoever_gets_the_name_finds_nothing(store: Path) -> None:
+    _mail_of(store, "alice@x.org")
+    _follow(store, users={"alice@x.org": "store1"})
+    _follow(store, users={"alice@x.org": "store1"}, ids={"alice@x.org": "alice@x.org 18"})
+    assert not (store / "x.org/alice").exists()
+    (aside,) = (store / ".deleted").glob("*/x.org/alice/Maildir/new/1")
+    deleted = _load("mail_store", "deleted_mail")
+    (kept,) = deleted.kept(store / ".deleted")
+    assert (kept["name"], kept["messages"]) == ("alice@x.org", 1)
+    with pytest.raises(ValueError, match="no home that went aside"):
+        deleted.remove(store / ".deleted", [kept["home"], "../x.org/alice"])
+    assert aside.exists()
+    assert deleted.remove(store / ".deleted", [kept["home"]]) == [kept["home"]]
+    assert not any((store / ".deleted").iterdir())
+
+
+def test_a_home_that_was_there_and_is_lost_is_remembered(store: Path) -> None:
+    _mail_of(store, "alice@x.org")
+    _follow(store, users={"alice@x.org": "store1", "bob@x.org": "store1"})
+    shutil.rmtree(store / "x.org/alice")
+    _follow(store, users={"alice@x.org": "store1", "bob@x.org": "store1"})
+    assert json.loads((store.parent / "homes.json").read_text(encoding="utf-8"))["there"] == ["alice@x.org"]
 
 
 def test_submissions_go_to_the_first_relay_that_greets() -> None:
@@ -381,7 +520,7 @@ def test_without_any_relay_the_client_is_told_to_come_later() -> None:
 def test_a_host_that_was_told_nothing_does_not_guess(
     known: dict[str, Any], alone: bool, status: int, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    order = {"users": USERS, "known": known, "alone": alone, "check": False}
+    order = {"users": USERS, "aliases": {}, "known": known, "alone": alone, "check": False}
     packed = base64.b64encode(json.dumps(order).encode()).decode()
     assert placement.main_encoded(packed) == status
     assert ("without --limit" in capsys.readouterr().err) == bool(status)

@@ -281,17 +281,26 @@ def test_a_new_directory_is_seeded_once(host: Path) -> None:
     assert SEED.seed(_order(ALICE, BOB), directory) == [], "a second run changes nothing"
 
 
-def test_a_deleted_account_does_not_get_its_first_password_back(host: Path) -> None:
+def test_who_was_deleted_or_renamed_is_not_seeded_again(host: Path) -> None:
     directory = Directory()
     SEED.seed(_order(ALICE, BOB), directory)
     del directory.entries[f"uid={BOB},ou=people,o=lemonstand"]
-    SEED.seed(_order(ALICE), directory)
     again = SEED.seed(_order(ALICE, BOB), directory)
-    assert f"notice: user {BOB} had an account before, so the first password does not count: lemonstand user add {BOB}" in again
-    assert "the first password" not in str(directory.entries[f"uid={BOB},ou=people,o=lemonstand"])
-    assert directory.entries[f"uid={BOB},ou=people,o=lemonstand"]["description"] == [SEED.NO_PASSWORD]
-    assert directory.password(BOB) is not None, "refusing it costs a hash"
-    assert SEED.seed(_order(ALICE, BOB), directory) == []
+    assert again == [f"notice: 1 users of the inventory were deleted or renamed since they were seeded, and stay so: {BOB}"]
+    assert f"uid={BOB},ou=people,o=lemonstand" not in directory.entries
+
+
+def test_aliases_are_seeded_once_and_are_the_directorys_then(host: Path) -> None:
+    directory = Directory()
+    first = {**_order(ALICE), "users": [{"name": ALICE, "store": "store.site", "aliases": ["a@lemon.example"]}]}
+    SEED.seed(first, directory)
+    entry = directory.entries[f"uid={ALICE},ou=people,o=lemonstand"]
+    assert entry["mailLocalAddress"] == ["a@lemon.example"]
+    entry["mailLocalAddress"] = ["other@lemon.example", BOB]
+    assert SEED.seed(first, directory) == []
+    assert entry["mailLocalAddress"] == ["other@lemon.example", BOB]
+    both = {**first, "users": [*first["users"], {"name": BOB, "store": "store.site"}], "passwords": {BOB: "the first password"}}
+    assert [line for line in SEED.seed(both, directory) if "added" in line] == [], "somebody else has that address"
 
 
 def test_an_emptied_database_is_not_filled_again(host: Path) -> None:

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from lemonstand import admin, cli
 from lemonstand.admin import users as users_module
 from lemonstand.admin.access import Unreachable
-from lemonstand.errors import InputError, LemonstandError
+from lemonstand.errors import LemonstandError
 from lemonstand.site import load_site
 from sample_site import host, leg, sound_site, write_site
 
@@ -104,35 +104,11 @@ def _users(tmp_path: Path, said: list[str], **answers: Any) -> tuple[admin.Users
     return admin.Users(site, hosts, said.append), hosts, site.settings.users[0].name  # type: ignore[arg-type]
 
 
-def test_a_stranger_is_told_where_users_are_named(tmp_path: Path, said: list[str]) -> None:
-    users, _, _ = _users(tmp_path, said)
-    with pytest.raises(InputError) as caught:
-        users.known("somebody.else@nowhere.example")
-    assert "lemonstand_users" in str(caught.value)
-    assert "lemonstand user add somebody.else@nowhere.example" in str(caught.value)
-
-
 def test_a_password_is_never_a_word_of_a_command(tmp_path: Path, said: list[str]) -> None:
     users, hosts, name = _users(tmp_path, said, passwd={"done": "password set"})
     users.passwd(name, "correct horse battery")
     assert hosts.orders == [{"action": "passwd", "name": name, "password": "correct horse battery"}]
     assert "horse" not in str(hosts.commands) + str(said)
-
-
-def test_a_lock_refuses_first_and_then_ends_sessions(tmp_path: Path, said: list[str]) -> None:
-    users, hosts, name = _users(tmp_path, said, lock={"done": "locked"})
-    users.lock(name)
-    assert [command[0] for command in hosts.commands] == ["/usr/bin/python3", "doveadm"]
-    assert "no new session" in said[0]
-
-
-def test_a_store_that_could_not_be_told_is_named(tmp_path: Path, said: list[str]) -> None:
-    users, hosts, name = _users(tmp_path, said, lock={"done": "locked"})
-    store = load_site(write_site(tmp_path / "again", sound_site())).group("stores")[0].name
-    hosts.answers[store] = LemonstandError("ssh: timed out", store, "see whether it is up")
-    with pytest.raises(LemonstandError, match="may live on"):
-        users.lock(name)
-    assert said, "the lock itself was done, and that was said"
 
 
 class Pair(Hosts):
@@ -176,7 +152,7 @@ def test_a_refusal_is_no_reason_to_ask_another(tmp_path: Path, said: list[str]) 
 def test_where_no_auth_host_answers_all_are_named(tmp_path: Path, said: list[str]) -> None:
     users, _, name = _pair(tmp_path, said, auth=GONE, auth2=GONE)
     with pytest.raises(LemonstandError, match=r"auth: ssh.*auth2: ssh"):
-        users.lock(name)
+        users.change({"action": "people", "edition": 1, "lock": [name]})
 
 
 def test_an_auth_host_that_is_cut_off_is_told_by_itself(tmp_path: Path, said: list[str]) -> None:
@@ -193,9 +169,16 @@ def test_an_auth_host_that_is_cut_off_is_told_by_itself(tmp_path: Path, said: li
 def test_an_account_is_added_on_one_host_alone(tmp_path: Path, said: list[str]) -> None:
     apart = {"done": "added", "twins": {"auth2.site.lemon.example": "gives no answer"}}
     users, hosts, name = _pair(tmp_path, said, auth=apart, auth2={"done": "added"})
-    users.add(name, "correct horse battery")
+    users.change({"action": "people", "edition": 1, "add": [{"name": name}]})
     assert [order["host"] for order in hosts.orders] == ["auth"], "two entries of one name would be two"
     assert "auth2 does not have it yet" in said[-1]
+
+
+def test_a_lock_is_put_on_a_host_that_is_cut_off_as_well(tmp_path: Path, said: list[str]) -> None:
+    apart = {"done": "changed", "twins": {"auth2.site.lemon.example": "gives no answer"}}
+    users, hosts, name = _pair(tmp_path, said, auth=apart, auth2={"done": "changed"})
+    users.change({"action": "people", "edition": 1, "lock": [name]})
+    assert [order["host"] for order in hosts.orders] == ["auth", "auth2"]
 
 
 def test_twins_are_read_from_slapds_own_file(program: ModuleType) -> None:
@@ -214,13 +197,6 @@ def test_the_directorys_refusal_is_told(tmp_path: Path, said: list[str]) -> None
     users, _, name = _users(tmp_path, said, passwd={"error": "the password has 5 characters; the policy asks for 12"})
     with pytest.raises(LemonstandError, match="asks for 12"):
         users.passwd(name, "short")
-
-
-def test_who_is_in_the_inventory_is_not_deleted(tmp_path: Path, said: list[str]) -> None:
-    users, hosts, name = _users(tmp_path, said)
-    with pytest.raises(InputError, match="the next apply would add"):
-        users.delete(name)
-    assert hosts.orders == []
 
 
 @pytest.mark.parametrize(

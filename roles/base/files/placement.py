@@ -1,18 +1,24 @@
-"""Which store has which user, and which member of a store's pair serves: what this host was told last (docs/decisions/0036).
+"""Which store has which user, by which addresses, and which member of a store's pair serves: what this host was told last.
 
-For frontends the directory is the truth; hosts that hold mail or hand it over have this copy, which no inventory undoes:
+For frontends the directory is the truth; hosts that hold mail or hand it over have this copy, which no inventory undoes
+(docs/decisions/0036 and 0041):
 
-    {"generation": 7, "active": {"store1": {"host": "standby1", "since": 7}}, "users": {"a@x.org": "store2"}, "said": {}}
+    {"generation": 7, "active": {"store1": {"host": "standby1", "since": 7}},
+     "edition": 12, "users": {"a@x.org": "store2"}, "aliases": {"b@x.org": "a@x.org"}, "ids": {}, "locked": [],
+     "said": {"a@x.org": "store1"}}
 
-A store goes by its name in the inventory, whichever member serves; one that is not in `active` is served by the host of that name. `said`
-is what the inventory says of users who are elsewhere by now. A newer generation replaces an older one whole, never the other way round.
-Whoever depends on it has a program in `placement.d`, which is run after each change. Orders are JSON on standard input, answers on standard
-output. The standard library is all it needs.
+A store goes by its name in the inventory, whichever member serves; one that is not in `active` is served by the host of that name.
+`generation` counts changes of who serves, `edition` those of the people; of each half a newer one replaces an older one whole, never the
+other way round. `ids` are of users who had another name before, or whose name was another's; all others go by their names. `said` is what
+the inventory said of each of its users when it was last heard: it seeds each name once. Whoever depends on it has a program in
+`placement.d`, which is run after each change. Orders are JSON on standard input, answers on standard output. The standard library is all
+it needs.
 """
 
 import base64
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
@@ -25,7 +31,11 @@ from typing import Any
 PLACE = Path("/var/lib/lemonstand/placement.json")
 LOCK = Path("/run/lemonstand-placement.lock")
 FOLLOWERS = Path("/usr/local/lib/lemonstand/placement.d")
-EMPTY: dict[str, Any] = {"generation": 0, "active": {}, "users": {}, "said": {}}
+BEFORE = -1
+"""The edition of a host that was told nothing of people, or by a version that kept no aliases here."""
+WHO_SERVES = ("generation", "active", "sealed")
+PEOPLE: dict[str, Any] = {"users": {}, "aliases": {}, "ids": {}, "locked": []}
+EMPTY: dict[str, Any] = {"generation": 0, "active": {}, "edition": BEFORE, **PEOPLE, "said": {}}
 
 
 def read(path: Path = PLACE) -> dict[str, Any]:
@@ -65,22 +75,56 @@ def write(placement: dict[str, Any], path: Path = PLACE) -> None:
     Path(temporary).replace(path)
 
 
-def newer(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """Return the one of two that counts."""
-    return theirs if theirs["generation"] > mine["generation"] else mine
+def merged(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Return what counts of two: who serves and who there is each have a number of their own."""
+    other = {**EMPTY, **theirs}
+    serving = other if other["generation"] > mine["generation"] else mine
+    people = other if (other["edition"], other["generation"]) > (mine["edition"], mine["generation"]) else mine
+    return {**people, **{key: serving[key] for key in WHO_SERVES if key in serving}}
 
 
-def seeded(mine: dict[str, Any], users: dict[str, str], known: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a placement with all users of the inventory in it: those that have a place keep it, others get the inventory's.
+def digest(placement: dict[str, Any]) -> str:
+    """Return a hash over the people: two hosts with the same one know of the same people."""
+    text = json.dumps({key: placement[key] for key in PEOPLE}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def summary(placement: dict[str, Any]) -> dict[str, Any]:
+    """Return how far this host was told, without naming all users."""
+    counts: dict[str, int] = {}
+    for store in placement["users"].values():
+        counts[store] = counts.get(store, 0) + 1
+    told = {key: placement[key] for key in ("generation", "active", "edition")}
+    return {**told, "digest": digest(placement), "counts": counts}
+
+
+def seeded(mine: dict[str, Any], users: dict[str, str], aliases: dict[str, str], known: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a placement with the users of the inventory in it who are new to it. All others are where commands put them, or gone.
 
     Args:
-        users: {name: store} of the inventory. Who is not in it has no place any more.
+        users: {name: store} of the inventory.
+        aliases: {address: name} of the inventory.
         known: what another host was told; it counts where this host was told nothing newer.
     """
-    base = newer(mine, {**EMPTY, **known}) if known else mine
-    places = {name: base["users"].get(name, store) for name, store in users.items()}
-    said = {name: store for name, store in users.items() if places[name] != store}
-    return {**base, "users": places, "said": said}
+    base = merged(mine, known) if known else mine
+    # A version that kept no aliases here took all of them from the inventory.
+    new = {name for name in users if name not in base["said"] and name not in base["users"] and name not in base["aliases"]}
+    heard = new if base["edition"] > BEFORE else new | set(base["users"])
+    places = {**base["users"], **{name: users[name] for name in new}}
+    own = {alias: name for alias, name in aliases.items() if name in heard and alias not in places and alias not in base["aliases"]}
+    edition = max(base["edition"], 0)
+    return {**base, "edition": edition, "users": places, "aliases": {**base["aliases"], **own}, "said": {**base["said"], **users}}
+
+
+def changed(mine: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
+    """Return the placement after some changes of people: of each kind {key: value}, where null takes the key away."""
+    after = {**mine, "edition": int(order["edition"])}
+    for kind in ("users", "aliases", "ids"):
+        both = {**mine[kind], **order.get(kind, {})}
+        after[kind] = {key: value for key, value in both.items() if value is not None}
+    locked = {**dict.fromkeys(mine["locked"], True), **order.get("locked", {})}
+    after["locked"] = sorted(name for name, yes in locked.items() if yes)
+    return after
 
 
 def followed() -> str:
@@ -107,13 +151,38 @@ def locked() -> Iterator[None]:
 
 
 def put(placement: dict[str, Any]) -> bool:
-    """Take a newer placement; return whether it was newer."""
+    """Take a newer placement; return whether anything of it was newer."""
     with locked():
-        if newer(read(), placement) is not placement:
+        before = read()
+        after = merged(before, placement)
+        if after == before:
             return False
-        write(placement)
+        write(after)
     followed()
     return True
+
+
+def take_people(order: dict[str, Any]) -> dict[str, Any]:
+    """Take people: all of them (`all`), or what changed since an edition this host has (`since`, `digest`).
+
+    Returns:
+        The new summary, or with `behind` the old one, of a host that has to be told all.
+    """
+    with locked():
+        before = read()
+        if before["edition"] > int(order["edition"]):
+            return {**summary(before), "behind": False}
+        if "all" in order:
+            after = {**before, **PEOPLE, **order["all"], "edition": int(order["edition"])}
+        elif before["edition"] == order["since"] and digest(before) == order["digest"]:
+            after = changed(before, order)
+        else:
+            return {**summary(before), "behind": True}
+        if after != before:
+            write(after)
+    # Also if nothing is new: what was cut off the last time is done now.
+    followed()
+    return {**summary(after), "behind": False}
 
 
 def main_encoded(order: str) -> int:
@@ -123,15 +192,15 @@ def main_encoded(order: str) -> int:
         before = read()
         if not before["users"] and given.get("alone") and not given.get("known"):
             raise ValueError(
-                "this host was never told who is served where, and no other host of this run can say: users who were moved would be taken "
-                "for where they were. Apply without --limit, or with one more store or relay"
+                "this host was never told who there is and who is served where, and no other host of this run can say: users who were "
+                "moved or deleted would be taken for where they were. Apply without --limit, or with one more store or relay"
             )
-        wanted = seeded(before, given["users"], given.get("known") or None)
+        wanted = seeded(before, given["users"], given.get("aliases") or {}, given.get("known") or None)
     except (OSError, ValueError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
     if wanted != before:
-        print(f"changed: {PLACE}: {len(wanted['users'])} users in generation {wanted['generation']}")
+        print(f"changed: {PLACE}: {len(wanted['users'])} users in generation {wanted['generation']}, edition {wanted['edition']}")
         if not given["check"]:
             with locked():
                 write(wanted)
@@ -144,9 +213,14 @@ def main() -> int:
     """Carry out one order of an operator's command."""
     order = json.loads(sys.stdin.readline())
     if order["action"] == "put":
-        print(json.dumps({"taken": put(order["placement"]), "generation": read()["generation"]}))
+        answer = {"taken": put(order["placement"]), "generation": read()["generation"]}
+    elif order["action"] == "people":
+        answer = take_people(order)
+    elif order["action"] == "summary":
+        answer = summary(read())
     else:
-        print(json.dumps(read()))
+        answer = read()
+    print(json.dumps(answer))
     return 0
 
 

@@ -1,12 +1,12 @@
-"""Bring the directory's entries in line with the site's user list, without ever resetting a password.
+"""Give the directory the users of the inventory it never had, without ever resetting anything of those it has.
 
 Runs on the directory's host as root from standard input (`python3 -`), over the local socket, where slapd knows root by its peer
-credentials: no administrator's password exists. Adds missing users with their first password, corrects aliases of the others, whose
-store is the directory's to know, and only reports users the list no longer names: deleting an account is a decision, not a side effect.
+credentials: no administrator's password exists. Adds users with their first password, once; from then on names, aliases, stores and locks
+are the directory's to know and commands change them (docs/decisions/0041).
 
 Nobody is seeded twice: a record beside the database (`RECORD`) holds the suffix and every name that ever had an entry. A name of it
-without an entry was deleted, and its first password does not come back; a database that is empty although the record has names is not
-filled again.
+without an entry was deleted or is somebody's other name by now, and does not come back; a database that is empty although the record has
+names is not filled again.
 
 Of twins one writes. A directory that is empty is filled by its twins, and seeded only if each of them has said that it is empty as well.
 
@@ -340,7 +340,7 @@ def seed_own(order: dict[str, Any], connection: Any, lines: list[str]) -> None:
 
 
 def wanted_attributes(user: dict[str, Any]) -> dict[str, list[str]]:
-    """Return what the list rules over. Everything else in an entry belongs to the directory."""
+    """Return what an entry begins with."""
     name = user["name"].lower()
     return {
         "mail": [name],
@@ -574,6 +574,8 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
             connection.add(dn, kinds, values)
             done_or_error(connection, f"adding {dn}")
     seed_own({**order, "base_dn": base}, connection, lines)
+    taken = {address: name for name, found in people.items() for address in found.get("mailLocalAddress", [])}
+    left = []
     for user in order["users"]:
         name = user["name"].lower()
         dn = f"uid={escape_value(name)},ou=people,{base}"
@@ -581,14 +583,19 @@ def seed(order: dict[str, Any], connection: Any) -> list[str]:
         if name in people:
             follow(connection, dn, placed, people[name], lines, check=check)
             continue
+        if name in gone or name in taken:
+            left.append(name)
+            continue
         lines.append(f"changed: user {name} added")
+        placed["aliases"] = [alias for alias in user.get("aliases") or [] if alias.lower() not in {*taken, *people}]
         if not check:
             add_person(connection, dn, placed, first[name], order["argon2"])
-        if name in gone:
-            lines.append(f"notice: user {name} had an account before, so the first password does not count: lemonstand user add {name}")
-        elif not user.get("password_hash") and not order["passwords"].get(user["name"]):
+        if not user.get("password_hash") and not order["passwords"].get(user["name"]):
             lines.append(f"notice: user {name} has no password and can't log in")
-    lines += [f"notice: user {name} is in the directory but not in the list; left alone" for name in sorted(set(people) - set(first))]
+    if left:
+        lines.append(
+            f"notice: {len(left)} users of the inventory were deleted or renamed since they were seeded, and stay so: {', '.join(left[:5])}"
+        )
     if remember(base, known.union(people, first), check=check):
         lines.append(f"changed: record {RECORD}")
     return lines
@@ -614,8 +621,9 @@ def serving(store: str, found: dict[str, list[str]], people: dict[str, dict[str,
 
 
 def follow(connection: Any, dn: str, user: dict[str, Any], found: dict[str, list[str]], lines: list[str], *, check: bool) -> None:
-    """Bring one user's aliases in line with the list, and his store if the directory names none of the site's."""
-    changes = differences(found, wanted_attributes(user))
+    """Name a user's store if the directory names none of the site's; everything else of an entry is the directory's."""
+    wanted = wanted_attributes(user)
+    changes = differences(found, {key: wanted[key] for key in ("mail", "mailHost")})
     if changes:
         lines.append(f"changed: user {user['name'].lower()}: {', '.join(sorted(changes))}")
         if not check:
@@ -627,10 +635,10 @@ def add_person(connection: Any, dn: str, user: dict[str, Any], hashed: str | Non
     """Add one user's entry, with a hash if he begins with one."""
     name = user["name"].lower()
     entry = {key: value for key, value in wanted_attributes(user).items() if value}
-    entry |= {"uid": [name], "cn": [name], "sn": [name]}
+    entry |= {"uid": [name], "cn": [name], "sn": [name], **(user.get("more") or {})}
     if not hashed:
-        entry["description"] = [NO_PASSWORD]
-    entry["userPassword"] = [hashed or hash_of(secrets.token_urlsafe(32), argon2, name)]
+        entry["description"] = [*entry.get("description", []), NO_PASSWORD]
+    entry["userPassword"] = [hashed or user.get("unknown") or hash_of(secrets.token_urlsafe(32), argon2, name)]
     connection.add(dn, PERSON, entry)
     done_or_error(connection, f"adding user {name}")
 

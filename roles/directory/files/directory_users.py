@@ -1,5 +1,5 @@
-"""Accounts in the directory, one order at a time: list, add, passwd, lock, unlock, place, delete; and whether twins have the same: as
-it is (step), or after a change that means nothing (beat).
+"""Accounts in the directory, one order at a time: list, look (at some), people (add, rename, change, delete, lock), passwd, unlock, place;
+and whether twins have the same: as it is (step), or after a change that means nothing (beat).
 
 Runs on the directory's host as root, who is the administrator on the local socket. An order is one JSON object on standard input, so that
 no password is ever an argument; the answer is one JSON object on standard output, and holds none.
@@ -7,14 +7,16 @@ no password is ever an argument; the answer is one JSON object on standard outpu
     {"action": "list"}
     {"action": "passwd", "name": "alice@example.org", "password": "..."}
 
-With twins, the answer to a change says of each of them whether it has it (`twins`: by name, `in step` or why not), and after how many
-`seconds`.
+The directory counts changes of people in an entry of its own (`edition`), beginning before the first of an order is made: relays and stores
+that have an older one lack something (docs/decisions/0041). With twins, the answer to a change says of each of them whether it has it
+(`twins`: by name, `in step` or why not), and after how many `seconds`.
 """
 
 # ruff: noqa: PLC0415 - ldap3 is a package of the host
 
 import json
 import re
+import secrets
 import sys
 import time
 from typing import Any
@@ -29,6 +31,7 @@ from directory_seed import (
     connect,
     done_or_error,
     escape_value,
+    first_hash,
     hash_of,
     numbers,
     prepare,
@@ -38,6 +41,8 @@ from directory_seed import (
 
 LOCKED_BY_OPERATOR = "000001010000Z"
 """The value that locks until somebody unlocks (slapo-ppolicy(5))."""
+QUOTA = "quota "
+"""Begins the note of an entry that says how many octets its user may keep; nothing enforces it yet."""
 IN_STEP = "in step"
 STEP_SECONDS = 5.0
 """How long twins are given to have a change before it is told that they lack it; they are to have it within two."""
@@ -111,6 +116,32 @@ def state_of(attributes: dict[str, list[str]]) -> str:
     return "active" if known else "no password"
 
 
+def person(attributes: dict[str, list[str]]) -> dict[str, Any]:
+    """Return what commands are told of an account: no hash among it."""
+    first = {key: (attributes.get(key) or [""])[0] for key in ("uid", "mailHost", "pwdChangedTime", "employeeNumber")}
+    notes = attributes.get("description", [])
+    return {
+        "name": first["uid"],
+        "store": first["mailHost"],
+        "aliases": sorted(attributes.get("mailLocalAddress", [])),
+        "quota": next((int(note.removeprefix(QUOTA)) for note in notes if note.startswith(QUOTA)), 0),
+        "id": first["employeeNumber"] or first["uid"],
+        "state": state_of(attributes),
+        "locked": bool(attributes.get("pwdAccountLockedTime")),
+        "password_set": first["pwdChangedTime"][:8] if NO_PASSWORD not in notes else "",
+    }
+
+
+def escape_filter(text: str) -> str:
+    """Return a value as it stands in a search filter (RFC 4515 section 3)."""
+    return "".join(f"\\{ord(each):02x}" if each in "\\*()\0" else each for each in text)
+
+
+def first_hash_of(user: dict[str, Any], argon2: dict[str, int]) -> str | None:
+    """Return the hash an account begins with, if one is given."""
+    return first_hash(user, {}, argon2, check=False) if user.get("password_hash") else None
+
+
 def _unknown(found: dict[str, list[bytes]]) -> bool:
     """Tell whether an entry says that nobody knows its password."""
     return NO_PASSWORD.encode() in found.get("description", [])
@@ -130,45 +161,130 @@ class Accounts:
         self._base = base
         self._argon2 = argon2
 
-    def everybody(self) -> list[dict[str, str]]:
-        """Return every account with its store, its state and when its password was set; no hash leaves the host."""
+    def everybody(self) -> list[dict[str, Any]]:
+        """Return every account; no hash leaves the host."""
+        return self._people("(objectClass=inetOrgPerson)")
+
+    def look(self, names: list[str]) -> list[dict[str, Any]]:
+        """Return the accounts that have some addresses, as a name or as an alias."""
+        if not names:
+            return []
+        ours = "".join(f"({key}={escape_filter(name)})" for name in names for key in ("uid", "mailLocalAddress"))
+        return self._people(f"(&(objectClass=inetOrgPerson)(|{ours}))")
+
+    def _people(self, wanted: str) -> list[dict[str, Any]]:
         import ldap3
 
         entries = self._connection.extend.standard.paged_search(
             f"ou=people,{self._base}",
-            "(objectClass=inetOrgPerson)",
+            wanted,
             search_scope=ldap3.LEVEL,
-            attributes=["uid", "mailHost", "description", "userPassword", "pwdAccountLockedTime", "pwdChangedTime"],
+            attributes=[
+                "uid",
+                "mailHost",
+                "mailLocalAddress",
+                "description",
+                "employeeNumber",
+                "userPassword",
+                "pwdAccountLockedTime",
+                "pwdChangedTime",
+            ],
             paged_size=500,
             generator=True,
         )
-        people = []
-        for entry in entries:
-            attributes = {key: [value.decode() for value in values] for key, values in entry["raw_attributes"].items()}
-            first = {key: (attributes.get(key) or [""])[0] for key in ("uid", "mailHost", "pwdChangedTime")}
-            people.append(
-                {
-                    "name": first["uid"],
-                    "store": first["mailHost"],
-                    "state": state_of(attributes),
-                    "password_set": first["pwdChangedTime"][:8] if NO_PASSWORD not in attributes.get("description", []) else "",
-                }
-            )
-        return sorted(people, key=lambda each: each["name"])
+        people = [
+            person({key: [value.decode() for value in values] for key, values in entry["raw_attributes"].items()}) for entry in entries
+        ]
+        return sorted(people, key=lambda each: str(each["name"]))
 
-    def add(self, name: str, store: str, aliases: list[str], password: str) -> str:
+    def edition(self) -> int:
+        """Return how often people were changed."""
+        if not self._connection.search(
+            f"cn=edition,{self._base}", "(objectClass=device)", search_scope="BASE", attributes=["serialNumber"]
+        ):
+            return 0
+        return int(self._connection.response[0]["raw_attributes"]["serialNumber"][0])
+
+    def count(self, edition: int) -> None:
+        """Say how often people were changed."""
+        entry = f"cn=edition,{self._base}"
+        self._connection.modify(entry, {"serialNumber": [("MODIFY_REPLACE", [str(edition)])]})
+        if self._connection.result["description"] == "noSuchObject":
+            self._connection.add(entry, ["device"], {"cn": ["edition"], "serialNumber": [str(edition)]})
+        done_or_error(self._connection, f"changing {entry}")
+
+    def change(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Change people: `rename` ({name, to}), `set` ({name, aliases, quota}), `delete`, `lock`, `unlock`, `add`, in this order.
+
+        Everything is looked at before the first change; what was done already by an order that was cut off is no error.
+        """
+        least = self._least() if any("password" in user for user in order.get("add", [])) else 0
+        for user in order.get("add", []):
+            if "password" in user:
+                check_password(user["password"], user["name"], least)
+        self.count(int(order["edition"]))
+        named = {user["name"] for user in order.get("add", [])} | {each[key] for each in order.get("rename", []) for key in ("name", "to")}
+        remember(self._base, named | set(order.get("delete", [])))
+        for each in order.get("rename", []):
+            self.rename(each["name"], each["to"])
+        for each in order.get("set", []):
+            self.set(each["name"], each)
+        for name in order.get("delete", []):
+            if self._find(name) is not None:
+                self._connection.delete(self._dn(name))
+                done_or_error(self._connection, f"deleting {name}")
+        for name in order.get("lock", []):
+            self.lock(name)
+        for name in order.get("unlock", []):
+            self.unlock(name)
+        # One password that nobody knows for all who begin without: each hash costs what a login costs.
+        unknown = hash_of(secrets.token_urlsafe(32), self._argon2, "nobody") if order.get("add") else ""
+        for user in order.get("add", []):
+            self.add(user, unknown)
+        return {"done": "changed", "edition": int(order["edition"])}
+
+    def add(self, user: dict[str, Any], unknown: str) -> None:
         """Add an account, or give one without a password its first."""
+        name = user["name"]
         found = self._find(name)
-        if found is not None and found.get("userPassword") and not _unknown(found):
-            raise SeedError(f"{name} has a password already; `passwd` sets another")
-        check_password(password, name, self._least())
-        hashed = hash_of(password, self._argon2, name)
+        hashed = hash_of(user["password"], self._argon2, name) if "password" in user else first_hash_of(user, self._argon2)
         if found is not None:
-            self._set(name, found, hashed)
-            return "password set"
-        add_person(self._connection, self._dn(name), {"name": name, "store": store, "aliases": aliases}, hashed, self._argon2)
-        remember(self._base, {name})
-        return "added"
+            if hashed and _unknown(found):
+                self._set(name, found, hashed)
+            return
+        more: dict[str, list[str]] = {"employeeNumber": [user["id"]]}
+        if user.get("quota"):
+            more["description"] = [f"{QUOTA}{user['quota']}"]
+        add_person(self._connection, self._dn(name), {**user, "more": more, "unknown": unknown}, hashed, self._argon2)
+        if user.get("locked"):
+            self.lock(name)
+
+    def rename(self, name: str, to: str) -> None:
+        """Give an account another name; the old one is an alias from then on, and who he is stays."""
+        found = self._find(name)
+        if found is None:
+            self._known(to)  # done already
+        else:
+            identity = (found.get("employeeNumber") or [name.encode()])[0].decode()
+            self._modify(name, {"employeeNumber": [("MODIFY_REPLACE", [identity])]})
+            self._connection.modify_dn(self._dn(name), f"uid={escape_value(to)}")
+            done_or_error(self._connection, f"renaming {name}")
+        known = self._known(to)
+        aliases = {value.decode() for value in known.get("mailLocalAddress", [])} - {to} | {name}
+        values = {"cn": [to], "sn": [to], "mail": [to], "mailLocalAddress": sorted(aliases)}
+        self._modify(to, {key: [("MODIFY_REPLACE", each)] for key, each in values.items()})
+
+    def set(self, name: str, wanted: dict[str, Any]) -> None:
+        """Change aliases and quota, whichever is given."""
+        found = self._known(name)
+        changes: dict[str, Any] = {}
+        if "aliases" in wanted:
+            changes["mailLocalAddress"] = [("MODIFY_REPLACE", sorted(set(wanted["aliases"])))]
+        if "quota" in wanted:
+            others = [value.decode() for value in found.get("description", []) if not value.startswith(QUOTA.encode())]
+            changes["description"] = [("MODIFY_REPLACE", others + ([f"{QUOTA}{wanted['quota']}"] if wanted["quota"] else []))]
+        if changes:
+            self._modify(name, changes)
 
     def passwd(self, name: str, password: str) -> str:
         """Set a password. Sessions that are open stay open; `lock` ends them."""
@@ -189,14 +305,6 @@ class Accounts:
             return "was not locked"
         self._modify(name, {"pwdAccountLockedTime": [("MODIFY_DELETE", [])]})
         return "unlocked"
-
-    def delete(self, name: str) -> str:
-        """Remove the account; mail is not the directory's. Its name is remembered: no seed brings its first password back."""
-        self._known(name)
-        remember(self._base, {name})
-        self._connection.delete(self._dn(name))
-        done_or_error(self._connection, f"deleting {name}")
-        return "deleted"
 
     def place(self, stores: dict[str, str]) -> str:
         """Say which host has whose mail from now on: {name: inner name}."""
@@ -220,7 +328,7 @@ class Accounts:
             self._dn(name),
             "(objectClass=inetOrgPerson)",
             search_scope="BASE",
-            attributes=["description", "userPassword", "pwdAccountLockedTime"],
+            attributes=["description", "employeeNumber", "mailLocalAddress", "userPassword", "pwdAccountLockedTime"],
         ):
             return None
         attributes: dict[str, list[bytes]] = self._connection.response[0]["raw_attributes"]
@@ -256,17 +364,19 @@ def carry_out(order: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
     """Do one order."""
     action, name = order["action"], str(order.get("name", "")).lower()
     if action == "list":
-        return {"users": accounts.everybody()}
-    if action == "add":
-        return {"done": accounts.add(name, order["store"], order.get("aliases", []), order["password"])}
+        return {"users": accounts.everybody(), "edition": accounts.edition()}
+    if action == "look":
+        return {"users": accounts.look([str(each) for each in order["names"]]), "edition": accounts.edition()}
+    if action == "people":
+        return accounts.change(order)
     if action == "passwd":
         return {"done": accounts.passwd(name, order["password"])}
     if action == "place":
+        if order.get("edition"):
+            accounts.count(int(order["edition"]))
         return {"done": accounts.place({str(user).lower(): str(store) for user, store in order["stores"].items()})}
     if action == "beat":
         return {"done": accounts.beat()}
-    if action in {"lock", "unlock", "delete"}:
-        return {"done": getattr(accounts, action)(name)}
     raise SeedError(f"there is no action {action!r}")
 
 

@@ -576,14 +576,9 @@ class Pair:
         return delivered
 
     def _owners(self) -> dict[str, str]:
-        """Each address with the user it is of, from Dovecot's list."""
-        found = {}
-        for line in Path("/etc/dovecot/users").read_text(encoding="utf-8").splitlines():
-            if line and not line.startswith("#"):
-                address = line.partition(":")[0].replace("\\'", "'")
-                owner = re.search(r"\buserdb_user=(\S+)", line)
-                found[address] = owner.group(1) if owner else address
-        return found
+        """Each address with the user it is of."""
+        told = placement.read()
+        return {**{user: user for user in told["users"]}, **told["aliases"]}
 
 
 def kept_copies(directory: Path, owners: dict[str, str] | None = None) -> Iterator[tuple[Path, str, str]]:

@@ -3,15 +3,16 @@
 from lemonstand.admin.access import Hosts
 from lemonstand.admin.alarms import Alarm, Alarms, read_alarms
 from lemonstand.admin.keys import list_keys
+from lemonstand.admin.people import People, Person
 from lemonstand.admin.spread import Spread, read_spread
-from lemonstand.admin.users import TICKET_SECONDS, Account, Users, generate_password, hash_password
+from lemonstand.admin.users import Users, generate_password, hash_password
 
 __all__ = [
-    "TICKET_SECONDS",
-    "Account",
     "Alarm",
     "Alarms",
     "Hosts",
+    "People",
+    "Person",
     "Spread",
     "Users",
     "generate_password",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,24 +27,32 @@ class Hosts:
 
     Args:
         inventory: the site's directory or hosts file.
+        ways: its connections, if they are known already (`SOCKETS` in place of a directory).
     """
 
-    def __init__(self, inventory: Path) -> None:
+    def __init__(self, inventory: Path, ways: Mapping[str, Connection] | None = None) -> None:
         self._inventory = inventory
+        self._ways = ways
+        self._used: set[str] = set()
         self._sockets = sockets_directory()
         self._connections: dict[str, Connection] = {}
 
     def __enter__(self) -> Hosts:
         """Itself, ready to run programs."""
         try:
-            self._connections = read_connections(self._inventory, self._sockets)
+            known = self._ways
+            self._connections = (
+                read_connections(self._inventory, self._sockets)
+                if known is None
+                else {name: way.at(self._sockets) for name, way in known.items()}
+            )
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        for way in self._connections.values():
+        for way in (self._connections[host] for host in self._used):
             close = ["ssh", *shlex.split(way.ssh_arguments), "-O", "exit", way.target]
             subprocess.run(close, capture_output=True, check=False)
         shutil.rmtree(self._sockets, ignore_errors=True)
@@ -65,6 +73,7 @@ class Hosts:
             LemonstandError: the host can't be reached, or the command failed.
         """
         way = self._connections[host]
+        self._used.add(host)
         try:
             done = subprocess.run(
                 ["ssh", *shlex.split(way.ssh_arguments), way.target, way.as_root(command)],

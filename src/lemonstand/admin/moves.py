@@ -53,7 +53,7 @@ def move(placement: Placement, name: str, to: str) -> dict[str, Any]:
         placement.hand_out(back, [source, target])
         raise LemonstandError(f"{user} stays on {store}: {fault.what}", source, "mend that, and give the command again") from None
     with ThreadPoolExecutor(max_workers=2) as pool:
-        placed = pool.submit(placement.place, {user: target})
+        placed = pool.submit(placement.place, {user: target}, after["edition"])
         others = [host for host in placement.told_hosts if host not in (source, target) and host not in told.unasked]
         untold = placement.hand_out(after, others)
         placed.result()
@@ -87,7 +87,7 @@ def _clear(placement: Placement, told: Told, user: str, store: str, to: str) -> 
 def _finish(placement: Placement, told: Told, user: str, to: str, began: float) -> dict[str, Any]:
     """Tells everybody again where a user is: what a move that was cut off left to do."""
     target = told.active(to)
-    placement.place({user: target})
+    placement.place({user: target}, told.placement["edition"])
     untold = placement.hand_out(told.placement, [host for host in placement.told_hosts if host not in told.unasked])
     placement.flush(host.name for host in placement.site.group("relays"))
     late = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -183,16 +184,7 @@ def operation(site: Site, hosts: Hosts, command: str, about: str) -> Iterator[No
     """
     plugin = filter_plugin("operation")
     order = {**plugin.code(), **plugin.controller(), "id": plugin.new_id(), "command": command, "limit": "", "lock": True}
-    taken: list[str] = []
-    answers: list[dict[str, Any]] = []
-    for seat in seats(site):
-        try:
-            answers.append({"item": seat, "answer": ask(hosts, seat, "begin", order)})
-        except LemonstandError:
-            continue
-        if plugin.refusal(answers):
-            break
-        taken.append(seat)
+    taken, answers = _take(hosts, seats(site), order)
     why = plugin.refusal(answers)
     result, failed = "refused" if why else "interrupted", {}
     try:
@@ -205,9 +197,38 @@ def operation(site: Site, hosts: Hosts, command: str, about: str) -> Iterator[No
         result, failed = ("refused" if why else "failed"), {about: fault.what}
         raise
     finally:
-        for seat in taken:
-            with suppress(LemonstandError):  # a seat that is lost by now frees itself
-                ask(hosts, seat, "end", {"id": order["id"], "result": result, "hosts": {}, "failed": failed})
+        ended = {"id": order["id"], "result": result, "hosts": {}, "failed": failed}
+        with ThreadPoolExecutor(max_workers=max(1, len(taken))) as pool:
+            for done in [pool.submit(ask, hosts, seat, "end", ended) for seat in taken]:
+                with suppress(LemonstandError):  # a seat that is lost by now frees itself
+                    done.result()
+
+
+def _take(hosts: Hosts, names: Sequence[str], order: Mapping[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Has seats take a lock: the first that answers by itself, so that of two who come at once one gets it; then all others at once.
+
+    Returns:
+        The seats that took it, and what all answered.
+    """
+    refused, taken, answers = filter_plugin("operation").refusal, [], []
+    left = list(names)
+
+    def note(seat: str, answer: dict[str, Any]) -> None:
+        said = {"item": seat, "answer": answer}
+        answers.append(said)
+        if not refused([said]):
+            taken.append(seat)
+
+    while left and not answers:
+        with suppress(LemonstandError):
+            note(left[0], ask(hosts, left[0], "begin", order))
+        left.pop(0)
+    if left and taken:
+        with ThreadPoolExecutor(max_workers=len(left)) as pool:
+            for seat, done in [(seat, pool.submit(ask, hosts, seat, "begin", order)) for seat in left]:
+                with suppress(LemonstandError):
+                    note(seat, done.result())
+    return taken, answers
 
 
 def unlock(site: Site, hosts: Hosts, run: str = "") -> dict[str, Mapping[str, Any]]:

@@ -96,16 +96,19 @@ class Placement:
             active: {store: host} that change.
             users: {user: store} that change.
         """
-        generation = int(told.placement["generation"]) + 1
+        generation, edition = int(told.placement["generation"]) + 1, int(told.placement["edition"]) + (1 if users else 0)
         serving = {**told.placement["active"], **{store: {"host": host, "since": generation} for store, host in (active or {}).items()}}
         places = {**told.placement["users"], **(users or {})}
         said = {user.name: self.site.store_of(user) for user in self.site.settings.users}
         text = json.dumps({"generation": generation, "active": serving}, sort_keys=True)
         return {
+            **told.placement,
             "generation": generation,
+            "edition": edition,
             "active": serving,
             "users": places,
-            "said": {user: store for user, store in said.items() if places.get(user, store) != store},
+            # What the inventory says now is heard with it, of those whom it seeded.
+            "said": {**told.placement["said"], **{user: store for user, store in said.items() if user in told.placement["said"]}},
             "sealed": {"text": text, "signature": sealed(self.site.settings.pki_dir, text)},
         }
 
@@ -126,8 +129,11 @@ class Placement:
             raise LemonstandError(f"{on}: {answer['error']}", on, "`lemonstand store list` shows how things stand; then try again")
         return answer
 
-    def place(self, users: dict[str, str]) -> str:
+    def place(self, users: dict[str, str], edition: int = 0) -> str:
         """Writes in the directory which host has whose mail; returns the auth host that took it.
+
+        Args:
+            edition: what stores and relays are told with it; 0: of the people nothing.
 
         Raises:
             LemonstandError: none does.
@@ -136,7 +142,9 @@ class Placement:
         faults = []
         for host in self.site.group("auths"):
             try:
-                said = self.hosts.run(host.name, DIRECTORY, json.dumps({"action": "place", "stores": stores}) + "\n", codes=(0, 1))
+                said = self.hosts.run(
+                    host.name, DIRECTORY, json.dumps({"action": "place", "stores": stores, "edition": edition}) + "\n", codes=(0, 1)
+                )
                 answer = json.loads(said or '{"error": "no answer"}')
                 if "error" not in answer:
                     return host.name

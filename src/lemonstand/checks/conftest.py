@@ -47,6 +47,7 @@ SEVERAL: tuple[tuple[str, Callable[[Site], list[str]], str], ...] = (
     ("pair", _paired, NO_STANDBY),
     ("paired_relay", lambda site: _in(site, "relays", needed=bool(_paired(site))), NO_STANDBY),
     ("told", lambda site: _in(site, "stores", "relays", needed=len(site.group("stores")) > 1), ONE_STORE),
+    ("listed", lambda site: _in(site, "stores", "relays", needed=True), "the site has no store and no relay of its own"),
     ("told_auth", lambda site: _in(site, "auths", needed=len(site.group("stores")) > 1), ONE_STORE),
     ("backed", lambda site: _in(site, "stores", "auths", needed=site.settings.services.backup is not None), NO_REPOSITORY),
     ("backed_store", lambda site: _in(site, "stores", needed=site.settings.services.backup is not None), NO_REPOSITORY),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lemonstand.admin import Hosts, Users, generate_password
+from lemonstand.admin import Hosts, People, generate_password
 from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import FactsOf, HostFactory, Measure
 from lemonstand.measure import Vantage
@@ -275,16 +275,16 @@ def test_a_locked_user_is_out_at_once(
     user = _user(site, accounts)
     said: list[str] = []
     with Hosts(site.inventory) as hosts:
-        users = Users(site, hosts, said.append)
+        people = People(site, hosts, said.append)
         with vantage.start("push", endpoint=endpoints(), account=user, within=40) as session:
             session.wait("idling")
             began = time.monotonic()
             try:
-                users.lock(user["user"])
+                people.lock(user["user"], locked=True)
                 ended = session.wait("result")
                 refused = vantage.ask("login-answers", endpoint=endpoints(), account=user)
             finally:
-                users.unlock(user["user"])
+                people.lock(user["user"], locked=False)
         again = vantage.ask("login-answers", endpoint=endpoints(), account=user)
     measure("session gone after", round(ended.at - began, 1), "s")
     expect(

@@ -28,7 +28,7 @@ def sessions_needed(site: Site, store: str = "") -> tuple[int, int]:
         store: of whose users; default: all of them, since each may come by any frontend.
     """
     users = [user for user in site.settings.users if not store or site.store_of(user) == store]
-    devices = len(users) * site.settings.devices_per_user
+    devices = max(len(users), site.settings.room_for or 0) * site.settings.devices_per_user
     return 2 * devices, devices
 
 

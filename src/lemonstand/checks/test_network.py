@@ -261,7 +261,7 @@ def test_no_rule_makes_resets(facts_of: FactsOf, node: str, measure: Measure) ->
 def test_table_of_connections_is_large_enough(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
     """Two sessions a device, IMAP and submission, on both sides of the frontend, and as much again for the rest; short chains."""
     facts = facts_of(node)
-    devices = len(site.settings.users) * site.settings.devices_per_user
+    devices = site.settings.room * site.settings.devices_per_user
     needed = 2 * (2 * 2 * devices) + 1024
     if "net.netfilter.nf_conntrack_max" in facts.data["sysctl_skipped"] or facts.in_container:
         not_measurable(f"nf_conntrack_max belongs to the machine below {node}, which is a container")

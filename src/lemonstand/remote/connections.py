@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lemonstand.errors import InputError
@@ -38,6 +38,8 @@ _SUDO_WITH_PASSWORD = (
     f'''{{ printf '{REFUSAL}%s\\n' "$said" >&2; exit {REFUSED}; }}; exec sudo -k -S -p "" "$@"'''
 )
 READ_SECONDS = 60
+SOCKETS = Path("/lemonstand-sockets")
+"""Stands for the directory of a command's sockets in what is kept for the next one."""
 CONNECT_SECONDS = 10
 
 
@@ -56,6 +58,10 @@ class Connection:
     ssh_arguments: str
     sudo: bool
     password: str = field(default="", repr=False)
+
+    def at(self, sockets: Path) -> Connection:
+        """The same with its socket in a directory, where `SOCKETS` stood."""
+        return replace(self, ssh_arguments=self.ssh_arguments.replace(str(SOCKETS), str(sockets)))
 
     def as_root(self, command: Sequence[str]) -> str:
         """The line for the shell over there that runs a command as root; it reads `given` first."""

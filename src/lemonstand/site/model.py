@@ -315,7 +315,10 @@ class SiteSettings(Strict):
     managesieve: StrictBool = Field(
         _default("managesieve"), description="whether clients may manage their Sieve scripts (ManageSieve on 4190)"
     )
-    users: tuple[User, ...] = Field(description="the mailboxes to seed: a list of {name, store, aliases, password_hash}")
+    users: tuple[User, ...] = Field(
+        description="the mailboxes to begin with: a list of {name, store, aliases, password_hash}; each is seeded once, and "
+        "commands change it then"
+    )
     probe_users: tuple[MailAddress, ...] = Field(
         _default("probe_users"),
         description="two or more of the users, kept for live checks: their mailboxes are written to and emptied",
@@ -324,6 +327,19 @@ class SiteSettings(Strict):
     )
     devices_per_user: StrictInt = Field(
         _default("devices_per_user"), description="devices one user connects at a time", ge=1, le=MAX_DEVICES
+    )
+    room_for: StrictInt | None = Field(
+        _default("room_for"),
+        description="for how many users limits and tables are made, since the directory may get more than `lemonstand_users` has; "
+        "left out: for as many as that has",
+        ge=1,
+        examples=[10000],
+    )
+    deleted_mail_days: StrictInt = Field(
+        _default("deleted_mail_days"),
+        description="days that the mail of a deleted user is kept, before `lemonstand user purge` removes it",
+        ge=0,
+        examples=[90],
     )
     message_size_limit: StrictInt = Field(_default("message_size_limit"), description="the largest message in bytes", ge=MIN_MESSAGE_SIZE)
     quota: StrictInt = Field(
@@ -431,6 +447,11 @@ class SiteSettings(Strict):
     foreign_variables: tuple[str, ...] = Field(
         _default("foreign_variables"), description="names of variables in this folder that belong to others", examples=[["backup_server"]]
     )
+
+    @property
+    def room(self) -> int:
+        """For how many users limits and tables are made."""
+        return max(len(self.users), self.room_for or 0)
 
 
 class HostSettings(Strict):
