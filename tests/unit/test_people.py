@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from test_placement import placement
 
+from lemonstand import cli
 from lemonstand.admin import People, roster
 from lemonstand.admin.people import Change, Person, lists_of, steps_between
 from lemonstand.errors import InputError, InputErrors, LemonstandError
@@ -246,3 +250,17 @@ def test_a_file_that_can_not_be_is_refused_whole(site: Site, tmp_path: Path, tex
     with pytest.raises((InputError, InputErrors)) as caught:
         _planned(site, tmp_path, text)
     assert why in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["user", "users"])
+def test_a_command_about_people_loads_little_and_lacks_nothing(word: str) -> None:
+    """What a process of its own shows of a group is what all modules together make of it."""
+    group = cli.main.commands[word]
+    shown = subprocess.run(
+        [sys.executable, "-m", "lemonstand", word, "--help"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    listed = [line.split()[0] for line in shown.partition("Commands:")[2].splitlines() if line.strip()]
+    assert isinstance(group, click.Group) and sorted(group.commands) == sorted(listed)
+    assert cli.wanted(["/usr/bin/lemonstand", word]) == cli.OWN[word]
+    for words in (["/usr/bin/pytest", word], ["lemonstand"], ["lemonstand", "apply"], []):
+        assert cli.wanted(words) == cli.TOPICS
