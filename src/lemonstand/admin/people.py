@@ -333,6 +333,10 @@ class People:
             )
         return f"{host}.{self.site.settings.internal_domain}"
 
+    def passwd(self, name: str, password: str) -> None:
+        """Sets a password; open sessions stay."""
+        self._users.passwd(name, password)
+
     def rename(self, name: str, to: str) -> None:
         """Gives a user another name; mail stays, and the old name is an alias."""
         user, new = self.known_name(name), self.sound(to)

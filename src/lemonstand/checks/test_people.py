@@ -115,7 +115,7 @@ def test_each_mailbox_is_somebodys(host: HostFactory, store: str, measure: Measu
 
     def look() -> dict[str, Any]:
         told = _told(host, store)
-        lines = host(store).run(f"find {directory} -mindepth 2 -maxdepth 2 -type d -not -path '*/.*' -printf '%%P\\n'").stdout
+        lines = host(store).run(f"find {directory} -mindepth 2 -maxdepth 2 -type d -not -path '*/.*' -printf '%P\\n'").stdout
         homes = {f"{local}@{domain}" for domain, _, local in (line.partition("/") for line in lines.splitlines())}
         remembered = json.loads(host(store).run("cat /var/lib/lemonstand/homes.json").stdout or '{"there": []}')["there"]
         here = programs()["served_users"].served_here(told, settings)

@@ -117,12 +117,9 @@ def user_add(
 @click.option("--generate", is_flag=True, help="Make the password, and show it once.")
 def user_passwd(chosen: Chosen, *, name: str, generate: bool) -> None:
     """Sets a password (asked for, or one line of standard input). Open sessions stay; `lock` ends them."""
-    from lemonstand import admin  # noqa: PLC0415
-
     password, made = _password(name, generate)
-    site = chosen.load()
-    with admin.Hosts(chosen.path) as hosts:
-        admin.Users(site, hosts, click.echo).passwd(name, password)
+    with people_of(chosen) as people:
+        people.passwd(name, password)
     if made:
         click.echo(password)
 
