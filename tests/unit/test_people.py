@@ -160,6 +160,14 @@ def test_a_relay_that_was_away_is_named_and_told_later(site: Site) -> None:
     assert site.in_step() and site.changes.push() == []
 
 
+def test_a_directory_that_lost_its_people_takes_nobodys_mailbox_away(site: Site) -> None:
+    site.people = {}
+    with pytest.raises(LemonstandError, match="nobody was told"):
+        site.changes.push()
+    assert site.told["store"]["users"]
+    assert site.changes.push(sure=True) == ["relay", "store"] and site.in_step()
+
+
 @pytest.mark.parametrize("where", ["directory", "store", "relay"])
 @pytest.mark.parametrize("what", ["add", "rename", "delete", "alias", "lock"])
 def test_what_was_cut_off_is_done_by_the_same_command(site: Site, what: str, where: str) -> None:

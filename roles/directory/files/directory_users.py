@@ -307,11 +307,11 @@ class Accounts:
         return "unlocked"
 
     def place(self, stores: dict[str, str]) -> str:
-        """Say which host has whose mail from now on: {name: inner name}."""
-        for name, store in stores.items():
-            self._known(name)
+        """Say which host has whose mail from now on: {name: inner name}. Who is here no more is no reason to leave the others behind."""
+        there = {name: store for name, store in stores.items() if self._find(name) is not None}
+        for name, store in there.items():
             self._modify(name, {"mailHost": [("MODIFY_REPLACE", [store.lower()])]})
-        return f"{len(stores)} placed"
+        return f"{len(there)} placed"
 
     def beat(self) -> str:
         """Change what means nothing: twins that are in step get it."""

@@ -19,6 +19,8 @@ from lemonstand.site import Site
 from lemonstand.site.fields import suggest
 
 DELETED_MAIL = (*PYTHON, "/usr/local/lib/lemonstand/deleted_mail.py")
+FEWEST = 0.5
+"""Of the people that stores and relays know, the directory has more than this part; else it is taken for damaged."""
 PART = 500
 """Entries of one order to the directory."""
 STAMP = "%Y%m%dT%H%M%SZ"
@@ -434,12 +436,30 @@ class People:
         order["digest"] = next(iter(base))[1] if len(base) == 1 else ""
         self._tell(order, number, unasked, adds=any(value is not None for kind in ("users", "aliases") for value in steps[kind].values()))
 
-    def push(self, told: Mapping[str, Mapping[str, Any]] | None = None, unasked: Mapping[str, str] | None = None) -> list[str]:
-        """Tells stores and relays all that the directory has; returns those that lacked something."""
+    def push(
+        self, told: Mapping[str, Mapping[str, Any]] | None = None, unasked: Mapping[str, str] | None = None, *, sure: bool = False
+    ) -> list[str]:
+        """Tells stores and relays all that the directory has; returns those that lacked something.
+
+        Args:
+            told: how far each host was told; None: they are asked.
+            unasked: hosts that gave no answer.
+            sure: also if most people would go.
+
+        Raises:
+            LemonstandError: a directory that lost its people would take everybody's mailbox away; or some hosts could not be told.
+        """
         if told is None or unasked is None:
             told, unasked = self.summaries()
         answer = self._users.order({"action": "list"})[1]
         lists = lists_of((Person.of(each) for each in answer["users"]), self._pair_of)
+        most = max(sum(int(count) for count in each["counts"].values()) for each in told.values())
+        if not sure and len(lists["users"]) < FEWEST * most:
+            raise LemonstandError(
+                f"the directory has {len(lists['users'])} people, and stores and relays know {most}: nobody was told",
+                "the directory",
+                "if it lost people, restore it (lemonstand restore directory); if they are to go: lemonstand users push --yes",
+            )
         number = max([int(answer["edition"]), *(int(each["edition"]) for each in told.values())])
         before = {host: str(each["digest"]) for host, each in told.items()}
         after = self._tell({"action": "people", "edition": number, "all": lists}, number, unasked, adds=True)
@@ -460,7 +480,7 @@ class People:
             answers = self._hosts.run_on(asked, PLACEMENT, json.dumps(order) + "\n")
             behind = [host for host, answer in answers.items() if isinstance(answer, str) and json.loads(answer)["behind"]]
             if behind:
-                people = self.everybody().values()
+                people = self.everybody().values()  # of whom some were changed a moment ago
                 whole = {"action": "people", "edition": number, "all": lists_of(people, self._pair_of)}
                 answers |= self._hosts.run_on(behind, PLACEMENT, json.dumps(whole) + "\n")
             for host, answer in answers.items():

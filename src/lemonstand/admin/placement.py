@@ -86,7 +86,10 @@ class Placement:
                 found[host] = json.loads(answer)
         if not found:
             raise LemonstandError("no store and no relay can be asked who is served where", ", ".join(unasked), "`lemonstand apply` first")
+        # Who serves and who there is have a number each; neither is taken from a host that has an older one.
         newest = max(found.values(), key=lambda each: int(each["generation"]))
+        people = max(found.values(), key=lambda each: (int(each["edition"]), int(each["generation"])))
+        newest = {**people, **{key: newest[key] for key in ("generation", "active", "sealed") if key in newest}}
         return Told(newest, {host: int(each["generation"]) for host, each in found.items()}, unasked)
 
     def next(self, told: Told, *, active: dict[str, str] | None = None, users: dict[str, str] | None = None) -> dict[str, Any]:

@@ -264,10 +264,11 @@ def _sync(chosen: Chosen, file: Path, *, plan: bool, delete_missing: bool, only_
 
 @users_group.command("push")
 @site_options
-def users_push(chosen: Chosen) -> None:
+@click.option("--yes", is_flag=True, help="Also if most of the people they know would go.")
+def users_push(chosen: Chosen, *, yes: bool) -> None:
     """Tells stores and relays all that the directory has: for hosts that were away when something was changed."""
     with people_of(chosen, "stores and relays") as people:
-        lacked = people.push()
+        lacked = people.push(sure=yes)
     click.echo(f"told {', '.join(lacked)} what they lacked" if lacked else "stores and relays have what the directory has")
 
 
