@@ -24,12 +24,15 @@ def home(tmp_path: Path) -> Path:
     (tmp_path / ".dovecot.sieve").symlink_to("sieve/größe.sieve")
     (tmp_path / "dovecot-attributes").write_bytes(f"priv/{GUID}/comment\nhello\n{ODD}\n\nshared/{GUID}/x\n\xff\n".encode("latin-1"))
     (tmp_path / "dovecot-attributes").chmod(0o600)
+    (tmp_path / "Maildir").mkdir()
+    (tmp_path / "Maildir/subscriptions").write_text("V\t2\n\nTrash\nlists\tnews\n", encoding="utf-8")
     return tmp_path
 
 
 def test_scripts_the_active_one_and_attributes_have_names(home: Path) -> None:
     assert home_names.names(home) == {
         "sieve/out of office.sieve", "sieve/größe.sieve", ".dovecot.sieve",
+        "Maildir/subscriptions:Trash", "Maildir/subscriptions:lists\tnews",
         f"dovecot-attributes:priv/{GUID}/comment", f"dovecot-attributes:{ODD}", f"dovecot-attributes:shared/{GUID}/x",
     }  # fmt: skip
 
@@ -40,11 +43,13 @@ def test_what_is_not_there_has_none(tmp_path: Path) -> None:
 
 def test_only_what_is_named_goes(home: Path) -> None:
     gone = {"sieve/größe.sieve", ".dovecot.sieve", f"dovecot-attributes:{ODD}", "sieve/never was.sieve", "dovecot-attributes:never"}
+    gone.add("Maildir/subscriptions:Trash")
     left = home_names.names(home) - gone
     home_names.remove(home, gone)
     assert home_names.names(home) == left
     assert (home / "dovecot-attributes").read_bytes() == f"priv/{GUID}/comment\nhello\nshared/{GUID}/x\n\xff\n".encode("latin-1")
     assert stat.S_IMODE((home / "dovecot-attributes").stat().st_mode) == 0o600
+    assert (home / "Maildir/subscriptions").read_text(encoding="utf-8") == "V\t2\n\nlists\tnews\n"
     assert (home / "sieve" / "notes.txt").exists() and (home / "sieve" / "tmp" / "half.sieve").exists()
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from programs import load
 
 room = load("roles/mail_relay/files/mailbox_room.py")
@@ -19,6 +19,7 @@ alice@lemon.test lmtp:[127.0.0.1]:24, [::1]:24
 o'hara@lemon.test lmtp:[127.0.0.1]:24
 stray@lemon.test lmtp:[192.0.2.1]:24
 lemon.test error:5.1.1 no such user here
+citron.test lmtp:[127.0.0.1]:24
 """
 
 
@@ -30,11 +31,14 @@ def made(tmp_path: Path) -> Callable[..., Any]:
     def make(answer: Callable[[str], bool] = lambda _: False, clock: Callable[[], float] = lambda: 0.0) -> Any:
         found = room.Room(
             {
-                "transport": str(table), "delimiter": "+", "names": {"127.0.0.1": "store.site", "::1": "store.site"},
-                "ca": "/nowhere", "me": "mx",
+                "transport": str(table),
+                "delimiter": "+",
+                "names": {"127.0.0.1": "store.site", "::1": "store.site"},
+                "ca": "/nowhere",
+                "me": "mx",
             },
             clock,
-        )  # fmt: skip
+        )
         found.asked = []
 
         async def ask(recipient: str, _hops: list[tuple[str, int, str]]) -> bool:
@@ -55,6 +59,10 @@ def request(recipient: str, state: str = "RCPT") -> dict[str, str]:
 @pytest.mark.parametrize("recipient", ["alice@lemon.test", "Alice@Lemon.TEST", "alice+tag@lemon.test"])
 def test_a_users_store_is_asked_at_all_its_addresses(made: Callable[..., Any], recipient: str) -> None:
     assert made().hops(recipient) == [("127.0.0.1", 24, "store.site"), ("::1", 24, "store.site")]
+
+
+def test_who_has_no_line_of_his_own_goes_where_his_domain_goes(made: Callable[..., Any]) -> None:
+    assert made().hops("anybody@citron.test") == [("127.0.0.1", 24, "store.site")]
 
 
 @pytest.mark.parametrize("recipient", ["nobody@lemon.test", "x@lemon.test", "stray@lemon.test", "@lemon.test", "lemon.test"])
@@ -106,7 +114,7 @@ def test_a_table_is_read_anew_when_it_changes(made: Callable[..., Any]) -> None:
     assert found.hops("new@lemon.test") == []
     fresh = found.table.with_suffix(".new")
     fresh.write_text(TABLE + "new@lemon.test lmtp:[127.0.0.1]:24\n", encoding="utf-8")
-    os.replace(fresh, found.table)
+    fresh.replace(found.table)
     assert found.hops("new@lemon.test") == [("127.0.0.1", 24, "store.site")]
     found.table.unlink()
     assert found.hops("new@lemon.test") == []
@@ -115,11 +123,14 @@ def test_a_table_is_read_anew_when_it_changes(made: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("line", "full"),
     [
-        ("452 4.2.2 <a@b> The mailbox is full\r\n", True), ("552 5.2.2 <a@b> Quota exceeded\r\n", True),
-        ("452 4.3.1 <a@b> out of disk\r\n", False), ("451 4.3.0 <a@b> Temporary internal error\r\n", False),
-        ("550 5.1.1 <a@b> User doesn't exist\r\n", False), ("250 2.1.5 OK\r\n", False),
+        ("452 4.2.2 <a@b> The mailbox is full\r\n", True),
+        ("552 5.2.2 <a@b> Quota exceeded\r\n", True),
+        ("452 4.3.1 <a@b> out of disk\r\n", False),
+        ("451 4.3.0 <a@b> Temporary internal error\r\n", False),
+        ("550 5.1.1 <a@b> User doesn't exist\r\n", False),
+        ("250 2.1.5 OK\r\n", False),
     ],
-)  # fmt: skip
+)
 def test_only_a_full_mailbox_is_full(line: str, full: bool) -> None:
     assert (room.OVER_QUOTA.match(line) is not None) is full
 

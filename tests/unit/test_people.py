@@ -204,12 +204,13 @@ def test_the_next_command_whatever_it_is_ends_what_another_left(site: Site) -> N
 
 
 def test_steps_between_lists_are_only_what_differs() -> None:
-    before = lists_of([Person(ALICE, HOST, ("a@x",), id=ALICE), Person(BOB, HOST, id=BOB, locked=True)], {HOST: "store"})
-    after = lists_of([Person(ALICE, HOST, ("b@x",), id=ALICE), Person(NEW, HOST, id=BOB)], {HOST: "store"})
+    before = lists_of([Person(ALICE, HOST, ("a@x",), 7, id=ALICE), Person(BOB, HOST, id=BOB, locked=True)], {HOST: "store"})
+    after = lists_of([Person(ALICE, HOST, ("b@x",), id=ALICE), Person(NEW, HOST, quota=9, id=BOB)], {HOST: "store"})
     assert steps_between(before, after) == {
         "users": {BOB: None, NEW: "store"},
         "aliases": {"a@x": None, "b@x": ALICE},
         "ids": {NEW: BOB},
+        "quotas": {ALICE: None, NEW: 9},
         "locked": {BOB: None},
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from programs import load
 
 quota_warning = load("roles/mail_store/files/quota_warning.py")

@@ -4,15 +4,15 @@ For frontends the directory is the truth; hosts that hold mail or hand it over h
 (docs/decisions/0036 and 0041):
 
     {"generation": 7, "active": {"store1": {"host": "standby1", "since": 7}},
-     "edition": 12, "users": {"a@x.org": "store2"}, "aliases": {"b@x.org": "a@x.org"}, "ids": {}, "locked": [],
-     "said": {"a@x.org": "store1"}}
+     "edition": 12, "users": {"a@x.org": "store2"}, "aliases": {"b@x.org": "a@x.org"}, "ids": {}, "quotas": {"a@x.org": 1048576},
+     "locked": [], "said": {"a@x.org": "store1"}}
 
 A store goes by its name in the inventory, whichever member serves; one that is not in `active` is served by the host of that name.
 `generation` counts changes of who serves, `edition` those of the people; of each half a newer one replaces an older one whole, never the
-other way round. `ids` are of users who had another name before, or whose name was another's; all others go by their names. `said` is what
-the inventory said of each of its users when it was last heard: it seeds each name once. Whoever depends on it has a program in
-`placement.d`, which is run after each change. Orders are JSON on standard input, answers on standard output. The standard library is all
-it needs.
+other way round. `ids` are of users who had another name before, or whose name was another's; all others go by their names. `quotas` are
+octets of users who may keep more or less than the site says. `said` is what the inventory said of each of its users when it was last
+heard: it seeds each name once. Whoever depends on it has a program in `placement.d`, which is run after each change. Orders are JSON on
+standard input, answers on standard output. The standard library is all it needs.
 """
 
 import base64
@@ -34,7 +34,7 @@ FOLLOWERS = Path("/usr/local/lib/lemonstand/placement.d")
 BEFORE = -1
 """The edition of a host that was told nothing of people, or by a version that kept no aliases here."""
 WHO_SERVES = ("generation", "active", "sealed")
-PEOPLE: dict[str, Any] = {"users": {}, "aliases": {}, "ids": {}, "locked": []}
+PEOPLE: dict[str, Any] = {"users": {}, "aliases": {}, "ids": {}, "quotas": {}, "locked": []}
 EMPTY: dict[str, Any] = {"generation": 0, "active": {}, "edition": BEFORE, **PEOPLE, "said": {}}
 
 
@@ -119,7 +119,7 @@ def seeded(mine: dict[str, Any], users: dict[str, str], aliases: dict[str, str],
 def changed(mine: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     """Return the placement after some changes of people: of each kind {key: value}, where null takes the key away."""
     after = {**mine, "edition": int(order["edition"])}
-    for kind in ("users", "aliases", "ids"):
+    for kind in ("users", "aliases", "ids", "quotas"):
         both = {**mine[kind], **order.get(kind, {})}
         after[kind] = {key: value for key, value in both.items() if value is not None}
     locked = {**dict.fromkeys(mine["locked"], True), **order.get("locked", {})}

@@ -76,7 +76,8 @@ class Room:
         """Return address, port and name of where his mail goes, in the order they are tried; none if it does not go to one user's store."""
         local, _, domain = recipient.lower().rpartition("@")
         plain = local.split(self._delimiter)[0] if self._delimiter else local
-        where = self._transport.get(f"{local}@{domain}") or self._transport.get(f"{plain}@{domain}")
+        # As Postfix does (transport(5)): the address, the same without its tag, the domain.
+        where = next(filter(None, map(self._transport.get, (f"{local}@{domain}", f"{plain}@{domain}", domain))), "")
         if not where.startswith("lmtp:"):
             return []
         found = [(address, int(port)) for address, port in HOP.findall(where)]

@@ -61,10 +61,13 @@ def line_of(address: str, home: str, *fields: str) -> str:
 def everybody(told: dict[str, Any], directory: str) -> list[tuple[str, str, str]]:
     """Return each address with its user and the line that Dovecot is to know it by. Sieve is told the user's own address."""
     homes = {user: str(home_of(directory, user)) for user in told["users"]}
-    found = [(user, user, line_of(user, home, f"userdb_sieve_user_email={user}")) for user, home in sorted(homes.items())]
+    bounds = {user: (f"userdb_quota_storage_size={size}B",) for user, size in told["quotas"].items()}
+    found = [
+        (user, user, line_of(user, home, f"userdb_sieve_user_email={user}", *bounds.get(user, ()))) for user, home in sorted(homes.items())
+    ]
     for alias, user in sorted(told["aliases"].items()):
         if user in homes:
-            fields = (f"userdb_user={user}", f"userdb_sieve_user_email={user}")
+            fields = (f"userdb_user={user}", f"userdb_sieve_user_email={user}", *bounds.get(user, ()))
             found.append((alias, user, line_of(alias, homes[user], *fields)))
     return found
 

@@ -33,7 +33,7 @@ class Person:
 
     Args:
         store: the inner name of the host that has his mail.
-        quota: octets he may keep; 0: nothing is said. Nothing enforces it yet.
+        quota: octets he may keep; 0: as many as the site says (lemonstand_quota).
         id: stays whatever his name is; the name itself of who was seeded and never renamed.
         state: active, locked, no password.
     """
@@ -132,6 +132,7 @@ def lists_of(people: Iterable[Person], pair_of: Mapping[str, str]) -> dict[str, 
         "users": {each.name: pair_of[each.store] for each in everybody if each.store in pair_of},
         "aliases": {alias: each.name for each in everybody for alias in each.aliases},
         "ids": {each.name: each.id for each in everybody if each.id not in ("", each.name)},
+        "quotas": {each.name: each.quota for each in everybody if each.quota},
         "locked": sorted(each.name for each in everybody if each.locked),
     }
 
@@ -139,7 +140,7 @@ def lists_of(people: Iterable[Person], pair_of: Mapping[str, str]) -> dict[str, 
 def steps_between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """What turns some lists into others: {kind: {key: value, or None where it goes}}."""
     steps: dict[str, Any] = {}
-    for kind in ("users", "aliases", "ids"):
+    for kind in ("users", "aliases", "ids", "quotas"):
         gone = {key: None for key in before[kind] if key not in after[kind]}
         steps[kind] = {**gone, **{key: value for key, value in after[kind].items() if before[kind].get(key) != value}}
     locked, unlocked = set(after["locked"]) - set(before["locked"]), set(before["locked"]) - set(after["locked"])
@@ -376,6 +377,16 @@ class People:
             self.carry_out(Change(set=[{"name": user, "aliases": list(wanted)}]), people, edition, told, unasked)
         self._say(f"{user}: {', '.join(wanted) or 'no alias'}")
         return wanted
+
+    def quota(self, name: str, size: int) -> None:
+        """Says how much a user may keep: octets, or 0 for as much as the site says of everybody."""
+        user = self.known_name(name)
+        (people, edition), (told, unasked) = self.seen([user])
+        if self.known(user, people).quota == size:
+            self.push(told, unasked)
+        else:
+            self.carry_out(Change(set=[{"name": user, "quota": size}]), people, edition, told, unasked)
+        self._say(f"{user}: may keep {size} octets" if size else f"{user}: may keep as much as the site says of everybody")
 
     def lock(self, name: str, *, locked: bool) -> None:
         """Keeps a user out, or lets him in again: in the directory, and at stores for tickets of before."""

@@ -19,7 +19,7 @@ from lemonstand.site import Site
 UNIT = 1024
 """Octets in a unit of STORAGE (RFC 9208 section 5.1)."""
 NO_BOUND = "the site bounds no mailbox (lemonstand_quota: 0)"
-LISTS = "/etc/dovecot/users /run/lemonstand-mail/users.*"
+LISTS = "/var/lib/lemonstand/mail/users.* /run/lemonstand-mail/users.*"
 """Where a store's users stand; the second where there are several stores."""
 SMALL = "userdb_quota_storage_size=1K"
 PATIENCE_SECONDS = 60.0

@@ -91,7 +91,7 @@ def user_list(chosen: Chosen) -> None:
 @click.argument("name")
 @click.option("--store", metavar="STORE", help="The store's name in the inventory. Without it: where the fewest users are.")
 @click.option("--alias", "aliases", multiple=True, metavar="ADDRESS", help="A further address; may be given several times.")
-@click.option("--quota", metavar="OCTETS", help="How much he may keep, such as 5G. Nothing enforces it yet.")
+@click.option("--quota", metavar="OCTETS", help="How much he may keep, such as 5G. Without it: lemonstand_quota.")
 @click.option("--password", "asked", is_flag=True, help="Ask for a password, or take one line of standard input.")
 @click.option("--generate", is_flag=True, help="Make the password, and show it once.")
 def user_add(
@@ -145,6 +145,22 @@ def user_alias(chosen: Chosen, *, name: str, added: tuple[str, ...], removed: tu
         found = people.alias(name, added, removed)
     if not added and not removed:
         click.echo("\n".join(found) or "no alias")
+
+
+@user_group.command("quota")
+@site_options
+@click.argument("name")
+@click.argument("octets")
+def user_quota(chosen: Chosen, *, name: str, octets: str) -> None:
+    """Says how much a user may keep: OCTETS, such as 5G, or `default` for what the site says of everybody (lemonstand_quota)."""
+    from lemonstand.admin import roster  # noqa: PLC0415
+
+    try:
+        size = 0 if octets == "default" else roster.octets(octets)
+    except ValueError as fault:
+        raise InputError(str(fault), "OCTETS", "correct it, or write default") from None
+    with people_of(chosen, name) as people:
+        people.quota(name, size)
 
 
 @user_group.command("lock")

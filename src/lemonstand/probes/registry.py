@@ -138,6 +138,7 @@ PROBES: dict[str, str] = {
     "obtain": "attacks.forgery.obtain",
     "odd-names": "attacks.outsider.odd_names",
     "on-swap": "attacks.host_contents.on_swap",
+    "nameless-directory": "attacks.insider.nameless_directory",
     "other-mailboxes": "attacks.insider.other_mailboxes",
     "package-version": "attacks.host_contents.package_version",
     "present": "attacks.forgery.present",

@@ -1,9 +1,11 @@
-"""What a curious user with a valid account may try: others' mailboxes, others' names."""
+"""What a curious user with a valid account may try, others' mailboxes and names; and what a directory says to who has no certificate."""
 
 from __future__ import annotations
 
 import base64
 import secrets
+import socket
+import ssl
 from typing import Any
 
 from lemonstand.probes.attacks.forgery import named_senders
@@ -20,6 +22,34 @@ MAILBOXES = (
     "../../{local}/Maildir/.{box}", "../{local}/Maildir/.{box}", "../../../{domain}/{local}/Maildir/.{box}", "INBOX/../../{local}/{box}",
     "..", "../..", "{directory}/{domain}/{local}/Maildir/.{box}",
 )  # fmt: skip
+
+
+ANONYMOUS_BIND = bytes.fromhex("300c020101600702010304008000")
+"""LDAP's BindRequest with no name and no password (RFC 4511 section 4.2)."""
+
+
+def nameless_directory(addresses: list[str], port: int, timeout: float = 5.0) -> dict[str, str]:
+    """Asks directories over TLS without a certificate of one's own.
+
+    Returns:
+        By address `answered` (it talks to who shows none), `refused`, or `silent` (no connection).
+    """
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    found = {}
+    for address in addresses:
+        try:
+            connection = socket.create_connection((address, port), timeout=timeout)
+        except OSError:
+            found[address] = "silent"
+            continue
+        try:
+            with connection, context.wrap_socket(connection) as secure:
+                secure.sendall(ANONYMOUS_BIND)
+                found[address] = "answered" if secure.recv(64) else "refused"
+        except (OSError, ssl.SSLError):
+            found[address] = "refused"
+    return found
 
 
 def other_mailboxes(endpoint: Endpoint, account: Account, other: Account, directory: str) -> dict[str, Any]:

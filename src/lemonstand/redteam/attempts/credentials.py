@@ -13,6 +13,8 @@ from lemonstand.redteam.context import ISSUER_PORT, LabUnderAttack, Seen, need, 
 
 DIRECTORY_PORTS = (389, 636, 3268, 3269)
 NO_CERTIFICATE = ("without a certificate", "with the certificate for stores", "with the public certificate")
+TWINS_PORT = 636
+"""Where auth hosts take changes from one another (flow `replicate-directory`)."""
 LOOPBACK = ("127.", "[::1]", "::1")
 ROUNDS = 4
 GUESSES = 120
@@ -32,14 +34,29 @@ def directory(lab: LabUnderAttack) -> Seen:
     heard = [each for each in lab.ask(auth, "listeners") if int(each.split()[0].rpartition(":")[2]) in DIRECTORY_PORTS]
     need(heard, "the directory listens nowhere")
     wide = [each for each in heard if not each.startswith(LOOPBACK)]
+    if wide and not reached:
+        wide = _open_to_strangers(lab, auth, wide)
     got = (
         f"reached {', '.join(reached)}"
         if reached
         else f"listens on {', '.join(wide)}: only packet filters keep it"
         if wide
+        else "no port answers; twins alone are talked to"
+        if len(lab.site.group("auths")) > 1
         else "no port answers"
     )
     return Seen(bool(reached or wide), got, "the issuer's port is open, the directory listens on loopback")
+
+
+def _open_to_strangers(lab: LabUnderAttack, auth: str, wide: list[str]) -> list[str]:
+    """Of what a directory listens on beyond loopback, all that is not for twins, or talks to a twin that shows no certificate."""
+    twins = [host.name for host in lab.site.group("auths") if host.name != auth]
+    ports = {each: int(each.split()[0].rpartition(":")[2]) for each in wide}
+    asked = [each for each in wide if twins and ports[each] == TWINS_PORT]
+    addresses = {each: each.split()[0].rpartition(":")[0].strip("[]") for each in asked}
+    answers = lab.ask(twins[0], "nameless-directory", addresses=list(addresses.values()), port=TWINS_PORT) if asked else {}
+    need("silent" not in answers.values(), f"{twins[:1]} reaches no directory of its twin: {answers}")
+    return [each for each in wide if each not in asked or answers[addresses[each]] == "answered"]
 
 
 def _odd(lab: LabUnderAttack) -> dict[str, Any]:

@@ -221,6 +221,18 @@ def relay_icmp(lab: LabUnderAttack) -> Seen:
     return _exits(lab, "relay", ("echo", "ntp"))
 
 
+def _shared(lab: LabUnderAttack, zone: str) -> set[str]:
+    """The addresses that the edges of a pair hold in turn."""
+    found = lab.site.settings.edge_addresses.get(zone)
+    return {str(address) for address in (found.ipv4, found.ipv6) if address} if found else set()
+
+
+def _services(lab: LabUnderAttack) -> set[str]:
+    """The addresses of what others run for the site."""
+    services = (getattr(lab.site.settings.services, name) for name in type(lab.site.settings.services).model_fields)
+    return {str(address) for service in services if service is not None for address in service.addresses}
+
+
 @code_of("frontend-gateways")
 def gateways(lab: LabUnderAttack) -> Seen:
     """Strangers on the wires, and the machine that carries the lab."""
@@ -229,7 +241,7 @@ def gateways(lab: LabUnderAttack) -> Seen:
     for zone in lab.site.hosts[host].interfaces:
         network = lab.site.settings.zones[zone].ipv4
         known = {address for other in lab.site.hosts.values() if zone in other.interfaces for address in lab.addresses(other.name, zone)}
-        known |= {str(address) for address in lab.site.settings.controllers}
+        known |= {str(address) for address in lab.site.settings.controllers} | _shared(lab, zone) | _services(lab)
         device = lab.site.hosts[host].interfaces[zone].device
         seen = lab.ask(host, "neighbours", device=device, network=str(network))
         met += len(set(seen) & known)
