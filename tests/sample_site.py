@@ -316,6 +316,13 @@ BAD_SITES: tuple[Bad, ...] = (
         "both, seed-strict, modern",
     ),
     Bad(
+        "a word DMARC does not have",
+        _set("lemonstand_dmarc_policy", "strict"),
+        "lemonstand_dmarc_policy: ",
+        SITE_YML,
+        "neither SPF nor DKIM shows to be theirs",
+    ),
+    Bad(
         "timer profile",
         _set("lemonstand_timer_profile", "rfc5338"),
         "no timer profile 'rfc5338'",

@@ -30,6 +30,9 @@ while read -r where path <&3; do
     /etc/chrony/chrony.conf) judge "$where" "$path" chronyd -p -f "$file" ;;
     /etc/nsd/nsd.conf) judge "$where" "$path" nsd-checkconf "$file" ;;
     /etc/nsd/*.zone) name=${path#/etc/nsd/lemonstand-}; judge "$where" "$path" nsd-checkzone "${name%.zone}" "$file" ;;
+    /etc/lemonstand/dkim/opendkim.conf)
+      mkdir -p /etc/lemonstand/dkim && cp -R "$root/etc/lemonstand/dkim/." /etc/lemonstand/dkim
+      judge "$where" "$path" opendkim -n -x /etc/lemonstand/dkim/opendkim.conf ;;
     /etc/postfix/main.cf)
       rm -rf /tmp/postfix && mkdir /tmp/postfix && chmod 755 /tmp/postfix && cp -R /etc/postfix/. /tmp/postfix && cp -R "$root/etc/postfix/." /tmp/postfix
       judge "$where" "$path" postfix -c /tmp/postfix check

@@ -26,7 +26,7 @@ Rendered = dict[str, dict[str, dict[str, str]]]
 """Texts by shape, host and path."""
 PACKAGES = (
     "nftables dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd dovecot-sieve dovecot-auth-lua dovecot-managesieved "
-    "slapd chrony nsd postfix openssl gunicorn certbot pebble"
+    "slapd chrony nsd opendkim postfix postfix-pcre openssl gunicorn certbot pebble"
 )
 
 
@@ -143,7 +143,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     return found
 
 
-TOGETHER = ("/etc/dovecot/", "/etc/nsd/", "/etc/postfix/", "/etc/systemd/system/")
+TOGETHER = ("/etc/dovecot/", "/etc/lemonstand/dkim/", "/etc/nsd/", "/etc/postfix/", "/etc/systemd/system/")
 """Directories whose files a program reads beside the one it is asked about."""
 
 
@@ -301,6 +301,7 @@ def test_what_users_and_sieve_send_is_let_through(rendered: Rendered) -> None:
             if "/etc/postfix/stores_headers" in files:
                 master = files["/etc/postfix/master.cf"]
                 assert "<>=REJECT" not in master and "reject_multi_recipient_bounce" in master, shape
+                assert "content_filter=signing:[127.0.0.1]:10588" in master and master.count("smtpd_milters=unix:signer/dkim.sock") == 1, shape
                 assert "always_add_missing_headers=yes" in master and "nested_header_checks=\n" in master, shape
             if "/etc/lemonstand/served-users.json" not in files:
                 continue
