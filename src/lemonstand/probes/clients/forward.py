@@ -23,12 +23,13 @@ EXPIRY_SECONDS = 2.2
 """A URL is made for one second; the other one is for clocks that count whole seconds."""
 
 
-def forward(endpoint: Endpoint, sender: Account, recipient: Account, size: int, catenate: bool) -> dict[str, Any]:
+def forward(endpoint: Endpoint, sender: Account, recipient: Account, size: int, *, catenate: bool, ahead: int = 0) -> dict[str, Any]:
     """Stores a large message, then forwards it to another user while counting what the client sends and gets for that.
 
     Args:
         size: of the message, bytes.
         catenate: put a text and an attachment of the stored message together on the server first, and send that.
+        ahead: octets of a text that are sent as a chunk in front of the URL.
 
     Returns:
         `sent` and `received`: application data from GENURLAUTH (CATENATE) to the 250, both connections; `kernel_sent`, `kernel_received`:
@@ -51,7 +52,7 @@ def forward(endpoint: Endpoint, sender: Account, recipient: Account, size: int, 
             sought, stored, (before_it, behind_it) = _catenate(imap, stored, sender["user"], recipient["user"])
             body = before_it.partition(b"\r\n\r\n")[2] + sample.data + behind_it
         url = genurlauth(imap, endpoint["name"], sender["user"], stored, f"submit+{sender['user']}")
-        reply = burl(smtp, sender["user"], recipient["user"], url)
+        reply = burl(smtp, sender["user"], recipient["user"], url, b"X-Ahead: " + b"x" * ahead + b"\r\n" if ahead else b"")
         took = time.monotonic() - started
         after = [(wire.sent, wire.received) for wire in wires]
         kernel = _kernel(wires)
