@@ -64,9 +64,15 @@ def known(pki: object) -> list[Key]:
 def keys(pki: object) -> list[Key]:
     """The keys for a relay, with `private`, the PEM text; the first one is made here.
 
+    Where the controller has no directory for keys yet, which each apply makes before it comes to this, one is made up and kept nowhere: a
+    plan shows that there will be one.
+
     Raises:
         AnsibleFilterError: keys are there and can't be used.
     """
+    if not folder_of(pki).parent.is_dir():
+        made, pem = _fresh("s00000000", "signs")
+        return [{**made, "private": pem.decode("ascii")}]
     try:
         with _held(pki):
             found = known(pki) or _begun(pki)
@@ -146,10 +152,16 @@ def _made(pki: object, others: list[Key], state: str) -> Key:
     today = datetime.datetime.now(datetime.UTC).strftime("s%Y%m%d")
     taken = {each["selector"] for each in others} | {path.stem for path in folder_of(pki).glob("*.key")}
     selector = next(name for number in range(1, 100) if (name := today if number == 1 else f"{today}-{number}") not in taken)
+    made, pem = _fresh(selector, state)
+    _put(folder_of(pki) / f"{selector}.key", pem)
+    return made
+
+
+def _fresh(selector: str, state: str) -> tuple[Key, bytes]:
+    """A new key, and its private half in PEM."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _put(folder_of(pki) / f"{selector}.key", pem)
-    return {"selector": selector, "state": state, "made": _now(), "since": _now(), "public": _public(key)}
+    return {"selector": selector, "state": state, "made": _now(), "since": _now(), "public": _public(key)}, pem
 
 
 def _public(key: rsa.RSAPrivateKey) -> str:

@@ -30,6 +30,12 @@ def test_the_first_key_is_made_once_and_signs(tmp_path: Path) -> None:
     assert base64.b64encode(der).decode() == key["public"] and plugin.record(key) == f"v=DKIM1; k=rsa; p={key['public']}"
 
 
+def test_a_plan_before_there_is_a_directory_leaves_nothing_behind(tmp_path: Path) -> None:
+    (key,) = plugin.keys(tmp_path / "pki")
+    assert "PRIVATE KEY" in key["private"] and plugin.record(key).startswith("v=DKIM1; k=rsa; p=")
+    assert not list(tmp_path.iterdir())
+
+
 def test_nobody_else_reads_them_and_the_list_holds_no_secret(tmp_path: Path) -> None:
     (key,) = plugin.keys(tmp_path)
     folder = tmp_path / "dkim"

@@ -19,6 +19,8 @@ sys.path.insert(0, "/usr/local/lib/lemonstand")
 import placement
 
 SETTINGS = Path("/etc/lemonstand/relay-placement.json")
+ATTEMPT_SECONDS = 45
+"""After so long an attempt to reach a silent host has ended, at all its addresses."""
 PLACE = Path("/var/lib/lemonstand/relay")
 KEPT = "kept"
 EVERYBODY = "all"
@@ -109,6 +111,9 @@ def main() -> int:
     if not serving.exists() or serving.read_text(encoding="utf-8") != text:
         if subprocess.run(["systemctl", "is-active", "--quiet", "postfix.service"], check=False).returncode == 0:
             subprocess.run(["postfix", "reload"], capture_output=True, check=True)
+            # What was on its way to the host that is gone is put off when that attempt ends, and would rest for minutes.
+            later = ["sh", "-c", f"sleep {ATTEMPT_SECONDS} && postqueue -f"]
+            subprocess.Popen(later, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         new = serving.with_suffix(".new")
         new.write_text(text, encoding="utf-8")
         new.replace(serving)
