@@ -212,8 +212,7 @@ def test_no_edit_of_the_inventory_undoes_a_password_or_a_lock(
 
     before = on("auth", "sed", "-n", "s/^suffix//p", "/etc/ldap/lemonstand.conf")
     assert _typed("user", "passwd", "--lab", deployed, second["user"], given=new + "\n").returncode == 0
-    order = json.dumps({"action": "lock", "name": first["user"]})
-    on("auth", f"printf '%s\\n' '{order}' | python3 /usr/local/lib/lemonstand/directory_users.py")
+    lemonstand("user", "lock", "--lab", deployed, first["user"])
     try:
         done = _edited(deployed, tmp_path / "domains", put_first)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -508,10 +508,16 @@ def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Dis
         yield Discrepancy(f"route {target}", text, "the default route to the edge", remedy)
 
 
+MACHINE_WIDE = {"net.netfilter.nf_conntrack_buckets", "net.netfilter.nf_conntrack_max"}
+"""Settings of the role that are the whole machine's: in a container, whoever shares the machine may have set them last."""
+
+
 def kernel(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     """Each setting that the role writes, in force as written; others that make a host do more, for each interface; foreign modules."""
     values, skipped = reading["sysctl"], set(reading["sysctl_skipped"])
     wanted = _wanted_settings(known.texts.get("/etc/sysctl.d/60-lemonstand.conf", ""), values)
+    if reading["container"] != "none":
+        skipped |= MACHINE_WIDE
     for name, value in wanted.items():
         if name not in skipped and values[name] != value:
             yield Discrepancy(name, values[name], value, APPLY)
