@@ -95,6 +95,15 @@ def test_a_clean_host_has_nothing(site: Site, known: Known) -> None:
     assert not {kind: found for kind, found in judge(clean(site), known)[0].items() if found}
 
 
+@pytest.mark.parametrize(("container", "found"), [("none", 1), ("podman", 0)])
+def test_what_is_the_machines_is_no_containers_fault(site: Site, known: Known, container: str, found: int) -> None:
+    known.texts[SYSCTL] += "net.netfilter.nf_conntrack_buckets = 65536\n"
+    reading = clean(site)
+    reading["container"] = container
+    reading["sysctl"]["net.netfilter.nf_conntrack_buckets"] = "262144"
+    assert len(judge(reading, known)[0]["kernel"]) == found
+
+
 def spoil(path: str, value: Any) -> Callable[[Reading], None]:
     """A change to a reading: `a.b` sets, `a.b+` adds to a list."""
 
