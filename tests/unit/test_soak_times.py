@@ -56,6 +56,31 @@ def test_a_session_that_was_ended_is_a_fault_however_late_the_mail_was(*, late: 
         _check(session)
 
 
+@pytest.mark.parametrize(
+    ("times", "steps", "right"),
+    [
+        ((1740, 3480, 5220), (0, 0, 0), True), ((1740, 3449, 5189), (0, 31.3, 31.3), True), ((1740, 3511, 5251), (0, -31.0, -31.0), True),
+        ((1740, 3449, 5189), (0, 0, 0), False), ((1740, 3449, 5189), (31.3, 31.3, 31.3), False),
+        ((1740, 2610, 3480), (0, 31.3, 31.3), False),
+    ],
+)  # fmt: skip
+def test_a_pace_is_judged_by_time_or_by_a_clock_that_was_put_forward(
+    times: tuple[float, ...], steps: tuple[float, ...], right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "timer", lambda *_: 1740)
+    lines = [[at, "* OK Still here"] for at in times]
+    brought: dict[str, Any] = {"idle IPv4": {"lines": [*lines, [times[-1] + 9, "* 1 EXISTS"]], "steps": [*steps, steps[-1]]}}
+
+    def judge() -> None:
+        soak.test_the_server_speaks_once_an_interval(brought, HELD, 4, "idle", None, lambda *_, **__: None)  # type: ignore[arg-type]
+
+    if right:
+        judge()
+    else:
+        with pytest.raises(Unmet):
+            judge()
+
+
 class Clock:
     """Stands for the controller's clock; it jumps once, as that of a machine does that slept."""
 

@@ -34,7 +34,8 @@ def idle(
 
     Returns:
         `arrived`, `answered` (the client's own next word was), `ended` (what ended it; empty: nothing did), `held`: seconds since IDLE,
-        `counted`: seconds of counting up to the message's arrival; `lines`: `[seconds, text]`; in the time counted: `segments` by cause
+        `counted`: seconds of counting up to the message's arrival; `lines`: `[seconds, text]`; `steps`: by how many seconds this host's
+        clock had been put forward by the time of each line; in the time counted: `segments` by cause
         (`line`, `tls`, `keep-alive`, `acknowledgement`, `again`, `own`: data of the client, `opening or end`), `octets` of IP both ways,
         `wake_ups`.
     """
@@ -51,8 +52,9 @@ def idle(
     tag = session.begin("IDLE")
     while not session.response().startswith(b"+"):
         pass
-    began = time.monotonic()
+    began, clock = time.monotonic(), time.time()
     emit("idling")
+    steps: list[float] = []
     until, counted_from = began + within, began + settle
     lines: list[tuple[float, str]] = []
     ended, arrived, told = "", False, settle <= 0
@@ -69,6 +71,7 @@ def idle(
             ended = f"{type(fault).__name__}: {fault}"
             break
         lines.append((time.monotonic(), text))
+        steps.append(round(time.time() - clock - (lines[-1][0] - began), 1))
         arrived = text.endswith(" EXISTS")
         if text.startswith("* BYE"):
             ended = text
@@ -89,6 +92,7 @@ def idle(
     return {
         "arrived": arrived, "answered": answered, "ended": ended, "held": round(time.monotonic() - began, 1),
         "counted": round(max(0.0, stop - counted_from), 1), "lines": [[round(at - began, 2), text] for at, text in lines[:KEPT]],
+        "steps": steps[:KEPT],
         "segments": _causes(counted, [at for at, _ in lines]), "octets": sum(size for *_, size in counted),
         "wake_ups": wake_ups([at for at, *_ in counted]),
     }  # fmt: skip
