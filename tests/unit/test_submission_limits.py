@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-PATH = Path(__file__).parents[2] / "roles" / "mail_relay" / "files" / "submission_limits.py"
+from programs import load
+
 ALICE, BOB = "alice@lemon.test", "bob@lemon.test"
 
 
 @pytest.fixture(scope="module")
 def service() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("submission_limits", PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("roles/mail_relay/files/submission_limits.py")
 
 
 class Clock:
@@ -95,7 +92,11 @@ def test_what_sieve_sends_counts_apart(service: ModuleType) -> None:
 def test_it_speaks_postfix_protocol(service: ModuleType) -> None:
     async def ask() -> list[bytes]:
         limits = service.Limits(":memory:", 1, 9, clock=Clock())
-        server = await asyncio.start_server(lambda reader, writer: service.converse(limits, reader, writer), "127.0.0.1", 0)
+
+        async def told(request: Mapping[str, str]) -> str:
+            return str(service.answer(limits, request))
+
+        server = await asyncio.start_server(lambda reader, writer: service.policy_service.converse(told, reader, writer), "127.0.0.1", 0)
         async with server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
             answers = []

@@ -17,10 +17,12 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-LONGEST_REQUEST = 16384
+import policy_service
+
 CONNECT_SECONDS, ANSWER_SECONDS = 2.0, 5.0
 """For a connection to one address; for all of an answer. Postfix waits a little longer than that."""
 GOOD_SECONDS = 30.0
@@ -83,6 +85,11 @@ class Room:
         found = [(address, int(port)) for address, port in HOP.findall(where)]
         return [(address, port, self._names[address]) for address, port in found if address in self._names]
 
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        """Whom a store's certificate has to be of; the service starts anew when that changes."""
+        return ssl.create_default_context(cafile=self._ca)
+
     async def is_full(self, recipient: str) -> bool:
         """Say whether a store has told, now or a moment ago, that it takes no more for a user."""
         key, hops = recipient.lower(), self.hops(recipient)
@@ -112,7 +119,7 @@ class Room:
                 await _reply(reader)
                 for order in (f"LHLO {self._me}", "STARTTLS"):
                     await _order(reader, writer, order)
-                await writer.start_tls(ssl.create_default_context(cafile=self._ca), server_hostname=name)
+                await writer.start_tls(self._trust, server_hostname=name)
                 for order in (f"LHLO {self._me}", "MAIL FROM:<>"):
                     await _order(reader, writer, order)
                 answer = await _order(reader, writer, f"RCPT TO:<{recipient}>")
@@ -148,25 +155,10 @@ async def answer(room: Room, request: Mapping[str, str]) -> str:
     return f"452 {FULL}" if await room.is_full(recipient) else "DUNNO"
 
 
-async def converse(room: Room, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer one smtpd, request after request, until it goes."""
-    with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-        while True:
-            text = (await reader.readuntil(b"\n\n")).decode("utf-8", "replace")
-            request = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
-            writer.write(f"action={await answer(room, request)}\n\n".encode())
-            await writer.drain()
-    writer.close()
-
-
 async def serve(settings: Mapping[str, Any]) -> None:
-    """Listen on loopback for good."""
+    """Listen for good."""
     room = Room(settings)
-    server = await asyncio.start_server(
-        lambda reader, writer: converse(room, reader, writer), "127.0.0.1", int(str(settings["port"])), limit=LONGEST_REQUEST
-    )
-    async with server:
-        await server.serve_forever()
+    await policy_service.serve(int(str(settings["port"])), lambda request: answer(room, request))
 
 
 if __name__ == "__main__":

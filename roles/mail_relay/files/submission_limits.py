@@ -7,7 +7,6 @@ Counts are kept in SQLite, so a restart forgives nobody. The standard library is
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import re
@@ -18,10 +17,11 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import policy_service
+
 log = logging.getLogger("submission_limits")
 
 HOUR = 3600.0
-LONGEST_REQUEST = 16384
 MOST_ROWS = 100_000
 KINDS = ("messages", "recipients")
 WIDE = 20
@@ -120,27 +120,16 @@ def answer(limits: Limits, request: Mapping[str, str], users: int = 1) -> str:
     return f"450 4.7.1 This account has reached its limit of {full} for now; try again later" if full else "DUNNO"
 
 
-async def converse(limits: Limits, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, users: int = 1) -> None:
-    """Answer one smtpd, request after request, until it goes."""
-    with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-        while True:
-            text = (await reader.readuntil(b"\n\n")).decode("utf-8", "replace")
-            request = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
-            writer.write(f"action={answer(limits, request, users)}\n\n".encode())
-            await writer.drain()
-    writer.close()
-
-
 async def serve(settings: Mapping[str, Any]) -> None:
-    """Listen on loopback for good."""
+    """Listen for good."""
     messages, recipients = (int(str(settings[f"{kind}_per_hour"])) for kind in KINDS)
     limits = Limits(str(settings["file"]), messages, recipients, [str(login) for login in settings["wide"]])
     users = int(str(settings["users"]))
-    server = await asyncio.start_server(
-        lambda reader, writer: converse(limits, reader, writer, users), "127.0.0.1", int(str(settings["port"])), limit=LONGEST_REQUEST
-    )
-    async with server:
-        await server.serve_forever()
+
+    async def told(request: Mapping[str, str]) -> str:
+        return answer(limits, request, users)
+
+    await policy_service.serve(int(str(settings["port"])), told)
 
 
 if __name__ == "__main__":
