@@ -34,7 +34,8 @@ FOLLOWERS = Path("/usr/local/lib/lemonstand/placement.d")
 BEFORE = -1
 """The edition of a host that was told nothing of people, or by a version that kept no aliases here."""
 WHO_SERVES = ("generation", "active", "sealed")
-PEOPLE: dict[str, Any] = {"users": {}, "aliases": {}, "ids": {}, "quotas": {}, "locked": []}
+TABLES = ("users", "aliases", "ids", "quotas")
+PEOPLE: dict[str, Any] = {**{kind: {} for kind in TABLES}, "locked": []}
 EMPTY: dict[str, Any] = {"generation": 0, "active": {}, "edition": BEFORE, **PEOPLE, "said": {}}
 
 
@@ -119,7 +120,7 @@ def seeded(mine: dict[str, Any], users: dict[str, str], aliases: dict[str, str],
 def changed(mine: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     """Return the placement after some changes of people: of each kind {key: value}, where null takes the key away."""
     after = {**mine, "edition": int(order["edition"])}
-    for kind in ("users", "aliases", "ids", "quotas"):
+    for kind in TABLES:
         both = {**mine[kind], **order.get(kind, {})}
         after[kind] = {key: value for key, value in both.items() if value is not None}
     locked = {**dict.fromkeys(mine["locked"], True), **order.get("locked", {})}

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lemonstand.admin.access import Hosts
-from lemonstand.admin.placement import PLACEMENT, PYTHON
+from lemonstand.admin.placement import PLACEMENT, PYTHON, heard, serving, told_hosts
 from lemonstand.admin.users import Users
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.policy.names import load_names
@@ -140,7 +140,7 @@ def lists_of(people: Iterable[Person], pair_of: Mapping[str, str]) -> dict[str, 
 def steps_between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """What turns some lists into others: {kind: {key: value, or None where it goes}}."""
     steps: dict[str, Any] = {}
-    for kind in ("users", "aliases", "ids", "quotas"):
+    for kind in after.keys() - {"locked"}:
         gone = {key: None for key in before[kind] if key not in after[kind]}
         steps[kind] = {**gone, **{key: value for key, value in after[kind].items() if before[kind].get(key) != value}}
     locked, unlocked = set(after["locked"]) - set(before["locked"]), set(before["locked"]) - set(after["locked"])
@@ -191,14 +191,7 @@ class People:
 
     def summaries(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """How far stores and relays were told, and who of them gave no answer."""
-        told = [host.name for group in ("stores", "relays") for host in self.site.group(group)]
-        found: dict[str, dict[str, Any]] = {}
-        unasked: dict[str, str] = {}
-        for host, answer in self._hosts.run_on(told, PLACEMENT, '{"action": "summary"}\n').items():
-            if isinstance(answer, LemonstandError):
-                unasked[host] = answer.what
-            else:
-                found[host] = json.loads(answer)
+        found, unasked = heard(self._hosts, told_hosts(self.site), "summary")
         if not found:
             raise LemonstandError(
                 "no store and no relay can be told of people", ", ".join(unasked), "see that they are up; nothing was changed"
@@ -208,7 +201,7 @@ class People:
     def serving(self, told: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         """The host that serves each store, by the newest word."""
         newest = max(told.values(), key=lambda each: int(each["generation"]))
-        return {store: str(newest["active"].get(store, {}).get("host", store)) for store in self.site.pairs}
+        return {store: serving(newest, store) for store in self.site.pairs}
 
     def store_of(self, person: Person) -> str:
         """The store that has somebody's mail, by its name in the inventory."""

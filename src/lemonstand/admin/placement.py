@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,41 @@ from typing import Any
 from lemonstand.admin.access import Hosts
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import Site
+from lemonstand.site.shipped import filter_plugin
 
 PYTHON = ("/usr/bin/python3", "-I", "-B")
 PLACEMENT = (*PYTHON, "/usr/local/lib/lemonstand/placement.py")
 STANDBY = (*PYTHON, "/usr/local/lib/lemonstand/mail_standby.py", "order")
 DIRECTORY = ("/usr/bin/python3", "/usr/local/lib/lemonstand/directory_users.py")
+
+
+def told_hosts(site: Site) -> list[str]:
+    """The hosts that are told who there is and who is served where: those that hold mail, then those that hand it over."""
+    return [host.name for group in ("stores", "relays") for host in site.group(group)]
+
+
+def heard(hosts: Hosts, names: Iterable[str], action: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What some hosts say of what they were told.
+
+    Args:
+        action: `show` (all of it) or `summary` (how far).
+
+    Returns:
+        By host, and who gave no answer, with the reason.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    unasked: dict[str, str] = {}
+    for host, answer in hosts.run_on(list(names), PLACEMENT, json.dumps({"action": action}) + "\n").items():
+        if isinstance(answer, LemonstandError):
+            unasked[host] = answer.what
+        else:
+            found[host] = json.loads(answer)
+    return found, unasked
+
+
+def serving(placement: Mapping[str, Any], store: str) -> str:
+    """The host that serves a store's users."""
+    return str(placement["active"].get(store, {}).get("host", store))
 
 
 @dataclass(frozen=True)
@@ -34,7 +64,7 @@ class Told:
 
     def active(self, store: str) -> str:
         """The host that serves a store's users."""
-        return str(self.placement["active"].get(store, {}).get("host", store))
+        return serving(self.placement, store)
 
     def since(self, store: str) -> int:
         """The generation in which that host began to serve."""
@@ -62,7 +92,7 @@ class Placement:
     @property
     def told_hosts(self) -> list[str]:
         """The hosts that are told."""
-        return [host.name for group in ("stores", "relays") for host in self.site.group(group)]
+        return told_hosts(self.site)
 
     def read(self) -> Told:
         """Asks all of them.
@@ -77,19 +107,10 @@ class Placement:
                 str(self.site.inventory),
                 "add a host to 'stores', with lemonstand_standby_of if it is to be a standby, and apply",
             )
-        found: dict[str, dict[str, Any]] = {}
-        unasked: dict[str, str] = {}
-        for host, answer in self.hosts.run_on(self.told_hosts, PLACEMENT, '{"action": "show"}\n').items():
-            if isinstance(answer, LemonstandError):
-                unasked[host] = answer.what
-            else:
-                found[host] = json.loads(answer)
+        found, unasked = heard(self.hosts, self.told_hosts, "show")
         if not found:
             raise LemonstandError("no store and no relay can be asked who is served where", ", ".join(unasked), "`lemonstand apply` first")
-        # Who serves and who there is have a number each; neither is taken from a host that has an older one.
-        newest = max(found.values(), key=lambda each: int(each["generation"]))
-        people = max(found.values(), key=lambda each: (int(each["edition"]), int(each["generation"])))
-        newest = {**people, **{key: newest[key] for key in ("generation", "active", "sealed") if key in newest}}
+        newest = filter_plugin("lemonstand").newest_placement(list(found.values()))
         return Told(newest, {host: int(each["generation"]) for host, each in found.items()}, unasked)
 
     def next(self, told: Told, *, active: dict[str, str] | None = None, users: dict[str, str] | None = None) -> dict[str, Any]:

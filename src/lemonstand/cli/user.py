@@ -45,6 +45,16 @@ def _password(name: str, generate: bool) -> tuple[str, bool]:
     return given, False
 
 
+def _octets(text: str, where: str, remedy: str) -> int:
+    """How much a user may keep, as it was typed there."""
+    from lemonstand.admin import roster  # noqa: PLC0415
+
+    try:
+        return roster.octets(text)
+    except ValueError as fault:
+        raise InputError(str(fault), where, remedy) from None
+
+
 def _line_of_stdin() -> str:
     """One line of standard input, as UTF-8 whatever the locale says."""
     try:
@@ -98,12 +108,7 @@ def user_add(
     chosen: Chosen, *, name: str, store: str | None, aliases: tuple[str, ...], quota: str | None, asked: bool, generate: bool
 ) -> None:
     """Adds a user: mail for him is taken from now on. Without a password he can't log in."""
-    from lemonstand.admin.roster import octets  # noqa: PLC0415
-
-    try:
-        limit = octets(quota) if quota is not None else 0
-    except ValueError as fault:
-        raise InputError(str(fault), "--quota", "correct it") from None
+    limit = _octets(quota, "--quota", "correct it") if quota is not None else 0
     password, made = _password(name, generate) if asked or generate else (None, False)
     with people_of(chosen, name) as people:
         people.add(name, store=store, aliases=aliases, quota=limit, password=password)
@@ -153,12 +158,7 @@ def user_alias(chosen: Chosen, *, name: str, added: tuple[str, ...], removed: tu
 @click.argument("octets")
 def user_quota(chosen: Chosen, *, name: str, octets: str) -> None:
     """Says how much a user may keep: OCTETS, such as 5G, or `default` for what the site says of everybody (lemonstand_quota)."""
-    from lemonstand.admin import roster  # noqa: PLC0415
-
-    try:
-        size = 0 if octets == "default" else roster.octets(octets)
-    except ValueError as fault:
-        raise InputError(str(fault), "OCTETS", "correct it, or write default") from None
+    size = 0 if octets == "default" else _octets(octets, "OCTETS", "correct it, or write default")
     with people_of(chosen, name) as people:
         people.quota(name, size)
 

@@ -109,12 +109,8 @@ def sources(site: Site) -> list[str]:
 def key_records(site: Site, selectors: Collection[str] | None = None) -> list[Record]:
     """The records of keys, for every domain; of some of them, if `selectors` names them."""
     text = filter_plugin("signing_keys").record
-    return [
-        Record(f"{key['selector']}._domainkey.{domain}", "TXT", text(key))
-        for domain in site.settings.mail_domains
-        for key in keys(site)
-        if selectors is None or key["selector"] in selectors
-    ]
+    wanted = [key for key in keys(site) if selectors is None or key["selector"] in selectors]
+    return [Record(f"{key['selector']}._domainkey.{domain}", "TXT", text(key)) for domain in site.settings.mail_domains for key in wanted]
 
 
 def mail_records(site: Site) -> list[Record]:
