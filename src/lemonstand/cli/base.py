@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import importlib
 import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,47 @@ class Group(click.Group):
                 raise
             _tell(str(_told(fault)))
             ctx.exit(InputError.exit_code)
+
+
+TOPICS = (
+    "alarms", "backup", "certificates", "deploy", "dkim", "documents", "evidence", "keys", "lab", "mail", "mutate", "operations",
+    "probe", "redteam", "report", "service", "store", "user", "verify",
+)  # fmt: skip
+"""The modules of commands."""
+OWN = {"user": ("user", "store"), "users": ("user",)}
+"""Of commands that are given often and are over soon: the modules that have all of them."""
+
+
+class Root(Group):
+    """Loads modules of commands once one of theirs is asked for: each hangs its commands here when it is imported."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        self._known: dict[str, click.Command] = {}
+        super().__init__(*given, **more)
+
+    @property
+    def commands(self) -> MutableMapping[str, click.Command]:
+        """All of them."""
+        _load(TOPICS)
+        return self._known
+
+    @commands.setter
+    def commands(self, known: Mapping[str, click.Command]) -> None:
+        self._known = dict(known)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Hangs one here."""
+        self._known[name or cmd.name or ""] = cmd
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One by its name; what is not needed for it is not loaded."""
+        _load(OWN.get(cmd_name, TOPICS))
+        return self._known.get(cmd_name)
+
+
+def _load(topics: Iterable[str]) -> None:
+    for topic in topics:
+        importlib.import_module(f"lemonstand.cli.{topic}")
 
 
 def _open_streams() -> None:
@@ -289,7 +331,7 @@ def again(*, limit: str | None = None, whole: bool = False) -> list[str]:
     return ["lemonstand", *context.command_path.split()[1:], *words, *(["--limit", limit] if limit else [])]
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lemonstand")
 def main() -> None:
     """Mobile mail that keeps its connections and its secrets (RFC 5383), as running hosts, with evidence.
