@@ -42,6 +42,9 @@ def test_records_say_whose_mail_it_is(tmp_path: Path) -> None:
     assert texts["mx.lemon.example"] == "v=spf1 ip4:203.0.113.1 ip6:2001:db8:2::20 -all"
     assert texts["_dmarc.lemon.example"] == "v=DMARC1; p=none; adkim=s; rua=mailto:postmaster@lemon.example"
     assert not [name for name in texts if "_domainkey" in name], "before the first apply there is no key"
+    filter_plugin("signing_keys").keys(tmp_path / "pki")
+    assert not (tmp_path / "pki").exists(), "a plan shows that there will be a key, and keeps none"
+    (tmp_path / "pki").mkdir()
     (key,) = filter_plugin("signing_keys").keys(tmp_path / "pki")
     texts = {record.name: record.value for record in records(site) if record.kind == "TXT"}
     assert texts[f"{key['selector']}._domainkey.lemon.example"] == f"v=DKIM1; k=rsa; p={key['public']}"

@@ -148,6 +148,8 @@ SPOILINGS: dict[str, tuple[str, Callable[[Reading], None]]] = {
     "enabled": ("units", spoil("files+", described(WANTS, link="../x.service", target="/etc/systemd/system/x.service", target_package="", recorded=False))),
     "masked": ("units", spoil("files+", described("/etc/systemd/system/x.timer", link="/dev/null", target="/dev/null", target_package=""))),
     "by hand": ("units", spoil("units+", UNIT)),
+    "stopped": ("units", lambda r: r["units"].pop(0)),
+    "failed": ("units", spoil("units/0/ActiveState", "failed")),
     "not at boot": ("units", spoil("enabled/dovecot.service", "disabled")),
     "for every service": ("units", spoil("environment/LD_PRELOAD", "/tmp/x.so")),
     "rescue": ("units", spoil("enabled/default.target", "rescue.target")),

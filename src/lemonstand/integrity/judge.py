@@ -244,12 +244,19 @@ def units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
     for name, value in reading["environment"].items():
         seen = f"given to each service that starts: {value[:120]}"
         yield Discrepancy(name, seen, "not in systemd's environment", f"systemctl unset-environment {name}")
+    yield from _own_units(reading, known)
+    if (target := reading["enabled"].get("default.target")) not in {"graphical.target", "multi-user.target"}:
+        yield Discrepancy("default.target", f"is {target}", "multi-user.target", "systemctl set-default multi-user.target")
+
+
+def _own_units(reading: Reading, known: Known) -> Iterator[Discrepancy]:
+    runs = {unit.get("Id", ""): unit.get("ActiveState", "") for unit in reading["units"]}
     for name in known.units:
+        if runs.get(name, "failed") == "failed":
+            yield Discrepancy(name, "has failed" if name in runs else "is stopped", "at work", APPLY)
         state = reading["enabled"].get(name, "not there")
         if state not in {"enabled", "alias", "static", "indirect", "generated"}:
             yield Discrepancy(name, f"is {state}: it does not start when the host does", "enabled", APPLY)
-    if (target := reading["enabled"].get("default.target")) not in {"graphical.target", "multi-user.target"}:
-        yield Discrepancy("default.target", f"is {target}", "multi-user.target", "systemctl set-default multi-user.target")
 
 
 def _running_units(reading: Reading, known: Known) -> Iterator[Discrepancy]:

@@ -65,11 +65,14 @@ def keys(accounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(unique.values())
 
 
+AT_WORK = ("active", "activating", "reloading", "refreshing", "deactivating")
+
+
 def units() -> list[dict[str, str]]:
-    """Units that are active, failed or ours, with where they come from."""
+    """Units that are at work, on their way there or away, or failed, with where they come from."""
     printed = _told("show", "*", "-p", UNIT_PROPERTIES)
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line) for block in printed.split("\n\n")]
-    return [block for block in blocks if block.get("ActiveState") in {"active", "activating", "reloading", "failed"}]
+    return [block for block in blocks if block.get("ActiveState") in {*AT_WORK, "failed"}]
 
 
 def environment() -> dict[str, str]:
