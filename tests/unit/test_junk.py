@@ -114,6 +114,7 @@ def _commands() -> list[tuple[str, ...]]:
         ("mail", "send"): ("--from", "a@b", "--to", "c@d", "--subject", "x"), ("mail", "watch"): ("--user", "a@b"),
         ("user", "add"): ("a@b",), ("user", "passwd"): ("a@b",), ("user", "lock"): ("a@b",), ("user", "unlock"): ("a@b",),
         ("user", "rename"): ("a@b", "c@b"), ("user", "alias"): ("a@b",), ("user", "quota"): ("a@b", "5G"),
+        ("user", "app-password", "add"): ("a@b", "telephone"), ("user", "app-password", "revoke"): ("a@b", "telephone"),
         ("user", "import"): ("list.yml",), ("users", "sync"): ("list.yml",),
         ("user", "delete"): ("a@b",), ("user", "hash"): ("a@b",), ("probe",): ("sleep",),
         ("user", "move"): ("a@b", "--to", "store2"), ("store", "promote"): ("standby1",),

@@ -1,5 +1,6 @@
-"""Accounts in the directory, one order at a time: list, look (at some), people (add, rename, change, delete, lock), passwd, unlock, place;
-and whether twins have the same: as it is (step), or after a change that means nothing (beat).
+"""Accounts in the directory, one order at a time: list, look (at some), people (add, rename, change, delete, lock), passwd, place; app
+passwords (app-passwords, app-password, revoke); and whether twins have the same: as it is (step), or after a change that means nothing
+(beat).
 
 Runs on the directory's host as root, who is the administrator on the local socket. An order is one JSON object on standard input, so that
 no password is ever an argument; the answer is one JSON object on standard output, and holds none.
@@ -21,6 +22,7 @@ import sys
 import time
 from typing import Any
 
+from directory_app_passwords import FORM, AppPasswords
 from directory_seed import (
     CONFIGURATION,
     NO_PASSWORD,
@@ -104,6 +106,8 @@ def check_password(password: str, name: str, least: int) -> None:
     prepared = prepare(password)
     if len(prepared) < least:
         raise SeedError(f"the password has {len(prepared)} characters; the policy asks for {least}")
+    if FORM.fullmatch(prepared):
+        raise SeedError("the password has the form of an app password; take another")
     if name.partition("@")[0].lower() in prepared.lower() and len(prepared) < 2 * least:
         raise SeedError("the password holds the user's name")
 
@@ -160,6 +164,7 @@ class Accounts:
         self._connection = connection
         self._base = base
         self._argon2 = argon2
+        self.app_passwords = AppPasswords(connection, base, self._dn)
 
     def everybody(self) -> list[dict[str, Any]]:
         """Return every account; no hash leaves the host."""
@@ -231,6 +236,7 @@ class Accounts:
             self.set(each["name"], each)
         for name in order.get("delete", []):
             if self._find(name) is not None:
+                self.app_passwords.revoke(name, [each["id"] for each in self.app_passwords.of(name)])
                 self._connection.delete(self._dn(name))
                 done_or_error(self._connection, f"deleting {name}")
         for name in order.get("lock", []):
@@ -292,6 +298,11 @@ class Accounts:
         check_password(password, name, self._least())
         self._set(name, found, hash_of(password, self._argon2, name))
         return "password set"
+
+    def app_password(self, name: str, device: str, password: str) -> str:
+        """Add an app password."""
+        self._known(name)
+        return self.app_passwords.add(name, device, password, hash_of(password, self._argon2, name))
 
     def lock(self, name: str) -> str:
         """Refuse every further login, whatever the password."""
@@ -360,13 +371,23 @@ class Accounts:
         done_or_error(self._connection, f"changing {name}")
 
 
+def _about_app_passwords(order: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
+    action, name = order["action"], str(order.get("name", "")).lower()
+    if action == "app-passwords":
+        return {"app_passwords": accounts.app_passwords.of(name)}
+    if action == "app-password":
+        return {"done": accounts.app_password(name, str(order["device"]), order["password"])}
+    return {"done": accounts.app_passwords.revoke(name, [str(each) for each in order["ids"]])}
+
+
 def carry_out(order: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
     """Do one order."""
+    if order["action"] in {"app-passwords", "app-password", "revoke"}:
+        return _about_app_passwords(order, accounts)
     action, name = order["action"], str(order.get("name", "")).lower()
-    if action == "list":
-        return {"users": accounts.everybody(), "edition": accounts.edition()}
-    if action == "look":
-        return {"users": accounts.look([str(each) for each in order["names"]]), "edition": accounts.edition()}
+    if action in {"list", "look"}:
+        users = accounts.everybody() if action == "list" else accounts.look([str(each) for each in order["names"]])
+        return {"users": users, "edition": accounts.edition()}
     if action == "people":
         return accounts.change(order)
     if action == "passwd":

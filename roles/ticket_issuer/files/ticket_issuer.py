@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from ticket_turns import Busy, Turns
+from ticket_uses import Uses
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -52,6 +53,10 @@ LOGIN = (
     r"(?=[^@]{1,64}@)[a-z0-9_][a-z0-9_'&\-]*(\.[a-z0-9_'&\-]+)*"
     r"@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?![0-9]+$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
+APP_PASSWORD = re.compile(r"([a-km-np-z2-9]{4})(?:-[a-km-np-z2-9]{5}){4}")
+"""An app password: which one it is, and twenty characters nobody guesses (docs/decisions/0046)."""
+APP_SERVICES = frozenset({"imap", "submission"})
+"""What an app password is good for, as frontends name it."""
 _LOGGABLE = re.compile(r"[^A-Za-z0-9.:/@+_='&-]")
 
 
@@ -81,6 +86,7 @@ class Settings:
     refusals_wait_seconds: int = 30
     refusals_longest_wait_seconds: int = 900
     refusals_file: str = ":memory:"
+    uses_file: str = ":memory:"
     peers: tuple[str, ...] = ()
     login_pattern: str = LOGIN
 
@@ -102,10 +108,17 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """A user who has proved who he is."""
+    """A user who has proved who he is.
+
+    Args:
+        login: his name.
+        store: the inner name of the host that has his mail.
+        device: the id of the app password it was; empty: his own.
+    """
 
     login: str
     store: str
+    device: str = ""
 
     def get_user_id(self) -> str:
         """Name the user (Authlib asks for it)."""
@@ -522,6 +535,11 @@ def person_dn(login: str, base_dn: str) -> str:
     return f"uid={escaped},ou=people,{base_dn}"
 
 
+def app_password_dn(login: str, device: str, base_dn: str) -> str:
+    """Return the distinguished name of the entry that has an app password of a user's."""
+    return f"cn={device},{person_dn(login, base_dn)}"
+
+
 def loggable(value: str | None) -> str:
     """Return a value that somebody else chose, fit for one field of one log line."""
     return _LOGGABLE.sub("?", value or "")[:80] or "-"
@@ -590,16 +608,16 @@ class LdapDirectory:
         self._timeout = timeout
 
     def check(self, login: str, password: str) -> Person | None:
-        """Return the user if the directory takes the password for his."""
+        """Return the user if the directory takes the password for his, or for one of his devices'."""
         from ldap3.core.exceptions import LDAPException
 
-        dn = person_dn(login, self._base_dn)
         # Octets: ldap3 runs SASLprep over text, which is not what the hash was made of, and raises an error for some.
         octets = password.encode("utf-8", "surrogateescape")
         try:
+            device, dn = self._whose(login, password)
             with self._connection(self._url, user=dn, password=octets) as connection:
                 if connection.bind():
-                    return self._read(connection, dn, login)
+                    return self._read(connection, login, device)
                 if connection.result["result"] not in self.REFUSED:
                     raise DirectoryUnavailable(f"bind: {connection.result['description']}")
             if not self._was_hashed(dn):
@@ -608,6 +626,15 @@ class LdapDirectory:
         except (LDAPException, OSError) as problem:
             raise DirectoryUnavailable(f"{type(problem).__name__}") from problem
         return None
+
+    def _whose(self, login: str, password: str) -> tuple[str, str]:
+        """Return the one entry a password is tried on, and before it the id if that is an app password's: each question costs one hash."""
+        form = APP_PASSWORD.fullmatch(password)
+        if form:
+            dn = app_password_dn(login, form[1], self._base_dn)
+            if self._looked_up(dn) is not None:
+                return form[1], dn
+        return "", person_dn(login, self._base_dn)
 
     def has(self, login: str) -> bool:
         """Tell whether there is such an entry, locked or not."""
@@ -649,15 +676,18 @@ class LdapDirectory:
             found = [each for each in connection.response if each.get("type") == "searchResEntry"]
             return dict(found[0]["raw_attributes"]) if found else None
 
-    @staticmethod
-    def _read(connection: Any, dn: str, login: str) -> Person:
-        """Read the store's name from the user's own entry."""
-        if not connection.search(dn, "(objectClass=inetOrgPerson)", search_scope="BASE", attributes=["mailHost"]):
+    def _read(self, connection: Any, login: str, device: str) -> Person | None:
+        """Read the store's name from the user's entry; None if he is locked, which slapd does not look at for an app password."""
+        dn, wanted = person_dn(login, self._base_dn), ["mailHost", "pwdAccountLockedTime"]
+        if not connection.search(dn, "(objectClass=inetOrgPerson)", search_scope="BASE", attributes=wanted):
             raise DirectoryUnavailable("own entry not readable")
-        values = connection.response[0]["raw_attributes"].get("mailHost") or []
+        found = connection.response[0]["raw_attributes"]
+        if found.get("pwdAccountLockedTime"):
+            return None
+        values = found.get("mailHost") or []
         if not values:
             raise DirectoryUnavailable("entry without a store")
-        return Person(login=login, store=values[0].decode("ascii").lower())
+        return Person(login=login, store=values[0].decode("ascii").lower(), device=device)
 
 
 class Tries:
@@ -786,6 +816,7 @@ def create_app(
 
     refusals = Refusals(conf)
     tries = Tries(conf, users, refusals)
+    uses = Uses(conf.uses_file)
 
     class Frontend(ClientMixin):  # type: ignore[misc,unused-ignore]
         """A frontend as an OAuth client (RFC 6749 section 2): one grant, one scope, one way to prove itself."""
@@ -837,6 +868,12 @@ def create_app(
                 raise SlowDown()
             if person is None:
                 raise InvalidGrantError()
+            g.device = person.device
+            if person.device and request.headers.get("X-Client-Service", "") not in APP_SERVICES:
+                g.reason = "an app password is good for IMAP and submission"
+                raise InvalidGrantError()
+            if person.device:
+                uses.note(login, person.device)
             g.login, g.store = login, person.store
             return person
 
@@ -855,7 +892,7 @@ def create_app(
         return client
 
     def make_ticket(*, user: Person, **_: Any) -> dict[str, str | int]:
-        """The answer of RFC 6749 section 5.1, with the store's name beside the ticket."""
+        """The answer of RFC 6749 section 5.1, with the store's name beside the ticket, and which app password it was."""
         claims = ticket_claims(user, conf, clock())
         g.ticket = claims["jti"]
         return {
@@ -864,6 +901,7 @@ def create_app(
             "expires_in": conf.lifetime_seconds,
             "scope": conf.scope,
             "store": user.store,
+            **({"device": user.device} if user.device else {}),
         }
 
     app = Flask("ticket_issuer", static_folder=None)
@@ -886,7 +924,7 @@ def create_app(
         if "login" not in g and "asked_for" in g:
             g.login = tries.shown(g.asked_for, ask=verdict == "invalid_grant" or g.get("limit") == "as-elsewhere")
         log.info(
-            "decision=%s status=%d user=%s frontend=%s client=%s service=%s session=%s store=%s ticket=%s%s%s",
+            "decision=%s status=%d user=%s frontend=%s client=%s service=%s session=%s store=%s ticket=%s%s%s%s",
             verdict,
             response.status_code,
             loggable(g.get("login")),
@@ -896,6 +934,7 @@ def create_app(
             loggable(request.headers.get("X-Client-Session")),
             loggable(g.get("store")),
             loggable(g.get("ticket")),
+            f" device={g.device}" if g.get("device") else "",
             f" limit={g.limit}" if g.get("limit") else "",
             f" reason={g.reason!r}" if "reason" in g else "",
         )

@@ -2,6 +2,7 @@
 
 from lemonstand.admin.access import Hosts
 from lemonstand.admin.alarms import Alarm, Alarms, read_alarms
+from lemonstand.admin.app_passwords import AppPassword, AppPasswords
 from lemonstand.admin.keys import list_keys
 from lemonstand.admin.people import People, Person
 from lemonstand.admin.spread import Spread, read_spread
@@ -10,6 +11,8 @@ from lemonstand.admin.users import Users, generate_password, hash_password
 __all__ = [
     "Alarm",
     "Alarms",
+    "AppPassword",
+    "AppPasswords",
     "Hosts",
     "People",
     "Person",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lemonstand.admin.placement import Placement, Told
+from lemonstand.admin.sessions import end_sessions
 from lemonstand.errors import InputError, LemonstandError
 
 UNDER_WAY_SECONDS = 60
@@ -114,8 +115,7 @@ class Stores:
             for zone, leg in self._site.hosts[other].interfaces.items()
             if zone != "management"
         )
-        for address in (address for leg in legs for address in leg.addresses):
-            self._placement.hosts.run_on(frontends, ["doveadm", "proxy", "kick", "-h", str(address), "*"], codes=(0, 68))
+        end_sessions(self._placement.hosts, frontends, to=[str(address) for leg in legs for address in leg.addresses])
         self._say(f"relays deliver to {host}, and sessions begin anew")
         held = self._held([relay for relay in relays if relay not in untold])
         # What was handed over is there. Only what was being delivered in that moment can be on the shelf alone.

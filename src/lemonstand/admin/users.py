@@ -16,7 +16,7 @@ from lemonstand.site.seeds import prepared
 
 PROGRAM = ("/usr/bin/python3", "/usr/local/lib/lemonstand/directory_users.py")
 IN_STEP = "in step"
-REPEATED = frozenset({"name", "password", "edition", "delete", "lock", "unlock"})
+REPEATED = frozenset({"name", "password", "edition", "delete", "lock", "unlock", "ids"})
 """What an order may hold that is given on two hosts at a time: whichever of both stays, it says the same."""
 NO_SLAPD = "slapd does not answer"
 """What the program on an auth host says of a twin that has all, and of a directory that is not there."""

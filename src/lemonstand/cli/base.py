@@ -73,11 +73,11 @@ class Group(click.Group):
 
 
 TOPICS = (
-    "alarms", "backup", "certificates", "deploy", "dkim", "documents", "evidence", "keys", "lab", "mail", "mutate", "operations",
-    "probe", "redteam", "report", "service", "store", "user", "verify",
+    "alarms", "app_password", "backup", "certificates", "deploy", "dkim", "documents", "evidence", "keys", "lab", "mail", "mutate",
+    "operations", "probe", "redteam", "report", "service", "store", "user", "verify",
 )  # fmt: skip
 """The modules of commands."""
-OWN = {"user": ("user", "store"), "users": ("user",)}
+OWN = {"user": ("user", "store", "app_password"), "users": ("user",)}
 """Of commands that are given often and are over soon: the modules that have all of them."""
 
 

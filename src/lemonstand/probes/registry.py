@@ -85,6 +85,7 @@ PROBES: dict[str, str] = {
     "sent-count": "clients.sending.sent_count",
     "sent-out": "clients.sending.sent_out",
     "sieve-actions": "clients.outgoing.sieve_actions",
+    "sieve-login": "protocols.sieve.sieve_login",
     "sieve-session": "protocols.sieve.sieve_session",
     "silence": "clients.idle.silence",
     "silent": "network.failover.silent",

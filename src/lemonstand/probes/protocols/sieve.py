@@ -33,13 +33,7 @@ class Sieve:
         Raises:
             Refused: the server refused.
         """
-        wire = Wire.to(endpoint, PORT)
-        _answer(wire)
-        wire.send(b"STARTTLS\r\n")
-        _answer(wire)
-        wire.starttls(context(endpoint["ca"]), endpoint["name"])
-        _answer(wire)
-        said = _brief(_authenticate(wire, account))
+        wire, said = _tried(endpoint, account)
         if said[0] != "OK":
             raise Refused(f"login of {account['user']} at ManageSieve: {said}")
         wire.send(b"CAPABILITY\r\n")
@@ -61,6 +55,13 @@ class Sieve:
         with contextlib.suppress(OSError, ValueError):
             self.command("LOGOUT")
         self._wire.close()
+
+
+def sieve_login(endpoint: Endpoint, account: Account) -> list[str]:
+    """One login behind STARTTLS: `[OK or NO, text]`."""
+    wire, said = _tried(endpoint, account)
+    wire.close()
+    return said
 
 
 def sieve_session(endpoint: Endpoint, account: Account) -> dict[str, Any]:
@@ -95,6 +96,17 @@ def sieve_session(endpoint: Endpoint, account: Account) -> dict[str, Any]:
         }  # fmt: skip
     finally:
         wire.close()
+
+
+def _tried(endpoint: Endpoint, account: Account) -> tuple[Wire, list[str]]:
+    """A connection behind STARTTLS, and what a login brought."""
+    wire = Wire.to(endpoint, PORT)
+    _answer(wire)
+    wire.send(b"STARTTLS\r\n")
+    _answer(wire)
+    wire.starttls(context(endpoint["ca"]), endpoint["name"])
+    _answer(wire)
+    return wire, _brief(_authenticate(wire, account))
 
 
 def _authenticate(wire: Wire, account: Account) -> list[str]:
