@@ -177,6 +177,7 @@ def _file(name: str, content: Any) -> Callable[[Tree], object]:
 
 
 SITE_YML = "group_vars/all/site.yml:"
+SMARTHOST = {"name": "smtp.example.net", "addresses": ["203.0.113.77"], "user": "site", "password_file": "/nowhere/password"}
 FLOW = {"name": "extra", "from": "internet", "to": "frontends", "protocol": "tcp", "ports": [4190], "reason": "sieve"}
 
 BOX = {"name": "balancer", "between": ["internet", "dmz"], "established": 6000}
@@ -862,6 +863,36 @@ BAD_SITES: tuple[Bad, ...] = (
         "/nowhere/ca.pem is not there",
         SITE_YML,
         "put the PEM file there",
+    ),
+    Bad(
+        "a smarthost that is a host of the site",
+        lambda tree: tree["all"].__setitem__(
+            "lemonstand_services", {"smarthost": {**SMARTHOST, "addresses": [_own_address(tree, "store")]}}
+        ),
+        "mail to others would go to store (",
+        SITE_YML,
+        "name an address of whoever hands mail on for you",
+    ),
+    Bad(
+        "a smarthost whose password nobody has",
+        _set("lemonstand_services", {"smarthost": SMARTHOST}),
+        "/nowhere/password is not there",
+        SITE_YML,
+        "put the password there, in one line, mode 0600",
+    ),
+    Bad(
+        "a smarthost that nobody knows",
+        _set("lemonstand_services", {"smarthost": {**SMARTHOST, "ca": "/nowhere/ca.pem"}}),
+        "/nowhere/ca.pem is not there",
+        SITE_YML,
+        "put the PEM file there",
+    ),
+    Bad(
+        "a smarthost with the password in the inventory",
+        _set("lemonstand_services", {"smarthost": {**SMARTHOST, "password": "geheim"}}),
+        "password",
+        SITE_YML,
+        "",
     ),
     Bad(
         "waiver of what holds an invariant",

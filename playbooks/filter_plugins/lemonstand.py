@@ -33,6 +33,7 @@ def data(name: str) -> Any:
 
 SHAPE = data("kinds.yml")
 ZONES, GROUPS, LISTS = tuple(SHAPE["zones"]), tuple(SHAPE["kinds"]), SHAPE["lists"]
+SERVICES = tuple(end for end, variable in LISTS.items() if variable == "lemonstand_services")
 
 
 TOLD = ("lemonstand_interfaces", "lemonstand_zones", "lemonstand_edge_addresses", "lemonstand_standby_of", *dict.fromkeys(LISTS.values()))
@@ -450,7 +451,7 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
             # The list is the asking hosts' own: an edge may use other servers.
             asking = _members(groups, flow["from"]) if flow["from"] in GROUPS else []
             target = sorted({address for host in asking for address in _listed(hosts[host], flow["to"])})
-        if flow["to"] == "backup":
+        if flow["to"] in SERVICES:
             # In management hosts reach it by legs of their own, and an edge joins nobody to that zone.
             managed = networks.get("management", [])
             target = [each for each in target or [] if not any(ipaddress.ip_address(each) in network for network in managed)]

@@ -51,6 +51,18 @@ def test_records_say_whose_mail_it_is(tmp_path: Path) -> None:
     assert "1.113.0.203.in-addr.arpa. IN PTR mx.lemon.example." in [str(each) for each in reverse(site)]
 
 
+def test_with_a_smarthost_spf_names_where_that_sends_from(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("geheim\n", encoding="ascii")
+    password.chmod(0o600)
+    addresses = ["203.0.113.77", "2001:db8:77::1"]
+    smarthost = {"name": "smtp.example.net", "addresses": addresses, "user": "site", "password_file": str(password)}
+    site = _site(tmp_path / "site", lemonstand_services={"smarthost": smarthost})
+    assert sources(site) == ["ip4:203.0.113.77", "ip6:2001:db8:77::1"]
+    site = _site(tmp_path / "site", lemonstand_services={"smarthost": {**smarthost, "spf": "include:_spf.example.net"}})
+    assert sources(site) == ["include:_spf.example.net"]
+
+
 def test_a_routed_dmz_sends_from_its_own_addresses(tmp_path: Path) -> None:
     tree: Tree = sound_site()
     tree["all"].pop("lemonstand_public_ipv4")

@@ -46,7 +46,8 @@ HOSTS = {
     "relay": _host(dmz=20, management=13),
 }
 GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
-NOTHING = {**dict.fromkeys(("implicit_tls", "managesieve", "acme", "backup"), False), **several_of(lambda _: ["the only one"])}
+OFF = ("implicit_tls", "managesieve", "acme", "backup", "smarthost")
+NOTHING = {**dict.fromkeys(OFF, False), "no_smarthost": True, **several_of(lambda _: ["the only one"])}
 """Conditions of a site with one host of each kind, and nothing more than it must have."""
 
 
@@ -270,6 +271,24 @@ def test_an_edge_passes_backups_on_between_zones_and_never_to_management() -> No
         active = filters.active_flows(FLOWS, {**NOTHING, "backup": True}, [], [], hosts["store"]["lemonstand_services"])
         rules = filters.edge_rules(active, "edge", GROUPS, hosts)["forward"]
         assert [each["name"] for each in rules if "back-up" in each["name"]] == passed
+
+
+def test_with_a_smarthost_relays_send_to_it_alone() -> None:
+    service = {"addresses": ["203.0.113.77", "2001:db8:77::1"], "port": 465}
+    hosts = {name: {**host, "lemonstand_services": {"smarthost": service}} for name, host in HOSTS.items()}
+    active = filters.active_flows(
+        FLOWS, {**NOTHING, "smarthost": True, "no_smarthost": False}, [], [], hosts["relay"]["lemonstand_services"]
+    )
+    out = {each["name"]: each for each in filters.host_rules(active, "relay", GROUPS, hosts)["output"]}
+    assert "outbound-mail" not in out
+    rule = out["hand-to-smarthost"]
+    assert (rule["ports"], rule["ipv4"], rule["ipv6"]) == ([465], ["203.0.113.77"], ["2001:db8:77::1"])
+    forward = {each["name"]: each for each in filters.edge_rules(active, "edge", GROUPS, hosts)["forward"]}
+    assert "outbound-mail" not in forward
+    assert forward["hand-to-smarthost"]["target4"] == ["203.0.113.77"]
+    for name in ("frontend", "auth", "store"):
+        assert "hand-to-smarthost" not in {each["name"] for each in filters.host_rules(active, name, GROUPS, hosts)["output"]}
+    assert "hand-to-smarthost" not in {each["name"] for each in _active()}
 
 
 def test_a_password_becomes_a_line_that_htpasswd_makes() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,59 @@ def test_counts_drain_and_outlive_a_restart(service: ModuleType, tmp_path: Path)
     clock.now += 361
     assert limits.take(ALICE, "next") is None
     assert limits.take(ALICE, "one more") == "messages"
+
+
+def _month(service: ModuleType, clock: Clock, a_day: int) -> object:
+    """Limits of a relay on which a user had so many recipients on each day of a month."""
+    limits = service.Limits(":memory:", 10_000, 10_000, usual=10, clock=clock)
+    for _ in range(30):
+        for number in range(a_day):
+            assert limits.take(ALICE, f"{clock.now} {number}") is None
+            clock.now += service.HOUR / 10
+        clock.now += service.DAY
+    return limits
+
+
+@pytest.mark.parametrize(("a_day", "now"), [(0, 10), (3, 10), (25, 25)])
+def test_who_writes_to_more_than_he_used_to_is_slowed(service: ModuleType, a_day: int, now: int) -> None:
+    clock = Clock()
+    limits: Any = _month(service, clock, a_day)
+    answers = [limits.take(ALICE, f"wave {number}") for number in range(now + 3)]
+    assert answers == [None] * now + ["unusual"] * 3
+    clock.now += 1.01 * service.HOUR / now
+    assert limits.take(ALICE, "one more, in its time") is None
+    assert limits.take(ALICE, "and another") == "unusual"
+
+
+def test_what_somebody_else_does_today_and_yesterday_is_not_what_an_account_is_used_for(service: ModuleType) -> None:
+    clock = Clock()
+    limits: Any = _month(service, clock, 3)
+    for _ in range(20):  # as fast as he is let, for two days
+        while limits.take(ALICE, str(clock.now)) is None:
+            clock.now += 1
+        clock.now += service.HOUR
+    assert limits._busiest(ALICE, clock.now) <= 10
+
+
+def test_accounts_of_checks_and_whole_stores_are_no_wonder(service: ModuleType) -> None:
+    limits = service.Limits(":memory:", 1000, 1000, usual=2, wide=[ALICE], clock=Clock())
+    assert {limits.take(ALICE, str(number)) for number in range(50)} == {None}
+    assert [limits.take("store 192.0.2.1", str(number), 5) for number in range(11)] == [None] * 10 + ["unusual"]
+
+
+def test_days_have_an_end(service: ModuleType) -> None:
+    clock = Clock()
+    limits: Any = _month(service, clock, 1)
+    clock.now += 100 * service.DAY
+    limits.take(BOB, "one")
+    assert limits._database.execute("SELECT count(*) FROM days").fetchone()[0] == 1
+
+
+def test_postfix_is_told_that_it_is_unusual(service: ModuleType) -> None:
+    limits = service.Limits(":memory:", 10, 10, usual=1, clock=Clock())
+    request = {"protocol_state": "RCPT", "sasl_username": ALICE, "instance": "1"}
+    assert service.answer(limits, request) == "DUNNO"
+    assert service.answer(limits, request).startswith("450 4.7.1 This account writes to far more recipients")
 
 
 def test_the_alarm_is_told_once_in_a_while(service: ModuleType, caplog: pytest.LogCaptureFixture) -> None:

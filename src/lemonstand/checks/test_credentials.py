@@ -235,7 +235,10 @@ def _lines(host: HostFactory, site: Site, name: str, wanted: int, began: float) 
 def test_users_send_only_so_much(
     prober: Prober, host: HostFactory, site: Site, vantage: Vantage, endpoints: Endpoints, accounts: list[Account], measure: Measure
 ) -> None:
-    """Each message counts for its user on the relay it leaves by; a login at a relay's limit is told to try later, with an alarm."""
+    """Each message counts for its user on the relay it leaves by; a login at a relay's limit is told to try later, with an alarm.
+
+    So is one that writes to more recipients than it used to, at a number of its own.
+    """
     relays = [each.name for each in site.group("relays")]
     before = {relay: prober.ask(relay, "sent-count", login=accounts[0]["user"]) for relay in relays}
     sent = vantage.ask("deliver", endpoint=endpoints(), account=accounts[0], recipient=accounts[1]["user"])
@@ -250,12 +253,23 @@ def test_users_send_only_so_much(
     for relay in relays:
         limits = after[relay]
         measure(f"{relay}: limits", f"{limits['messages_per_hour']} messages, {limits['recipients_per_hour']} recipients an hour")
-        name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
-        asked = prober.ask(relay, "sent-out", login=name, most=2 * limits["messages_per_hour"])
-        measure(f"{relay}: messages before the end", asked["taken"])
-        expect(asked["answer"].startswith("450 4.7.1 "), f"a user may send without end by {relay}", seen=asked, expected="450 4.7.1")
-        alarms = host(relay).run(f"journalctl -u submission-limits -p warning -o cat --since -2min --grep user={name}").stdout
-        expect("alarm=sending" in alarms, f"nobody is told of it at {relay}", seen=alarms[-200:], expected="a line of priority warning")
+        usual, most = limits["usual_recipients_per_hour"], 2 * limits["messages_per_hour"]
+        kinds = [("messages", most, limits["messages_per_hour"])]
+        if 0 < usual < limits["messages_per_hour"]:
+            kinds.append(("unusual", 0, usual))
+        for kind, used_to, wanted in kinds:
+            name = f"nobody-{secrets.token_hex(6)}@{site.settings.mail_domains[0]}"
+            asked = prober.ask(relay, "sent-out", login=name, most=most, used_to=used_to)
+            measure(f"{relay}: before the end ({kind})", asked["taken"])
+            expect(
+                asked["answer"].startswith("450 4.7.1 ") and asked["taken"] <= wanted + 1,
+                f"a user may send without end by {relay} ({kind})",
+                seen=asked,
+                expected=f"450 4.7.1 after {wanted}",
+            )
+            alarms = host(relay).run(f"journalctl -u submission-limits -p warning -o cat --since -2min --grep user={name}").stdout
+            told = f"alarm=sending limit={kind} "
+            expect(told in alarms, f"nobody is told of it at {relay}", seen=alarms[-200:], expected=f"{told}in a line of priority warning")
 
 
 def _user(site: Site, accounts: list[Account]) -> Account:

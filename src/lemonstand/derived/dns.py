@@ -96,7 +96,10 @@ def keys(site: Site) -> list[dict[str, str]]:
 
 
 def sources(site: Site) -> list[str]:
-    """Where a site's mail leaves from, as SPF has it: what a border makes of relays' IPv4 addresses, or else their own."""
+    """Where a site's mail leaves from, as SPF has it: what a border makes of relays' IPv4 addresses, or else their own; or a smarthost."""
+    smarthost = site.settings.services.smarthost
+    if smarthost is not None:
+        return (smarthost.spf or " ".join(f"ip{each.version}:{each}" for each in smarthost.addresses)).split()
     found = []
     for relay in site.group("relays"):
         for version in (4, 6):

@@ -100,9 +100,8 @@ def _end(site: Site, flow: Flow, end: str, version: int) -> list[str] | None:
     elif end in {"resolvers", "ntp"}:
         asking = [host for host in site.hosts.values() if flow.source in host.groups or flow.source in host.interfaces]
         found = [each for host in asking for each in (host.settings.dns_resolvers if end == "resolvers" else host.settings.ntp_servers)]
-    elif end == "backup":
-        service = site.settings.services.backup
-        found = [each for each in (service.addresses if service else ()) if zone_at(each, site.settings.zones) != MANAGEMENT]
+    elif (service := site.settings.services.at(end)) is not None:
+        found = [each for each in service.addresses if zone_at(each, site.settings.zones) != MANAGEMENT]
     elif end in JOINED:
         zone = site.settings.zones[end]
         found = [network for network in (zone.ipv4, zone.ipv6) if network is not None]

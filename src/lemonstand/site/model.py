@@ -264,10 +264,38 @@ class BackupService(Strict):
     ca: Path | None = Field(None, description="PEM file on the controller: who signs its certificate; none: the site's own CA `backups`")
 
 
+class SmarthostService(Strict):
+    """Who takes the site's mail to others and hands it on."""
+
+    name: HostName = Field(description="the name in its certificate")
+    addresses: tuple[IPv4Address | IPv6Address, ...] = Field(description="its addresses; each is tried in turn", min_length=1)
+    port: StrictInt = Field(587, description="the TCP port it listens on; 465: TLS from the first octet on", ge=1, le=65535)
+    user: str = Field(description="the name relays log in with", pattern=r"^[^\s:]{1,254}$")
+    password_file: Path = Field(description="file on the controller with the password in its one line, readable by its owner alone")
+    ca: Path | None = Field(None, description="PEM file on the controller: who signs its certificate; none: the CAs Debian knows")
+    spf: str | None = Field(
+        None,
+        description="what SPF says of where it sends from, such as include:_spf.example.net; none: its addresses",
+        pattern=r"^[!-~]+( [!-~]+)*$",
+    )
+
+
 class Services(Strict):
     """What others run for the site; each opens its flows once it is named."""
 
     backup: BackupService | None = Field(None, description="where backups go: {name, addresses, port, ca}")
+    smarthost: SmarthostService | None = Field(
+        None, description="who hands on mail to others: {name, addresses, port, user, password_file, ca, spf}"
+    )
+
+    def at(self, end: str) -> BackupService | SmarthostService | None:
+        """The service that an end of flows is named after; None: it is another end, or none is named."""
+        found: BackupService | SmarthostService | None = getattr(self, end) if end in type(self).model_fields else None
+        return found
+
+    def conditions(self) -> dict[str, bool]:
+        """Which conditions of flows hold."""
+        return {"backup": self.backup is not None, "smarthost": self.smarthost is not None, "no_smarthost": self.smarthost is None}
 
 
 class SiteSettings(Strict):
@@ -355,7 +383,7 @@ class SiteSettings(Strict):
     )
     services: Services = Field(
         _default("services"),
-        description="what others run for the site: {backup: {name, addresses, port, ca}}; what is not named is off, its flows as well",
+        description="what others run for the site, `backup` and `smarthost`; what is not named is off, its flows as well",
         examples=[{"backup": {"name": "backup.example.org", "addresses": ["192.0.2.250"]}}],
     )
     flows_extra: tuple[Flow, ...] = Field(
@@ -536,14 +564,14 @@ class Site(Strict):
             "implicit_tls": self.settings.tls_profile != "seed-strict",
             "managesieve": self.settings.managesieve,
             "acme": self.settings.public_certificate.source == "acme",
-            "backup": self.settings.services.backup is not None,
+            **self.settings.services.conditions(),
             **several(self.group),
         }
         return tuple(self._at_its_port(flow) for flow in every if flow.name not in disabled and flow.holds(conditions))
 
     def _at_its_port(self, flow: Flow) -> Flow:
         """A flow with the port on which the site's service listens, if it leads to one."""
-        service = self.settings.services.backup if flow.destination == "backup" else None
+        service = self.settings.services.at(flow.destination)
         return flow if service is None else flow.model_copy(update={"ports": (service.port,)})
 
     @cached_property

@@ -28,7 +28,6 @@ from lemonstand.site.model import (
     PREFIX,
     ROLE_GROUPS,
     AcmeCertificate,
-    BackupService,
     FileCertificate,
     Interface,
     Middlebox,
@@ -518,7 +517,7 @@ def flows_keep_the_invariants(draft: Draft) -> Iterator[InputError]:
 
 def backups_go_elsewhere(draft: Draft) -> Iterator[InputError]:
     """What is to outlive the site's hosts is on none of them, and whom to believe there is known."""
-    service = _service(draft)
+    service = _services(draft).backup
     if service is None:
         return
     for number, address in enumerate(service.addresses):
@@ -531,6 +530,30 @@ def backups_go_elsewhere(draft: Draft) -> Iterator[InputError]:
                 )
     if service.ca is not None and not service.ca.is_file():
         yield InputError(f"{service.ca} is not there", draft.at("services", "backup", "ca"), "put the PEM file there, or correct the path")
+
+
+def a_smarthost_is_somebody_elses(draft: Draft) -> Iterator[InputError]:
+    """Mail to others goes to no host of the site, and what relays log in with is there and nobody else's to read."""
+    service = _services(draft).smarthost
+    if service is None:
+        return
+    for number, address in enumerate(service.addresses):
+        for host, _, leg in draft.legs():
+            if address in leg.addresses and set(draft.raw.hosts[host].groups) & set(ROLE_GROUPS):
+                yield InputError(
+                    f"mail to others would go to {host} ({address}), a host of this site",
+                    draft.at("services", "smarthost", "addresses", number),
+                    "name an address of whoever hands mail on for you; without a smarthost relays send by themselves",
+                )
+    if service.ca is not None and not service.ca.is_file():
+        yield InputError(
+            f"{service.ca} is not there", draft.at("services", "smarthost", "ca"), "put the PEM file there, or correct the path"
+        )
+    file, where = service.password_file, draft.at("services", "smarthost", "password_file")
+    if not file.is_file():
+        yield InputError(f"{file} is not there", where, "put the password there, in one line, mode 0600; ansible-vault may encrypt it")
+    elif file.stat().st_mode & 0o077:
+        yield InputError(f"others may read {file}", where, f"chmod 600 {file}; have the password changed if they did")
 
 
 def _addressing(draft: Draft, zones: Mapping[str, Zone]) -> Addressing:
@@ -548,7 +571,7 @@ def _addressing(draft: Draft, zones: Mapping[str, Zone]) -> Addressing:
     for host, values in draft.hosts.items():
         for name, variable in KINDS.lists.items():
             if variable == SERVICES:
-                service = _service(draft)
+                service = _services(draft).at(name)
                 lists[name].setdefault(kind_of[host], set()).update(service.addresses if service else ())
                 continue
             key = variable.removeprefix(PREFIX)
@@ -877,10 +900,10 @@ def _management_ports(draft: Draft) -> set[int] | None:
     return {port for flow in let_in for port in flow.ports} if let_in else None
 
 
-def _service(draft: Draft) -> BackupService | None:
-    """The backup service, where one is named and sound."""
+def _services(draft: Draft) -> Services:
+    """The services that are named, where they are sound."""
     services = draft.settings.get("services")
-    return services.backup if isinstance(services, Services) else None
+    return services if isinstance(services, Services) else Services.model_validate({})
 
 
 def _conditions(draft: Draft) -> dict[str, bool]:
@@ -889,7 +912,7 @@ def _conditions(draft: Draft) -> dict[str, bool]:
         "implicit_tls": draft.settings.get("tls_profile") != "seed-strict",
         "managesieve": bool(draft.settings.get("managesieve")),
         "acme": isinstance(draft.settings.get("public_certificate"), AcmeCertificate),
-        "backup": _service(draft) is not None,
+        **_services(draft).conditions(),
         **several(draft.members),
     }
 
@@ -1104,6 +1127,7 @@ RULES: tuple[Rule, ...] = (
     flows_are_known,
     flows_keep_the_invariants,
     backups_go_elsewhere,
+    a_smarthost_is_somebody_elses,
     waivers_are_known,
     accepts_are_known,
     own_settings_leave_controls_alone,
