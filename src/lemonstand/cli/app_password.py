@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from lemonstand.cli.base import Chosen, Group, again, site_options
-from lemonstand.cli.user import user_group
+from lemonstand.cli.base import Chosen, Group, site_options
+from lemonstand.cli.user import reached, user_group
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,19 +26,10 @@ def app_password_group() -> None:
 
 @contextmanager
 def _app_passwords(chosen: Chosen, about: str = "") -> Iterator[AppPasswords]:
-    """App passwords of a site, with a way to its hosts.
-
-    Args:
-        chosen: the site.
-        about: whose is going to be changed; empty: nobody's. Who changes has the site for himself (record 0038).
-    """
+    """App passwords of a site; arguments as of `reached`."""
     from lemonstand import admin  # noqa: PLC0415 - what reaches hosts loads pytest's side of the house
-    from lemonstand.admin.operations import operation  # noqa: PLC0415
-    from lemonstand.admin.remembered import site_of  # noqa: PLC0415
 
-    known = site_of(chosen.path, chosen.env)
-    site, command = known.site, shlex.join(again(whole=True))
-    with admin.Hosts(chosen.path, known.connections) as hosts, operation(site, hosts, command, about) if about else nullcontext():
+    with reached(chosen, about) as (site, hosts):
         yield admin.AppPasswords(site, hosts, click.echo)
 
 

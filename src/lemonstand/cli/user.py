@@ -17,8 +17,9 @@ from lemonstand.cli.base import Chosen, Group, again, main, site_options
 from lemonstand.errors import InputError
 
 if TYPE_CHECKING:
-    from lemonstand.admin import People
+    from lemonstand.admin import Hosts, People
     from lemonstand.admin.people import Kept
+    from lemonstand.site import Site
 
 
 @main.group("user", cls=Group)
@@ -64,8 +65,8 @@ def _line_of_stdin() -> str:
 
 
 @contextmanager
-def people_of(chosen: Chosen, about: str = "") -> Iterator[People]:
-    """The people of a site, with a way to its hosts.
+def reached(chosen: Chosen, about: str = "") -> Iterator[tuple[Site, Hosts]]:
+    """A site, and a way to its hosts.
 
     Args:
         chosen: the site.
@@ -78,6 +79,15 @@ def people_of(chosen: Chosen, about: str = "") -> Iterator[People]:
     known = site_of(chosen.path, chosen.env)
     site, command = known.site, shlex.join(again(whole=True))
     with admin.Hosts(chosen.path, known.connections) as hosts, operation(site, hosts, command, about) if about else nullcontext():
+        yield site, hosts
+
+
+@contextmanager
+def people_of(chosen: Chosen, about: str = "") -> Iterator[People]:
+    """The people of a site; arguments as of `reached`."""
+    from lemonstand import admin  # noqa: PLC0415
+
+    with reached(chosen, about) as (site, hosts):
         yield admin.People(site, hosts, click.echo)
 
 

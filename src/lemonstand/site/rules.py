@@ -28,10 +28,12 @@ from lemonstand.site.model import (
     PREFIX,
     ROLE_GROUPS,
     AcmeCertificate,
+    BackupService,
     FileCertificate,
     Interface,
     Middlebox,
     Services,
+    SmarthostService,
     User,
     Zone,
 )
@@ -520,16 +522,25 @@ def backups_go_elsewhere(draft: Draft) -> Iterator[InputError]:
     service = _services(draft).backup
     if service is None:
         return
+    for number, host, address in _at_hosts(draft, service):
+        if not KINDS.apart & set(draft.raw.hosts[host].groups):
+            yield InputError(
+                f"backups would go to {host} ({address}), a host of this site: who loses or breaks it has them too",
+                draft.at("services", "backup", "addresses", number),
+                "name an address of a machine that is no host of this inventory",
+            )
+    yield from _without_its_ca(draft, service, "backup")
+
+
+def _at_hosts(draft: Draft, service: BackupService | SmarthostService) -> Iterator[tuple[int, str, IPv4Address | IPv6Address]]:
+    """The addresses of a service that hosts of the inventory have: which of them it is, the host, the address."""
     for number, address in enumerate(service.addresses):
-        for host, _, leg in draft.legs():
-            if address in leg.addresses and not KINDS.apart & set(draft.raw.hosts[host].groups):
-                yield InputError(
-                    f"backups would go to {host} ({address}), a host of this site: who loses or breaks it has them too",
-                    draft.at("services", "backup", "addresses", number),
-                    "name an address of a machine that is no host of this inventory",
-                )
+        yield from ((number, host, address) for host, _, leg in draft.legs() if address in leg.addresses)
+
+
+def _without_its_ca(draft: Draft, service: BackupService | SmarthostService, name: str) -> Iterator[InputError]:
     if service.ca is not None and not service.ca.is_file():
-        yield InputError(f"{service.ca} is not there", draft.at("services", "backup", "ca"), "put the PEM file there, or correct the path")
+        yield InputError(f"{service.ca} is not there", draft.at("services", name, "ca"), "put the PEM file there, or correct the path")
 
 
 def a_smarthost_is_somebody_elses(draft: Draft) -> Iterator[InputError]:
@@ -537,18 +548,14 @@ def a_smarthost_is_somebody_elses(draft: Draft) -> Iterator[InputError]:
     service = _services(draft).smarthost
     if service is None:
         return
-    for number, address in enumerate(service.addresses):
-        for host, _, leg in draft.legs():
-            if address in leg.addresses and set(draft.raw.hosts[host].groups) & set(ROLE_GROUPS):
-                yield InputError(
-                    f"mail to others would go to {host} ({address}), a host of this site",
-                    draft.at("services", "smarthost", "addresses", number),
-                    "name an address of whoever hands mail on for you; without a smarthost relays send by themselves",
-                )
-    if service.ca is not None and not service.ca.is_file():
-        yield InputError(
-            f"{service.ca} is not there", draft.at("services", "smarthost", "ca"), "put the PEM file there, or correct the path"
-        )
+    for number, host, address in _at_hosts(draft, service):
+        if set(draft.raw.hosts[host].groups) & set(ROLE_GROUPS):
+            yield InputError(
+                f"mail to others would go to {host} ({address}), a host of this site",
+                draft.at("services", "smarthost", "addresses", number),
+                "name an address of whoever hands mail on for you; without a smarthost relays send by themselves",
+            )
+    yield from _without_its_ca(draft, service, "smarthost")
     file, where = service.password_file, draft.at("services", "smarthost", "password_file")
     if not file.is_file():
         yield InputError(f"{file} is not there", where, "put the password there, in one line, mode 0600; ansible-vault may encrypt it")
