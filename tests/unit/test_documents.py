@@ -51,16 +51,26 @@ def test_records_say_whose_mail_it_is(tmp_path: Path) -> None:
     assert "1.113.0.203.in-addr.arpa. IN PTR mx.lemon.example." in [str(each) for each in reverse(site)]
 
 
-def test_with_a_smarthost_spf_names_where_that_sends_from(tmp_path: Path) -> None:
+def _with_a_smarthost(tmp_path: Path, **more: str) -> Site:
     password = tmp_path / "password"
     password.write_text("geheim\n", encoding="ascii")
     password.chmod(0o600)
     addresses = ["203.0.113.77", "2001:db8:77::1"]
-    smarthost = {"name": "smtp.example.net", "addresses": addresses, "user": "site", "password_file": str(password)}
-    site = _site(tmp_path / "site", lemonstand_services={"smarthost": smarthost})
-    assert sources(site) == ["ip4:203.0.113.77", "ip6:2001:db8:77::1"]
-    site = _site(tmp_path / "site", lemonstand_services={"smarthost": {**smarthost, "spf": "include:_spf.example.net"}})
-    assert sources(site) == ["include:_spf.example.net"]
+    smarthost = {"name": "smtp.example.net", "addresses": addresses, "user": "site", "password_file": str(password), **more}
+    return _site(tmp_path / "site", lemonstand_services={"smarthost": smarthost})
+
+
+def test_with_a_smarthost_spf_names_where_that_sends_from(tmp_path: Path) -> None:
+    assert sources(_with_a_smarthost(tmp_path)) == ["ip4:203.0.113.77", "ip6:2001:db8:77::1"]
+    assert sources(_with_a_smarthost(tmp_path, spf="include:_spf.example.net")) == ["include:_spf.example.net"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_change_request_asks_for_the_smarthost_and_no_way_else(tmp_path: Path, form: str) -> None:
+    shown = render(change_request(_with_a_smarthost(tmp_path)), form)
+    assert "the smarthost (203.0.113.77, 2001:db8:77::1)" in shown
+    assert "hand-to-smarthost" in shown
+    assert "outbound-mail" not in shown
 
 
 def test_a_routed_dmz_sends_from_its_own_addresses(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from lemonstand.derived.deviations import deviations
 from lemonstand.derived.documents import written
 from lemonstand.policy.flows import GROUPS, ZONES, Flow
 from lemonstand.site.families import one_family_flows, zone_at
-from lemonstand.site.model import Host, Site
+from lemonstand.site.model import Host, Services, Site
 
 FORMATS = ("md", "html")
 NAMES = {
@@ -18,6 +18,7 @@ NAMES = {
     "ntp": "the time servers",
     "internet": "any address outside",
     "backup": "the backup repository",
+    "smarthost": "the smarthost",
 }
 STATES = {
     "established": "established, whether or not anything is sent",
@@ -126,8 +127,8 @@ def _who(site: Site, flow: Flow, endpoint: str) -> str:
         lists = (host.settings.dns_resolvers if endpoint == "resolvers" else host.settings.ntp_servers for host in asking)
         values = {str(address) for addresses in lists for address in addresses}
         return f"{NAMES[endpoint]} ({', '.join(sorted(values)) or 'none is set'})"
-    if endpoint == "backup":
-        service = site.settings.services.backup
+    if endpoint in Services.model_fields:
+        service = site.settings.services.at(endpoint)
         return f"{NAMES[endpoint]} ({', '.join(map(str, service.addresses)) if service else 'none is named'})"
     if endpoint == "internet":
         return NAMES[endpoint]
@@ -148,7 +149,7 @@ def _crosses(site: Site, flow: Flow) -> bool:
     """Whether the ends stand in different zones; what hosts ask their own zone's edge never meets a rule between zones."""
     if flow.destination == "edges" and flow.source in ZONES:
         return False
-    if flow.destination == "backup" and _zones(site, "backup") <= {"management"}:
+    if flow.destination in Services.model_fields and _zones(site, flow.destination) <= {"management"}:
         return False  # every host has a leg there
     return _zones(site, flow.source) != _zones(site, flow.destination)
 
@@ -160,7 +161,7 @@ def _zones(site: Site, endpoint: str) -> frozenset[str]:
         return frozenset({"management"})
     if endpoint in {"resolvers", "ntp"}:
         return frozenset({"internet"})
-    if endpoint == "backup":
-        service = site.settings.services.backup
+    if endpoint in Services.model_fields:
+        service = site.settings.services.at(endpoint)
         return frozenset(zone_at(address, site.settings.zones) or "internet" for address in (service.addresses if service else ()))
     return frozenset(zone for host in site.group(endpoint) for zone in host.interfaces if zone != "management")

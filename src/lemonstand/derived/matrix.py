@@ -164,11 +164,20 @@ def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
         return flow.destination in host.groups and not hidden and not elsewhere and (not flow.by or zone in flow.by)
     if flow.destination == OUTSIDE:
         return _is_outer(host)
-    if flow.destination in ("resolvers", "ntp"):
-        # The lists are hosts' own; which servers a controller asks is nobody's business here.
-        asking = site.hosts[cell.source].settings if cell.source != CONTROLLER else None
-        return asking is not None and cell.address in (asking.dns_resolvers if flow.destination == "resolvers" else asking.ntp_servers)
+    if flow.destination in ("resolvers", "ntp", "smarthost"):
+        return cell.address in _listed(site, flow.destination, cell.source)
     return zone == flow.destination and "edges" not in host.groups
+
+
+def _listed(site: Site, end: str, source: str) -> Collection[object]:
+    """The addresses of an end that is a list. A lab's peer may be at one of them."""
+    if end == "smarthost":
+        service = site.settings.services.smarthost
+        return service.addresses if service else ()
+    if source == CONTROLLER:
+        return ()  # the lists are hosts' own; which servers a controller asks is nobody's business here
+    asking = site.hosts[source].settings
+    return asking.dns_resolvers if end == "resolvers" else asking.ntp_servers
 
 
 def _zones_of(site: Site, source: str) -> Collection[str]:

@@ -231,6 +231,7 @@ THEN = {
     ("resolvers", 53): "names: also a narrow way out for what is collected",
     ("edges", 123): "the time",
     ("ntp", 123): "the time",
+    ("smarthost", 0): "somebody who hands on mail in the site's name, to who shows the password; nothing of it comes back",
     ("backup", 0): "room for encrypted backups in the host's own name; nothing that is there goes, and no other host's is shown",
 }
 """What is at the end of a flow, by its end and first port."""
