@@ -14,7 +14,7 @@ import shipped_lab
 from lemonstand import lab as labs
 from lemonstand import paths
 from lemonstand.errors import InputError, InputErrors, LemonstandError
-from lemonstand.lab import containers, images, inspection, lifecycle, machine, network, snapshots
+from lemonstand.lab import containers, images, inspection, lifecycle, machine, network, replacing, seeds, snapshots
 from lemonstand.lab.state import lock
 from lemonstand.lab.topology import Topology, from_plain
 
@@ -302,3 +302,30 @@ def test_a_lab_of_before_labs_followed_inventories_is_known_again(tmp_path: Path
     (folder / "lab.json").write_text(json.dumps({"prefix": "10.99", "key": "key", "up": True}), encoding="ascii")
     assert labs.topology_of("sample") == shipped_lab.topology()
     assert "topology" in json.loads((folder / "lab.json").read_text(encoding="ascii"))
+
+
+def test_a_host_is_replaced_alone_and_ssh_is_not_told(made: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes in its place has another key, and the lab's file of known hosts stays as it is."""
+    podman = _lab(made, monkeypatch, _all())
+    folder = paths.lab_dir("sample")
+    for part in ("logs", "ssh", "hosts/store"):
+        (folder / part).mkdir(parents=True)
+    (folder / "ssh" / "known_hosts").write_text("store ssh-ed25519 OLD\n", encoding="ascii")
+    fingerprint = seeds.fresh_host_key(folder / "hosts" / "store", "store")
+    removed: list[str] = []
+
+    def remove(argv: list[Any], **_: Any) -> subprocess.CompletedProcess[str]:
+        removed.append(str(argv[-1]))
+        del podman.state[str(argv[-1])]
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr(replacing, "run", remove)
+    monkeypatch.setattr(replacing, "close_connections", lambda _: None)
+    monkeypatch.setattr(replacing, "start_host", lifecycle.start_host)
+    for name in ("cut", "forget_neighbours"):
+        monkeypatch.setattr(network, name, lambda *_: None)
+    assert labs.replace("sample", "store", lambda _: None) not in {"", fingerprint}
+    assert removed == ["ls-sample-store"] and made["new"] == ["store"]
+    assert (folder / "ssh" / "known_hosts").read_text(encoding="ascii") == "store ssh-ed25519 OLD\n"
+    with pytest.raises(InputError, match="no host 'nobody'"):
+        labs.replace("sample", "nobody", lambda _: None)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lemonstand.cli.access import access_options, take
-from lemonstand.cli.base import Group, main, name_option
+from lemonstand.cli.base import DEFAULT_LAB, Group, main, name_option
 
 if TYPE_CHECKING:
     from lemonstand.lab.snapshots import Snapshot
@@ -59,6 +59,20 @@ def lab_status(ctx: click.Context, name: str) -> None:
 
 def _told(snapshot: Snapshot) -> str:
     return f"snapshot {snapshot.name:<20} {snapshot.taken:%Y-%m-%d %H:%M:%S} UTC {snapshot.size / 1024**2:6.0f} MiB"
+
+
+@lab_group.command("replace")
+@name_option
+@click.argument("host")
+def lab_replace(name: str, host: str) -> None:
+    """Loses HOST with all it holds, and puts an empty machine with another SSH key in its place."""
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    began = time.monotonic()
+    fingerprint = labs.replace(name, host, click.echo)
+    lab = "" if name == DEFAULT_LAB else f"--lab {name} "
+    click.echo(f"an empty machine is in its place after {time.monotonic() - began:.1f} s; its console shows the SSH key {fingerprint}")
+    click.echo(f"lemonstand rebuild {lab}{host} --host-key {fingerprint}")
 
 
 @lab_group.command("snapshot")

@@ -199,6 +199,26 @@ def remove(topology: Topology) -> None:
     folder = Path("/run/netns")
     ours = {path.name for path in folder.glob(topology.container("*"))} if folder.is_dir() else set()
     for namespace in sorted(ours | set(topology.namespaces())):
+        take(namespace)
+
+
+def take(namespace: str) -> None:
+    """Removes one namespace, if it is there."""
+    if exists(namespace):
+        end_processes(namespace)
+        run(["ip", "netns", "delete", namespace])
+
+
+def cut(topology: Topology, machine: Machine) -> None:
+    """Takes the wires of one host away, and its namespace with all that was set in it. Safe to repeat."""
+    for leg in machine.legs:
+        # By themselves cables go with the namespace, but only some time after it.
+        run(["ip", "-n", topology.switch, "link", "delete", port(machine.name, leg.zone)], check=False)
+    take(topology.container(machine.name))
+
+
+def forget_neighbours(topology: Topology) -> None:
+    """Lets nobody go on with the link address a host had before."""
+    for namespace in topology.namespaces():
         if exists(namespace):
-            end_processes(namespace)
-            run(["ip", "netns", "delete", namespace])
+            run(["ip", "-n", namespace, "neigh", "flush", "all"], check=False)

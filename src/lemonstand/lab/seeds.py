@@ -14,6 +14,8 @@ from lemonstand.lab.topology import CONTROLLER_OCTET, Topology
 from lemonstand.site.raw import RawSite
 from lemonstand.survey import read_text
 
+HOST_KEY = "ssh_host_ed25519_key"
+
 
 def control_directory(name: str) -> Path:
     """Where SSH keeps its shared connections: a short path, since a socket's may not pass 108 bytes."""
@@ -35,9 +37,9 @@ def seed_lab(topology: Topology, folder: Path) -> None:
     for item in topology.machines:
         seed = folder / "hosts" / item.name
         seed.mkdir(mode=0o755, exist_ok=True)
-        host_key = seed / "ssh_host_ed25519_key"
+        host_key = seed / HOST_KEY
         if not host_key.exists():
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", item.name, "-f", host_key])
+            fresh_host_key(seed, item.name)
         (seed / "authorized_keys").write_text(f'from="{controller}" {public}', encoding="ascii")
         address = topology.management(item.name)
         known.append(f"{item.name},{address} {host_key.with_suffix('.pub').read_text(encoding='ascii').strip()}")
@@ -52,6 +54,23 @@ def seed_lab(topology: Topology, folder: Path) -> None:
         "  ServerAliveInterval 15\n  ServerAliveCountMax 8\n  LogLevel ERROR\n"
     )
     (folder / "ssh" / "config").write_text("".join(blocks), encoding="ascii")
+
+
+def fresh_host_key(seed: Path, host: str) -> str:
+    """Makes a host's SSH key, in the place of the one it had.
+
+    Args:
+        seed: the directory that its container sees.
+        host: its name.
+
+    Returns:
+        The key's fingerprint (`SHA256:…`).
+    """
+    key = seed / HOST_KEY
+    for old in (key, key.with_suffix(".pub")):
+        old.unlink(missing_ok=True)
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host, "-f", key])
+    return run(["ssh-keygen", "-l", "-E", "sha256", "-f", key.with_suffix(".pub")]).stdout.split()[1]
 
 
 def seed_passwords(raw: RawSite, folder: Path) -> bool:
