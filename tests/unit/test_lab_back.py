@@ -320,9 +320,8 @@ def test_a_host_is_replaced_alone_and_ssh_is_not_told(made: dict[str, Any], monk
         return subprocess.CompletedProcess(argv, 0, "", "")
 
     monkeypatch.setattr(replacing, "run", remove)
-    monkeypatch.setattr(replacing, "close_connections", lambda _: None)
     monkeypatch.setattr(replacing, "start_host", lifecycle.start_host)
-    for name in ("cut", "forget_neighbours"):
+    for name in ("cut", "forget_neighbours", "end_processes"):
         monkeypatch.setattr(network, name, lambda *_: None)
     assert labs.replace("sample", "store", lambda _: None) not in {"", fingerprint}
     assert removed == ["ls-sample-store"] and made["new"] == ["store"]

@@ -349,6 +349,11 @@ def says(given: dict[str, Any]) -> str:
     return call(["slapcat", "-f", given["directory"]["configuration"]], owner=given["directory"]["owner"])
 
 
+def has_twins(given: dict[str, Any]) -> bool:
+    """Whether other auth hosts have the same directory."""
+    return "\nsyncrepl " in Path(given["directory"]["configuration"]).read_text(encoding="utf-8")
+
+
 def loaded(given: dict[str, Any], ldif: str) -> dict[str, str]:
     """Build a directory of an LDIF in a scratch place, and return what it says then."""
     owner = given["directory"]["owner"]
@@ -709,7 +714,7 @@ def directory(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     """Let the directory be what a backup has. What was changed since is kept aside, and is a reason to refuse unless `overwrite`."""
     owner, conf = given["directory"]["owner"], Path(given["directory"]["configuration"])
     text = conf.read_text(encoding="utf-8")
-    if "\nsyncrepl " in text:
+    if has_twins(given):
         raise Failed(
             "another auth host has the same directory, and would bring back what it knows", "let it fill this one: `lemonstand apply`"
         )
@@ -752,6 +757,138 @@ def directory(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
         return {**told, "aside": str(aside)}
 
 
+# --- a whole host -------------------------------------------------------------------------------------------------------------------
+
+
+def whole(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
+    """Bring back all that a backup holds, to a host whose services have not begun yet (docs/decisions/0045). Safe to repeat.
+
+    `snapshot`: an id, so that a repetition takes the same one whatever was sent since.
+
+    Returns:
+        `at` (of that backup, RFC 3339), and what came back: `paths`, `entries`, or `users`, `mailboxes`, `messages`, `scripts`; or
+        `configure`: the directory's settings have to be written again first, since it has another suffix than new ones have.
+
+    Raises:
+        Failed: that backup is not there, or a service that would be in the way runs.
+    """
+    units = (["dovecot.service"] if given["mail"] else []) + (["slapd.service", "ticket-issuer.service"] if given["directory"] else [])
+    busy = [unit for unit in units if call(["systemctl", "is-active", unit], codes=(0, 3, 4)).strip() == "active"]
+    if busy:
+        raise Failed(f"{', '.join(busy)} runs here, and nothing is put under a service at work", f"systemctl stop {' '.join(busy)}")
+    snapshot = str(order["snapshot"])
+    made = next((each for each in snapshots(given) if each["id"] == snapshot), None)
+    if made is None:
+        raise Failed(f"there is no backup '{snapshot}' of {given['host']}", "`lemonstand backup list` shows the backups")
+    with alone():
+        told: dict[str, Any] = {"at": made["time"], "paths": put_back(given, snapshot)}
+        if given["directory"]:
+            found = put_directory(given, snapshot)
+            if found is None:
+                return {**told, "configure": True}
+            told["entries"] = found
+        if given["mail"]:
+            told |= put_mail(given["mail"], given, snapshot)
+    return told
+
+
+def put_back(given: dict[str, Any], snapshot: str) -> list[str]:
+    """Put files and databases of a backup in the place of what setting the host up made; return which."""
+    wanted = {each: Path(each) for each in given["paths"]}
+    # Of several auth hosts the others have what was counted since, and go on from there.
+    if not (given["directory"] and has_twins(given)):
+        wanted |= {str(DATABASES / Path(each).name): Path(each) for each in given["databases"]}
+    if not wanted:
+        return []
+    place = Path(tempfile.mkdtemp(dir=SCRATCH))
+    try:
+        chosen = [word for each in wanted for word in ("--include", each)]
+        restic(given, "restore", snapshot, "--target", str(place), "--host", given["host"], *chosen)
+        back = []
+        for each, target in wanted.items():
+            source = place / each.lstrip("/")
+            if source.exists():
+                replace(source, target)
+                back.append(str(target))
+        return back
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Put a file or directory in another one's place; owners are this host's: the same users have other numbers elsewhere."""
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    whose = target if target.exists() else target.parent
+    owner, group = whose.stat().st_uid, whose.stat().st_gid
+    new = target.with_name(f".{target.name}.back")
+    shutil.rmtree(new, ignore_errors=True)
+    new.unlink(missing_ok=True)
+    call(["cp", "-a", str(source), str(new)])
+    call(["chown", "-hR", f"{owner}:{group}", str(new)])
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    new.rename(target)
+
+
+def put_directory(given: dict[str, Any], snapshot: str) -> int | None:
+    """Build the directory of a backup; return its number of entries, or None where slapd is configured for another suffix."""
+    owner, conf = given["directory"]["owner"], Path(given["directory"]["configuration"])
+    ldif = restic(given, "dump", "--host", given["host"], snapshot, str(LDIF))
+    text = conf.read_text(encoding="utf-8")
+    suffix = next((line.split(None, 1)[1].strip().strip('"') for line in text.splitlines() if line.startswith("suffix")), "")
+    if suffix.lower() not in {name.lower() for name in blocks(ldif)}:
+        return None
+    place = Path(next(line.split()[1] for line in text.splitlines() if line.startswith("directory")))
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(mode=0o700, parents=True)
+    shutil.chown(place, owner, owner)
+    with tempfile.NamedTemporaryFile("w", dir=RUN, suffix=".ldif", encoding="utf-8") as stream:
+        stream.write(ldif)
+        stream.flush()
+        shutil.chown(stream.name, owner, owner)
+        call(["slapadd", "-q", "-f", str(conf), "-l", stream.name], owner=owner)
+    if blocks(says(given)) != blocks(ldif):
+        raise Failed(f"the directory of the backup '{snapshot}' is not the same once it is here", "take another backup with --at")
+    return len(blocks(ldif))
+
+
+def put_mail(mail: dict[str, Any], given: dict[str, Any], snapshot: str) -> dict[str, Any]:
+    """Bring all homes of a backup back, with UIDs, flags, scripts and attributes.
+
+    Clients know of messages that came after it. So that no UID is given twice, and no number of a change, each mailbox goes on far behind
+    what it had (RFC 9051 section 2.3.1.1; RFC 7162 section 3.1.1).
+    """
+    owner, top = mail["owner"], Path(mail["directory"])
+    before = top.stat()
+    for _, home in list(homes(top)):  # of a run that was cut off: nobody was ever served here
+        shutil.rmtree(home)
+    restic(given, "restore", f"{snapshot}:{SPOOL}", "--target", str(top), "--host", given["host"])
+    call(["chown", "-hR", f"{owner}:{owner}", str(top)])
+    top.chmod(before.st_mode & 0o7777)
+    told = {"users": 0, "mailboxes": 0, "messages": 0, "scripts": 0}
+    for user, home in homes(top):
+        seen = inventory(user, home, owner)
+        told["users"] += 1
+        told["mailboxes"] += len(seen["boxes"])
+        told["messages"] += seen["messages"]
+        told["scripts"] += seen["scripts"]
+        go_on_behind(user, home, owner)
+    return told
+
+
+LEAP = 1_000_000
+"""UIDs and mod-sequences that are left out when a mailbox comes back: more than it gets between two backups, and a 4000th of all."""
+
+
+def go_on_behind(user: str, home: Path, owner: str) -> None:
+    """Leave numbers out in each mailbox of a home."""
+    text = call(at(user, home, "-f", "json", "mailbox status", "uidnext highestmodseq", "*"), owner=owner, codes=FOUND)
+    for row in json.loads(text or "[]"):
+        uid, change = int(row["uidnext"]) + LEAP, int(row["highestmodseq"]) + LEAP
+        words = ("--min-next-uid", str(uid), "--min-highest-modseq", str(change), row["mailbox"])
+        call(at(user, home, "mailbox update", *words), owner=owner)
+
+
 ORDERS: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = {
     "run": started,
     "status": status,
@@ -763,6 +900,7 @@ ORDERS: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = 
     "mailbox": mailbox,
     "scripts": scripts,
     "directory": directory,
+    "whole": whole,
 }
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from lemonstand.errors import LemonstandError
 from lemonstand.remote.connections import BECOME_REMEDY, Connection, read_connections, sockets_directory
+from lemonstand.remote.host_keys import is_unknown
+from lemonstand.remote.host_keys import remedy as remedy_for
 from lemonstand.surroundings import environment
 
 ANSWER_SECONDS = 60
@@ -57,6 +59,10 @@ class Hosts:
             subprocess.run(close, capture_output=True, check=False)
         shutil.rmtree(self._sockets, ignore_errors=True)
 
+    def way(self, host: str) -> Connection:
+        """How a host is reached."""
+        return self._connections[host]
+
     def run(
         self, host: str, command: Sequence[str], given: str = "", *, codes: tuple[int, ...] = (0,), seconds: int = ANSWER_SECONDS
     ) -> str:
@@ -91,6 +97,8 @@ class Hosts:
             raise LemonstandError(f"{host} can't be asked as root: {refusal}", host, BECOME_REMEDY)
         if done.returncode not in codes:
             said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            if done.returncode == LOST and is_unknown(done.stderr):
+                raise Unreachable(f"the machine that answers for {host} has an SSH key that is not the one known", host, remedy_for(host))
             remedy = (
                 f"see if `ansible {host} -m ping` works" if done.returncode == LOST else f"`lemonstand apply --limit {host}` mends the host"
             )

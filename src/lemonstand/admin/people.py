@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lemonstand.admin.access import Hosts
-from lemonstand.admin.placement import PLACEMENT, PYTHON, heard, serving, told_hosts
+from lemonstand.admin.placement import PLACEMENT, PYTHON, Placement, heard, serving, told_hosts
 from lemonstand.admin.users import Users
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.policy.names import load_names
@@ -146,6 +146,49 @@ def steps_between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, An
     locked, unlocked = set(after["locked"]) - set(before["locked"]), set(before["locked"]) - set(after["locked"])
     steps["locked"] = {**dict.fromkeys(sorted(locked), True), **dict.fromkeys(sorted(unlocked))}
     return steps
+
+
+def changes_to(people: Mapping[str, Person], lists: Mapping[str, Any], host_of: Mapping[str, str]) -> list[Change]:
+    """What brings a directory to what stores and relays were told, in the order in which it has to be done. Nobody has a password by it.
+
+    Args:
+        people: of the directory, by name.
+        lists: as `lists_of` makes them.
+        host_of: {store: inner name of the host that serves it}.
+    """
+    now = {lists["ids"].get(name, name): name for name in lists["users"]}
+    rename = [
+        {"name": each.name, "to": now[each.id or each.name]}
+        for each in people.values()
+        if now.get(each.id or each.name, each.name) != each.name
+    ]
+    delete = sorted(each.name for each in people.values() if (each.id or each.name) not in now)
+    first = Change(rename=rename, delete=delete)
+    there = first.after(people)
+    own: dict[str, list[str]] = {}
+    for alias, name in lists["aliases"].items():
+        own.setdefault(name, []).append(alias)
+    locked = set(lists["locked"])
+    add: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "id": lists["ids"].get(name, name),
+            "store": host_of[store],
+            "aliases": sorted(own.get(name, [])),
+            "quota": lists["quotas"].get(name, 0),
+            "locked": name in locked,
+        }
+        for name, store in sorted(lists["users"].items())
+        if name not in there
+    ]
+    differing = [
+        {"name": name, "aliases": sorted(own.get(name, [])), "quota": lists["quotas"].get(name, 0)}
+        for name in sorted(there.keys() & lists["users"].keys())
+        if (sorted(there[name].aliases), there[name].quota) != (sorted(own.get(name, [])), lists["quotas"].get(name, 0))
+    ]
+    lock = sorted(name for name in there if name in locked and not there[name].locked)
+    unlock = sorted(name for name in there if name not in locked and there[name].locked and name in lists["users"])
+    return [each for each in (first, Change(set=differing, lock=lock, unlock=unlock), Change(add=add)) if each.count]
 
 
 class People:
@@ -502,6 +545,39 @@ class People:
                 "see that they are up, then: lemonstand users push",
             )
         return digests
+
+    # --- a directory of an earlier time ---
+
+    def recover(self) -> list[Change] | None:
+        """Brings a directory that came from a backup to what stores and relays were told since; safe to repeat.
+
+        Returns:
+            What was changed, or None if no store and no relay could be asked. Whom it adds has no password: they never knew one.
+
+        Raises:
+            LemonstandError: the directory could not be changed.
+        """
+        found, _ = heard(self._hosts, told_hosts(self.site), "show")
+        if not found:
+            return None
+        lists = max(found.values(), key=lambda each: (int(each["edition"]), int(each["generation"])))
+        people, edition = self.everybody_now()
+        hosts = {store: f"{serving(lists, store)}.{self.site.settings.internal_domain}" for store in self.site.pairs}
+        done = []
+        if int(lists["edition"]) >= edition:  # as many: this was begun before, and cut off
+            done = changes_to(people, {**lists, "users": {name: store for name, store in lists["users"].items() if store in hosts}}, hosts)
+            for change in done:
+                for part in change.parts():
+                    self._users.change(part.order(int(lists["edition"])))
+            people = self.everybody() if done else people
+        elsewhere = {
+            name: hosts[lists["users"][name]].partition(".")[0]
+            for name, each in people.items()
+            if lists["users"].get(name) in hosts and each.store.lower() != hosts[lists["users"][name]].lower()
+        }
+        if elsewhere:
+            Placement(self.site, self._hosts, self._say).place(elsewhere)
+        return done
 
     # --- mail of people who are gone ---
 

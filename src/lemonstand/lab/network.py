@@ -183,11 +183,17 @@ def carry(topology: Topology) -> None:
     run(["ip", "netns", "exec", topology.carrier, "nft", "-f", "-"], stdin=carrier_rules(topology, CARRIER_TIMERS))
 
 
-def end_processes(namespace: str) -> None:
-    """Ends all that runs in a namespace, connections of SSH through it among them."""
+def end_processes(namespace: str, word: str = "") -> None:
+    """Ends all that runs in a namespace, connections of SSH through it among them.
+
+    Args:
+        namespace: its name.
+        word: only what has this argument, such as the address a connection leads to.
+    """
     for process in run(["ip", "netns", "pids", namespace], check=False).stdout.split():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(process), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            if not word or word.encode() in Path("/proc", process, "cmdline").read_bytes().split(b"\0"):
+                os.kill(int(process), signal.SIGKILL)
 
 
 def remove(topology: Topology) -> None:

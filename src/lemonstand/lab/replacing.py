@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lemonstand.lab import images, machine, network
-from lemonstand.lab.keeping import close_connections
 from lemonstand.lab.seeds import fresh_host_key
 from lemonstand.lab.shell import run
 from lemonstand.lab.starting import start_host
@@ -38,7 +37,7 @@ def replace(name: str, host: str, progress: Say = print) -> str:
         log.write_text("", encoding="ascii")
         base = images.prepare(progress, log)
         machine.raise_settings()
-        close_connections(name)
+        network.end_processes(topology.controller, item.management)  # connections to it alone: others are somebody's measurement
         run(["podman", "rm", "--force", "--ignore", "--time", "0", "--volumes", container], log=log)
         network.cut(topology, item)
         progress(f"{host} is lost, with all it held")
