@@ -26,6 +26,7 @@ RELEASE = "13"
 """The release of Debian the roles are written for."""
 CLOCK_SECONDS = 240
 """A clock may be off by so much: certificates are good from five minutes before they are signed (role certificates)."""
+END = "-----END CERTIFICATE-----\n"
 ROOM_MIB = 100
 INODES = 1000
 PLACES = ["/", "/etc", "/usr", "/var"]
@@ -285,15 +286,16 @@ def places():
 
 
 def authorities(folder="/etc/lemonstand/pki"):
-    """Fingerprints of the CAs this host trusts, by name: SHA-256 of the certificate, in hexadecimal digits."""
+    """Fingerprints of the CAs this host trusts, by purpose: SHA-256 of the certificates, in hexadecimal digits."""
     found = {}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         if name.startswith("ca-") and name.endswith(".crt"):
             try:
-                der = ssl.PEM_cert_to_DER_cert(read(os.path.join(folder, name)).strip() + "\n")
+                ders = [ssl.PEM_cert_to_DER_cert(text + END) for text in read(os.path.join(folder, name)).split(END)[:-1]]
             except ValueError:
                 continue
-            found[name[3:-4]] = hashlib.sha256(der).hexdigest()
+            if ders:
+                found[name[3:-4]] = [hashlib.sha256(der).hexdigest() for der in ders]
     return found
 
 
@@ -366,7 +368,7 @@ def judge(facts, order):
     The order's keys: `ports` (TCP ports that are to be ours), `management` (rules that let controllers in: ports, ipv4, ipv6), `legs`
     ({zone: {device, ipv4, ipv6}}), `programs` ({package: the version of its authors that roles are written for}), `routes` (whether this
     host forwards), `ssh` (whom SSH is to let in: users, root), `routers` (devices on which routers are to be heard), `foreign_tables`
-    (looked at by the operator), `authorities` (the controller's CAs: {name: {fingerprint, key_id}}), `pki_dir`, `trusted` and `requests`
+    (looked at by the operator), `authorities` (the controller's CAs: {name: {fingerprints, key_ids}}), `pki_dir`, `trusted` and `requests`
     (which CA should be trusted, which should have signed what), `places` ({user: store} of the inventory), `own` (the site's
     own settings of a program), `new_authorities`, `now`
     (seconds since 1970), `settled` (this host is configured: what a run would mend is a fault).
@@ -574,11 +576,11 @@ def judge_authorities(facts, order):
         if held is None:
             continue
         if name not in known:
-            yield f"this host trusts the CA '{name}' (SHA-256 {held[:16]}…), and there is none in {folder}: {wanted}"
+            yield f"this host trusts the CA '{name}' (SHA-256 {held[0][:16]}…), and there is none in {folder}: {wanted}"
             told.add(name)
-        elif known[name]["fingerprint"] != held:
+        elif not set(known[name]["fingerprints"]) & set(held):
             yield "this host trusts another CA '{}' (SHA-256 {}…) than the one in {} ({}…): is that another site's directory? {}".format(
-                name, held[:16], folder, known[name]["fingerprint"][:16], wanted,
+                name, held[0][:16], folder, known[name]["fingerprints"][0][:16], wanted,
             )  # fmt: skip
             told.add(name)
     for certificate, name in sorted((order.get("requests") or {}).items()):
@@ -588,7 +590,7 @@ def judge_authorities(facts, order):
         if name not in known:
             yield f"this host's certificate '{certificate}' was signed by the CA '{name}', and there is none in {folder}: {wanted}"
             told.add(name)
-        elif known[name]["key_id"] != signer:
+        elif signer not in known[name]["key_ids"]:
             yield (
                 f"this host's certificate '{certificate}' was signed by another CA '{name}' than the one in {folder}: "
                 f"is that another site's directory? {wanted}"

@@ -16,3 +16,4 @@ if root.is_dir():
                 target.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.rename(target / folder.name)
                 print(f"changed: {folder} is in {target} now")
+        (root / "rotation.json").unlink(missing_ok=True)  # whatever was changed one after the other is changed at once now

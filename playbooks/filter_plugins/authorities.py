@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -17,17 +18,37 @@ RETIRED = "retired"
 """The folder below it with CAs that are no longer used."""
 
 
-def authorities(directory: object) -> dict[str, dict[str, str]]:
-    """The CAs in a directory that can be read: fingerprint (SHA-256) and key identifier (RFC 5280 4.2.1.2) of each, in hexadecimal."""
-    found = {}
+def authorities(directory: object) -> dict[str, dict[str, list[str]]]:
+    """The CAs in a directory that can be read: fingerprints (SHA-256) and key identifiers (RFC 5280 4.2.1.2), in hexadecimal.
+
+    Of each the one that signs comes first; while it is changed the next and the old one follow.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
     for folder in _folders(Path(str(directory)).expanduser()):
-        try:
-            certificate = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
-            identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-        except (OSError, ValueError, x509.ExtensionNotFound):
-            continue
-        fingerprint = hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
-        found[folder.name] = {"fingerprint": fingerprint, "key_id": identifier.hex()}
+        for path in certificate_files(folder):
+            try:
+                certificate = x509.load_pem_x509_certificate(path.read_bytes())
+                identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+            except (OSError, ValueError, x509.ExtensionNotFound):
+                continue
+            fingerprint = hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
+            known = found.setdefault(folder.name, {"fingerprints": [], "key_ids": []})
+            known["fingerprints"].append(fingerprint)
+            known["key_ids"].append(identifier.hex())
+    return found
+
+
+def certificate_files(folder: Path) -> list[Path]:
+    """The certificates of a CA: the one that signs, and while it is changed the next and the old one (docs/decisions/0044)."""
+    return [path for path in (folder / "ca.crt", folder / "next" / "ca.crt", folder / "old" / "ca.crt") if path.is_file()]
+
+
+def rotation(directory: object) -> dict[str, Any]:
+    """A change of CAs that is not finished: `begun`, `step`, `authorities`; empty without one (role certificates)."""
+    try:
+        found: dict[str, Any] = json.loads((Path(str(directory)).expanduser() / "rotation.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
     return found
 
 
@@ -79,6 +100,9 @@ def _faults(folder: Path) -> list[str]:
     except (ValueError, TypeError):
         return [*faults, f"{key_file} holds no key that can be read without a password; restore it from its backup, or {anew}"]
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    coming = folder / "next" / "ca.key"
+    if coming.is_file() and coming.read_bytes() == key_file.read_bytes():
+        return faults  # a change of CAs was cut off between two files; whoever signs knows, and the next run of it puts that right
     if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
         faults.append(f"{key_file} is not the key of {certificate_file}; restore both from one backup, or {anew}")
     if certificate.not_valid_after_utc <= datetime.datetime.now(datetime.UTC):

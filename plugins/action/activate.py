@@ -33,11 +33,15 @@ class ActionModule(HostAction):
             {
                 "steps": {"type": "list", "elements": "dict", "default": [], "options": STEP},
                 "roles": {"type": "list", "elements": "str", "default": []},
+                "only": {"default": ""},
             }
         )
         steps = [(step, self._own) for step in given["steps"]]
         for role in self.roles(given["roles"], known):
             steps += [(step, role.find) for step in role.says("steps")]
+        if given["only"]:
+            steps = [(step, find) for step, find in steps if step.get("unit") and any(_below(step, given["only"]).values())]
+            steps = [({"tool": _renewed(step, given["only"])}, find) for step, find in steps]
         result.update(changed=False, rc=0)
         printed: list[str] = []
         for done in self._trips(steps, known):
@@ -77,6 +81,19 @@ class ActionModule(HostAction):
                     yield {**self.tools([step["confirm"]]), "changed": False}
         if calls:
             yield self.tools(calls)
+
+
+def _below(step: Step, folder: str) -> dict[str, list[str]]:
+    """The files of a unit that lie in a folder, by what is done when they change."""
+    return {kind: [path for path in step.get(kind) or [] if path.startswith(folder)] for kind in ("reload", "restart")}
+
+
+def _renewed(step: Step, folder: str) -> list[str]:
+    """The call that brings a unit to its files in a folder, and leaves its others for who brings it to all."""
+    found = _below(step, folder)
+    words = [CONVERGE, step["unit"]]
+    words += ["--renewed", *found["reload"]] if found["reload"] else []
+    return words + (["--renewed-restart", *found["restart"]] if found["restart"] else [])
 
 
 def _converge(step: Step) -> list[str]:

@@ -25,12 +25,13 @@ SETTINGS = {
     "renewed_on_host": TEXTS,
     "renew_now": {"type": "bool", "default": False},
     "new_keys": {"type": "bool", "default": False},
+    "only_due": {"type": "bool", "default": False},
     "pki_dir": {"required": True},
     "ca_label": {"required": True},
     "ca_name_constraints": {"type": "dict", "default": {}},
     "ca_days": {"type": "int", "required": True},
-    "days": {"type": "int", "required": True},
-    "renew_days": {"type": "int", "required": True},
+    "days": {"type": "float", "required": True},
+    "renew_days": {"type": "float", "required": True},
 }
 """Variables of the role `certificates`, without its name."""
 
@@ -52,18 +53,34 @@ class ActionModule(HostAction):
         prepared = self._on_host(
             {
                 "mode": "prepare", "requests": ours, "new_keys": given["new_keys"], "renewed_on_host": given["renewed_on_host"],
-                "given": list(given["files"]),
+                "given": list(given["files"]), "only_due": given["only_due"],
             },
             known,
         )  # fmt: skip
         signed = self._sign(given, ours, prepared["requests"], str(known["inventory_hostname"]))
+        if given["only_due"]:
+            return result | self._renewed(given, signed, known)
         files = {name: {part: self._read(pair[part]) for part in ("certificate", "key")} for name, pair in given["files"].items()}
         changed = prepared["changed"] + signed["changed"]
         if not _all_there(prepared.get("held", {}), given["requests"], signed, files):
-            order = {"mode": "install", "requests": given["requests"], "certificates": signed["certificates"], "cas": signed["cas"]}
-            changed += self._on_host({**order, "files_json": json.dumps(files)}, known)["changed"]
+            changed += self._install(given, signed, files, known)
+        return result | self._told(changed)
+
+    def _renewed(self, given: dict[str, Any], signed: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+        """What came of signing what is due; what can't be renewed fails, after the rest was put in place."""
+        if signed["certificates"]:
+            self._install(given, signed, {}, known)
+        problems = "; ".join(signed["problems"])
+        return self._told(signed["changed"]) | ({"failed": True, "msg": problems} if problems else {})
+
+    def _install(self, given: dict[str, Any], signed: dict[str, Any], files: dict[str, Any], known: dict[str, Any]) -> list[str]:
+        order = {"mode": "install", "requests": given["requests"], "certificates": signed["certificates"], "cas": signed["cas"]}
+        written: list[str] = self._on_host({**order, "files_json": json.dumps(files)}, known)["changed"]
+        return written
+
+    def _told(self, changed: list[str]) -> dict[str, Any]:
         word = "would change " if self.check else ""
-        return result | {"changed": bool(changed), "stdout": "\n".join(f"changed: {word}{each}" for each in changed)}
+        return {"changed": bool(changed), "stdout": "\n".join(f"changed: {word}{each}" for each in changed)}
 
     def _read(self, path: str) -> str:
         """What an operator supplies; it may be in a vault."""
@@ -90,7 +107,8 @@ class ActionModule(HostAction):
         os.umask(0o077)
         try:
             # Through JSON: what comes from an inventory is not only what Python's own types are.
-            done: dict[str, Any] = signer.work(json.loads(json.dumps(order)))
+            work = signer.renew_due if given["only_due"] else signer.work
+            done: dict[str, Any] = work(json.loads(json.dumps(order)))
         except signer.SignError as problem:
             raise AnsibleActionFail(str(problem)) from None
         return done

@@ -55,6 +55,10 @@ options:
     type: list
     elements: str
     default: []
+  only:
+    description: A folder, with its last C(/). Units are brought to those of their files that lie there and to no others; nothing is started or enabled, and other steps are left out.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Says what would happen.

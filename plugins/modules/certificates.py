@@ -42,6 +42,10 @@ options:
     description: And with new keys.
     type: bool
     default: false
+  only_due:
+    description: Of what is there, sign anew what ends soon, and touch nothing else. What is due and can't be renewed fails, once the rest is in place.
+    type: bool
+    default: false
   pki_dir:
     description: Directory on the controller with the CAs.
     type: str
@@ -57,10 +61,10 @@ options:
     type: int
   days:
     description: Life of a certificate, in days.
-    type: int
+    type: float
   renew_days:
     description: The rest of life below which a certificate is signed anew, in days.
-    type: int
+    type: float
 attributes:
   check_mode:
     description: Says what would be made, signed or written.

@@ -348,7 +348,16 @@ def test_what_is_no_certificate_is_a_fault(host: Any) -> None:
 
 @pytest.mark.parametrize(
     ("life", "left", "told"),
-    [(90, 29, False), (90, 15, False), (90, 13, True), (90, -1, True), (6, 3, False), (6, 0.5, True), (3650, 13, True)],
+    [
+        (90, 29, False),
+        (90, 22, False),
+        (90, 20, True),
+        (90, -1, True),
+        (6, 1.5, False),
+        (6, 1.3, True),
+        (3650, 22, False),
+        (3650, 20, True),
+    ],
 )
 def test_how_much_of_a_certificate_is_left(host: Any, life: float, left: float, told: bool) -> None:
     (host.pki / "public.crt").write_text("x")

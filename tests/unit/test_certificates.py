@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import json
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 
 from lemonstand.checks.false_certificates import counterfeit
 from lemonstand.remote.certificates import Certificate
+from lemonstand.site.shipped import filter_plugin
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 NAMES = ["mail.lemon.test"]
@@ -168,3 +171,126 @@ def test_an_ended_certificate_is_not_taken_over(live: dict[str, Any], tmp_path: 
     Path(live["live"], "privkey.pem").write_text(key, encoding="ascii")
     with pytest.raises(acme.Fault, match="openssl x509"):
         acme.adopt(live)
+
+
+def test_what_is_due_is_signed_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    _, csr = _key_and_request(tmp_path, "a")
+    fresh, _ = _signed(tmp_path, csr)
+    ending, _ = _signed(tmp_path, csr, days=20)
+
+    def due(certificate: str | None, **others: Any) -> dict[str, Any]:
+        found: dict[str, Any] = sign.renew_due(_order(tmp_path, csr, certificate, **others))
+        return found
+
+    done = due(ending)
+    new = done["certificates"]["public"]
+    assert "it ends" in done["changed"][0] and Certificate("", new).days_left_now() > 89
+    assert done["cas"] == {} and done["problems"] == []
+    seen = due(ending, check=True)
+    assert seen["changed"] and not seen["certificates"]
+    # Another name, no certificate at all, one that the host renews: all that is for an apply, or for the host.
+    wanted = [{"name": "public", "ca": "public", "usage": "server", "names": ["other.lemon.test"]}]
+    assert (
+        not due(fresh, requests=wanted)["changed"] and not due(None)["changed"] and not due(ending, renewed_on_host=["public"])["changed"]
+    )
+    assert Certificate("", due(ending, requests=wanted)["certificates"]["public"]).names == ["other.lemon.test"]
+
+
+def test_what_is_due_and_cant_be_renewed_is_named(tmp_path: Path) -> None:
+    _, csr = _key_and_request(tmp_path, "a")
+    ending, _ = _signed(tmp_path, csr, days=20)
+    (tmp_path / "pki" / "public").rename(tmp_path / "pki" / "gone")
+    done = sign.renew_due(_order(tmp_path, csr, ending))
+    assert "another site's directory" in done["problems"][0] and not done["certificates"]
+    assert not (tmp_path / "pki" / "public").exists(), "no CA is made"
+    short = tmp_path / "short"
+    short.mkdir()
+    ending, _ = _signed(short, csr, ca_days=10)
+    assert "certificates rotate" in sign.renew_due(_order(short, csr, ending))["problems"][0]
+
+
+def test_the_host_makes_nothing_when_it_is_asked_what_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_host, "PKI", tmp_path)
+    key, _ = _key_and_request(tmp_path, "x")
+    (tmp_path / "have.key").write_text(key)
+    (tmp_path / "have.crt").write_text("the certificate")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    requests = [{"name": "have"}, {"name": "lacking"}]
+    done = on_host.prepare({"check": False, "only_due": True, "requests": requests, "new_keys": False, "renewed_on_host": []})
+    assert done["requests"]["lacking"] == {"csr": None, "certificate": None} and done["changed"] == []
+    assert done["requests"]["have"]["certificate"] == "the certificate" and "REQUEST" in done["requests"]["have"]["csr"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+ROTATE = ROLES / "certificates/files/rotate_authorities.py"
+NAMED = ["hosts", "public", "store-clients"]
+
+
+def _authorities(root: Path) -> Path:
+    for name in NAMED:
+        (root / name).mkdir(parents=True)
+        sign.make_authority(root / name, {"ca_label": "lemonstand", "ca_days": 3650, "ca_name_constraints": {}})
+    return root
+
+
+def _rotate(root: Path, step: str, *names: str, code: int = 0) -> str:
+    order = {
+        "directory": str(root), "step": step, "authorities": list(names), "ca_label": "lemonstand", "ca_days": 3650,
+        "ca_name_constraints": {}, "check": False,
+    }  # fmt: skip
+    done = subprocess.run([sys.executable, str(ROTATE)], input=json.dumps(order), capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def _trusted(root: Path, name: str) -> list[str]:
+    return [Certificate("", sign.to_pem(each)).sha256 for each in sign.trusted(root, sign.load_authority(root / name))]
+
+
+def test_cas_are_changed_with_an_overlap_and_steps_can_be_taken_again(tmp_path: Path) -> None:
+    root = _authorities(tmp_path / "pki")
+    (old,) = _trusted(root, "hosts")
+    clients = (root / "public/ca.crt").read_bytes()
+    for _ in range(2):
+        _rotate(root, "begin")
+        kept, new = _trusted(root, "hosts")
+        assert kept == old and new != old
+    assert "under way" in _rotate(root, "begin", "hosts", code=1)
+    for _ in range(2):
+        _rotate(root, "sign")
+        assert _trusted(root, "hosts") == [new, old]
+        assert _rotate(root, "begin") == "", "what has begun to sign is not made anew"
+    assert filter_plugin("authorities").authority_faults(root) == []
+    known = filter_plugin("authorities").authorities(root)
+    assert known["hosts"]["fingerprints"] == [new, old] and len(known["public"]["fingerprints"]) == 1
+    _rotate(root, "drop")
+    assert _trusted(root, "hosts") == [new]
+    _rotate(root, "end")
+    assert sign.read_rotation(root) == {} and not (root / "hosts/old").exists() and len(list(root.glob("retired/*/*/ca.key"))) == 2
+    assert (root / "public/ca.crt").read_bytes() == clients, "clients trust it too"
+    assert _rotate(root, "sign") == _rotate(root, "drop") == _rotate(root, "end") == ""
+    _rotate(root, "begin", "public")
+    assert sign.read_rotation(root)["authorities"] == ["public"]
+
+
+def test_a_change_of_cas_that_was_cut_off_between_two_files_goes_on(tmp_path: Path) -> None:
+    root = _authorities(tmp_path / "pki")
+    _rotate(root, "begin", "hosts")
+    old, new = _trusted(root, "hosts")
+    (root / "hosts/old").mkdir()
+    for name in ("ca.key", "ca.crt"):
+        (root / "hosts/old" / name).write_bytes((root / "hosts" / name).read_bytes())
+    (root / "hosts/ca.key").write_bytes((root / "hosts/next/ca.key").read_bytes())
+    assert filter_plugin("authorities").authority_faults(root) == []
+    assert _trusted(root, "hosts") == [new, old], "what signs is the next one, with its certificate"
+    _rotate(root, "begin")
+    _rotate(root, "sign")
+    assert _trusted(root, "hosts") == [new, old]
+    assert Certificate("", (root / "hosts/ca.crt").read_text()).sha256 == new and not (root / "hosts/next").exists()
+
+
+def test_cas_that_are_not_there_cant_be_changed(tmp_path: Path) -> None:
+    root = _authorities(tmp_path / "pki")
+    assert "there is no CA stores" in _rotate(root, "begin", "stores", code=1)
+    assert not (root / "rotation.json").exists()
+    assert "lemonstand apply" in _rotate(tmp_path / "nowhere", "begin", code=1)

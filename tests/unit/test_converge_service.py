@@ -202,3 +202,27 @@ def test_no_unit_of_ours_stays_down() -> None:
         said = [line for line in lines if line.startswith("Restart=")]
         again = ["Restart=on-failure"] if "Type=oneshot" in lines else ["Restart=always"]
         assert said in ([], again), f"{path}: {said}"
+
+
+def test_who_renews_some_files_says_which_want_a_restart(
+    program: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A renewed file restarts or reloads what reads it, once; other files that changed meanwhile are left to an apply."""
+    manager: Manager = program.systemctl
+    manager.kinds |= {"slapd.service": "notify"}
+    files = {name: tmp_path / name for name in ("own.conf", "cert", "ca")}
+    for path in files.values():
+        path.write_text("first")
+    words = [str(files[name]) for name in ("own.conf", "cert", "ca")]
+    _run(program, monkeypatch, capsys, "slapd.service", "--restart", *words[:2], "--reload", words[2])
+    part = ("slapd.service", "--renewed", words[2], "--renewed-restart", words[1])
+    assert _run(program, monkeypatch, capsys, *part) == ""
+    files["own.conf"].write_text("by hand")
+    assert _run(program, monkeypatch, capsys, *part) == "", "that is none of theirs"
+    files["ca"].write_text("second")
+    assert "reload slapd.service" in _run(program, monkeypatch, capsys, *part)
+    files["cert"].write_text("second")
+    assert "would restart slapd.service" in _run(program, monkeypatch, capsys, *part, "--check")
+    assert "restart slapd.service" in _run(program, monkeypatch, capsys, *part)
+    assert _run(program, monkeypatch, capsys, *part) == ""
+    assert str(files["own.conf"]) in _run(program, monkeypatch, capsys, "slapd.service", "--restart", *words[:2], "--reload", words[2])

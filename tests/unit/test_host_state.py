@@ -54,7 +54,7 @@ SOUND: Facts = {
     "listeners": [["::", 22, "sshd", 1, "ssh.service"]],
     "places": {"/": {"readonly": False, "mib": 5000, "inodes": None}},
     "time": NOW,
-    "authorities": {"hosts": A},
+    "authorities": {"hosts": [A]},
     "certificates": {"public": "01" * 20, "store-client": "02" * 20},
 }
 ORDER: Facts = {
@@ -72,9 +72,9 @@ ORDER: Facts = {
     "foreign_tables": [],
     "pki_dir": "/srv/pki",
     "authorities": {
-        "hosts": {"fingerprint": A, "key_id": "03" * 20},
-        "public": {"fingerprint": B, "key_id": "01" * 20},
-        "store-clients": {"fingerprint": B, "key_id": "02" * 20},
+        "hosts": {"fingerprints": [A], "key_ids": ["03" * 20]},
+        "public": {"fingerprints": [B], "key_ids": ["01" * 20]},
+        "store-clients": {"fingerprints": [B], "key_ids": ["02" * 20]},
     },
     "trusted": ["hosts"],
     "requests": {"public": "public", "store-client": "store-clients"},
@@ -255,7 +255,10 @@ def test_a_vanished_directory_is_named() -> None:
 
 
 def test_another_sites_directory_is_named() -> None:
-    others = {name: {"fingerprint": "c" * 64, "key_id": "09" * 20} for name in ORDER["authorities"]}
+    both = {name: {part: ["d" * 64, *each] for part, each in known.items()} for name, known in ORDER["authorities"].items()}
+    assert judged({"authorities": both}) == "", "the old one still counts while CAs are changed"
+    assert judged(authorities={"hosts": ["e" * 64, A]}) == "", "and a host may know both"
+    others = {name: {"fingerprints": ["c" * 64], "key_ids": ["09" * 20]} for name in ORDER["authorities"]}
     said = judged({"authorities": others})
     assert "trusts another CA 'hosts'" in said and "another site's directory?" in said
     assert "was signed by another CA 'store-clients'" in said

@@ -280,8 +280,8 @@ def test_cas_are_known_by_what_hosts_hold(tmp_path: Path) -> None:
     held.mkdir()
     shutil.copy(root / "hosts" / "ca.crt", held / "ca-hosts.crt")
     shutil.copy(root / "hosts" / "ca.crt", held / "issuer.crt")
-    assert state.authorities(str(held)) == {"hosts": known["fingerprint"]}
-    assert state.certificates(str(held)) == {"issuer": known["key_id"]}
+    assert state.authorities(str(held)) == {"hosts": known["fingerprints"]}
+    assert state.certificates(str(held)) == {"issuer": known["key_ids"][0]}
 
 
 def test_a_key_without_its_certificate_is_not_written_over(tmp_path: Path) -> None:

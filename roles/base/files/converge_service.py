@@ -2,7 +2,7 @@
 """Brings a systemd unit to the configuration on disk, whoever changed it and whenever.
 
     converge-service UNIT [--restart FILE...] [--reload FILE...] [--enable] [--also UNIT...] [--check]
-    converge-service UNIT --renewed FILE...
+    converge-service UNIT [--renewed FILE...] [--renewed-restart FILE...] [--check]
 
 What the unit was last started or reloaded with is remembered (/var/lib/lemonstand/converge): of each file a digest and when it was
 written, and which start of the unit it was. A file that differs restarts or reloads the unit, a unit that isn't active is started, one
@@ -11,9 +11,9 @@ it died before it got here. A file that was written anew and holds the same may 
 with that: it is reloaded, and restarted if it was started since.
 Every service gets the same policy for what comes after a crash (POLICY below), as a drop-in that systemd reads without touching the
 service; so do those named by --also, of which nothing else is touched.
-The second form is for who renews some of the unit's files between two runs: a running unit is reloaded if one of them differs, and what
-is remembered of its other files stays. Every action is a line `changed: ...`; with --check nothing is done and the lines say
-`changed: would ...`. Exit status 1: the unit is not active afterwards; the end of its journal is printed.
+The second form is for who renews some of the unit's files between two runs: a running unit is reloaded (or restarted) if one of them
+differs, and what is remembered of its other files stays. Every action is a line `changed: ...`; with --check nothing is done and the
+lines say `changed: would ...`. Exit status 1: the unit is not active afterwards; the end of its journal is printed.
 """
 
 import argparse
@@ -140,6 +140,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--restart", nargs="*", default=[], metavar="FILE")
     parser.add_argument("--reload", nargs="*", default=[], metavar="FILE")
     parser.add_argument("--renewed", nargs="*", default=[], metavar="FILE")
+    parser.add_argument("--renewed-restart", nargs="*", default=[], metavar="FILE")
     parser.add_argument("--also", nargs="*", default=[], metavar="UNIT")
     parser.add_argument("--enable", action="store_true")
     parser.add_argument("--check", action="store_true")
@@ -166,7 +167,7 @@ def choose(
     def anew(paths: list[str]) -> list[str]:
         return [path for path in paths if path in known and known[path][1] not in (None, wanted[path][1])]
 
-    restarts = [*differs(given.restart), *(anew(given.restart) if restarted else [])]
+    restarts = [*differs([*given.restart, *given.renewed_restart]), *(anew(given.restart) if restarted else [])]
     reloads = [*differs([*given.reload, *given.renewed]), *anew([*given.reload, *given.renewed])]
     action, why = None, ""
     if not active:
@@ -205,16 +206,17 @@ def main() -> int:
     unit: str = given.unit
     memory = MEMORY / (unit + ".json")
     known, started = remembered(memory)
-    wanted: dict[str, Stamp] = {path: [digest(path), written(path)] for path in [*given.restart, *given.reload, *given.renewed]}
+    renewed = [*given.renewed, *given.renewed_restart]
+    wanted: dict[str, Stamp] = {path: [digest(path), written(path)] for path in [*given.restart, *given.reload, *renewed]}
     shown = show(unit)
-    if given.renewed:
+    if renewed:
         wanted = {**known, **wanted}
     else:
         bring_policy(unit, given.check, shown)
         for each in given.also:
             bring_policy(each, given.check)
     active = shown.get("ActiveState") in ("active", "reloading")
-    if not active and given.renewed:
+    if not active and renewed:
         return 0  # it will read them when it starts
     stopped = active and is_stopped(shown.get("MainPID", "0"))
     action, why = choose(given, known, wanted, active=active, stopped=stopped, restarted=started not in (None, shown.get("InvocationID")))
@@ -224,10 +226,10 @@ def main() -> int:
     def remember() -> None:
         memory.parent.mkdir(parents=True, exist_ok=True)
         # Who renews files has not looked at the others: the start they belong to stays.
-        memory.write_text(json.dumps({"start": started if given.renewed else show(unit).get("InvocationID"), "files": wanted}))
+        memory.write_text(json.dumps({"start": started if renewed else show(unit).get("InvocationID"), "files": wanted}))
 
     if action is None:
-        if not given.check and not given.renewed:
+        if not given.check and not renewed:
             if (known, started) != (wanted, shown.get("InvocationID")):
                 remember()  # it may be another start, with the same files
             # It works: crashes of long ago must not make the wait after the next one longer.

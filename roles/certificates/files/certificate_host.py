@@ -121,6 +121,8 @@ def prepare(order: dict[str, Any]) -> dict[str, Any]:
     check: bool = order["check"]
     changed: list[str] = []
     answer: dict[str, dict[str, str | None]] = {}
+    if order.get("only_due"):
+        return {"changed": [], "requests": {request["name"]: as_it_is(request["name"]) for request in order["requests"]}, "held": {}}
     if not PKI.is_dir():
         changed.append(f"directory {PKI}")
         if not check:
@@ -150,6 +152,13 @@ def prepare(order: dict[str, Any]) -> dict[str, Any]:
             csr = openssl("req", "-new", "-key", str(key), "-subj", f"/CN={name}")
         answer[name] = {"csr": csr, "certificate": read(certificate)}
     return {"changed": changed, "requests": answer, "held": held(order.get("given", []))}
+
+
+def as_it_is(name: str) -> dict[str, str | None]:
+    """The certificate that is here, and a signing request for its key; nothing is made."""
+    key = PKI / f"{name}.key"
+    csr = openssl("req", "-new", "-key", str(key), "-subj", f"/CN={name}") if key.exists() else None
+    return {"csr": csr, "certificate": read(PKI / f"{name}.crt")}
 
 
 def held(given: list[str]) -> dict[str, list[str | None]]:

@@ -25,6 +25,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+ROTATION = "rotation.json"
+"""Beside the CAs while they are changed."""
 # Clocks of controller and hosts differ a little; a certificate is valid from this long ago.
 BACKDATE = datetime.timedelta(minutes=5)
 
@@ -82,9 +84,9 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def make_authority(folder: Path, order: dict[str, Any]) -> Authority:
+def make_authority(folder: Path, order: dict[str, Any], name: str = "") -> Authority:
     """Make a CA: for leaves only (path length 0), allowed to sign certificates and revocation lists (RFC 5280 4.2.1.3, 4.2.1.9)."""
-    name = folder.name
+    name = name or folder.name
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{order['ca_label']} {name} CA")])
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -113,9 +115,16 @@ def make_authority(folder: Path, order: dict[str, Any]) -> Authority:
     return Authority(name, certificate, key)
 
 
+def certificate_of(folder: Path) -> Path:
+    """The certificate of the CA that signs: if its change was cut off between two files (rotate_authorities.py), the next one's."""
+    key, coming = folder / "ca.key", folder / "next"
+    switched = (coming / "ca.crt").exists() and key.exists() and (coming / "ca.key").exists()
+    return coming / "ca.crt" if switched and key.read_bytes() == (coming / "ca.key").read_bytes() else folder / "ca.crt"
+
+
 def load_authority(folder: Path) -> Authority | None:
     """Load a CA, or None if there is none yet; refuse one whose parts do not fit or whose time is up."""
-    certificate_file, key_file = folder / "ca.crt", folder / "ca.key"
+    certificate_file, key_file = certificate_of(folder), folder / "ca.key"
     if not certificate_file.exists():
         if key_file.exists():
             raise SignError(f"{key_file} is there but {certificate_file} is not; restore it, or move the CA away to have a new one made")
@@ -129,6 +138,23 @@ def load_authority(folder: Path) -> Authority | None:
     if certificate.not_valid_after_utc <= now():
         raise SignError(f"{certificate_file} ended {certificate.not_valid_after_utc:%Y-%m-%d}; move the CA away to have a new one made")
     return Authority(folder.name, certificate, key)
+
+
+def trusted(directory: Path, ca: Authority) -> list[x509.Certificate]:
+    """What hosts trust for a CA's purpose: the CA, and while it is changed the one that comes or went (rotate_authorities.py)."""
+    others = ["next"] if read_rotation(directory).get("step") == "drop" else ["next", "old"]
+    files = [directory / ca.name / other / "ca.crt" for other in others]
+    more = [x509.load_pem_x509_certificate(path.read_bytes()) for path in files if path.exists()]
+    return list(dict.fromkeys([ca.certificate, *more]))
+
+
+def read_rotation(directory: Path) -> dict[str, Any]:
+    """What is known of a change of CAs that is under way: `begun`, `step` (trust, sign, drop) and `authorities`; empty without one."""
+    try:
+        found: dict[str, Any] = json.loads((directory / ROTATION).read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return {}
+    return found
 
 
 def key_usage(*, authority: bool) -> x509.KeyUsage:
@@ -177,7 +203,7 @@ def why_reissue(
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def sign(csr: x509.CertificateSigningRequest, request: dict[str, Any], ca: Authority, days: int) -> x509.Certificate:
+def sign(csr: x509.CertificateSigningRequest, request: dict[str, Any], ca: Authority, days: float) -> x509.Certificate:
     """Sign a leaf for exactly one use. Names come from the play, the key from the request."""
     key = csr.public_key()
     if not csr.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
@@ -254,8 +280,53 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
                 certificate = sign(csr, request, ca, order["days"])
                 certificates[request["name"]] = to_pem(certificate)
                 record(directory / ca.name, order["host"], request, certificate)
-    cas = {name: authorities[name].pem for name in order["trusted_cas"] if name in authorities}
-    return {"changed": changed, "certificates": certificates, "cas": cas}
+    known = {name: trusted(directory, authorities[name]) for name in order["trusted_cas"] if name in authorities}
+    return {"changed": changed, "certificates": certificates, "cas": {name: "".join(map(to_pem, each)) for name, each in known.items()}}
+
+
+def renew_due(order: dict[str, Any]) -> dict[str, Any]:
+    """Sign anew what ends soon, of CAs that are there and for keys that are there; with `check` say what would be signed."""
+    check_order(order)
+    directory = Path(order["directory"]).expanduser()
+    certificates: dict[str, str] = {}
+    changed: list[str] = []
+    problems: list[str] = []
+    soon = now() + datetime.timedelta(days=order["renew_days"])
+    with contextlib.ExitStack() as stack:
+        if not order["check"]:
+            stack.enter_context(locked(directory))
+        for request in order["requests"]:
+            prepared = order["prepared"].get(request["name"], {})
+            if request["name"] in order["renewed_on_host"] or not prepared.get("csr") or not prepared.get("certificate"):
+                continue
+            certificate = x509.load_pem_x509_certificate(prepared["certificate"].encode("ascii"))
+            ends = certificate.not_valid_after_utc
+            if ends >= soon:
+                continue
+            ca = load_authority(directory / request["ca"])
+            what = f"certificate {request['name']} ends {ends:%Y-%m-%d %H:%M}"
+            if ca is None or not any(issued(certificate, each) for each in trusted(directory, ca)):
+                problems.append(f"{what}, and none of the CAs {request['ca']} in {directory} signed it: is that another site's directory?")
+            elif ca.certificate.not_valid_after_utc <= max(ends, soon):
+                problems.append(f"{what}, and so does its CA {ca.name}: make another one with `lemonstand certificates rotate`")
+            else:
+                new = sign(x509.load_pem_x509_csr(prepared["csr"].encode("ascii")), request, ca, order["days"])
+                changed.append(
+                    f"certificate {request['name']}: it ends {ends:%Y-%m-%d %H:%M}, the new one {new.not_valid_after_utc:%Y-%m-%d %H:%M}"
+                )
+                if not order["check"]:
+                    certificates[request["name"]] = to_pem(new)
+                    record(directory / ca.name, order["host"], request, new)
+    return {"changed": changed, "certificates": certificates, "cas": {}, "problems": problems}
+
+
+def issued(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
+    """Whether a CA signed a certificate."""
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def record(folder: Path, host: str, request: dict[str, Any], certificate: x509.Certificate) -> None:

@@ -470,18 +470,22 @@ class Pair:
                 print(f"<4>alarm=standby {what}", flush=True)
 
     def _is_sealed(self, sealed: dict[str, Any]) -> bool:
-        """Whether the site's controller has signed it: with the key of the CA of hosts, which no host has."""
+        """Whether the site's controller has signed it: with the key of the CA of hosts, which no host has; of two while it is changed."""
         with tempfile.TemporaryDirectory(dir=RUN) as folder:
-            parts = {name: Path(folder, name) for name in ("text", "signature", "key")}
+            parts = {name: Path(folder, name) for name in ("text", "signature", "ca", "key")}
             parts["text"].write_text(str(sealed.get("text")), encoding="utf-8")
             with contextlib.suppress(ValueError):
                 parts["signature"].write_bytes(bytes.fromhex(str(sealed.get("signature"))))
-            key = subprocess.run(
-                ["openssl", "x509", "-in", self.settings["server_ca"], "-noout", "-pubkey"], capture_output=True, check=False
-            )
-            parts["key"].write_bytes(key.stdout)
-            words = ["openssl", "dgst", "-sha256", "-verify", str(parts["key"]), "-signature", str(parts["signature"]), str(parts["text"])]
-            return subprocess.run(words, capture_output=True, check=False).returncode == 0
+            for ca in re.findall(
+                r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", Path(self.settings["server_ca"]).read_text(), re.DOTALL
+            ):
+                parts["ca"].write_text(ca + "\n", encoding="ascii")
+                key = subprocess.run(["openssl", "x509", "-in", str(parts["ca"]), "-noout", "-pubkey"], capture_output=True, check=False)
+                parts["key"].write_bytes(key.stdout)
+                words = ["-verify", str(parts["key"]), "-signature", str(parts["signature"]), str(parts["text"])]
+                if subprocess.run(["openssl", "dgst", "-sha256", *words], capture_output=True, check=False).returncode == 0:
+                    return True
+            return False
 
     def round(self) -> None:
         """Push who changed, deliver what relays kept, clear what is known; and write down how things stand."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -49,10 +50,13 @@ QUEUE_SECONDS = 3600
 OFFSET_SECONDS = 1.0
 """As the check of clocks has it: tickets are dated 5 s back (record 0004)."""
 CERTIFICATES = Path("/etc/lemonstand/pki")
-LEAST_DAYS = 14.0
-"""Left of a certificate. It is renewed 30 days before its end, so two weeks of renewals have failed then."""
-LEAST_SHARE = 0.15
-"""Left of the whole life, for certificates that live for days only."""
+LEAST_DAYS = 21.0
+"""Left of a certificate. It is renewed 30 days before its end, so a week of renewals has failed then."""
+LEAST_SHARE = 7 / 30
+"""Left of the whole life, for certificates that live for days only: 21 of 90 days."""
+LEAST_CA_DAYS, LEAST_CA_SHARE = 180.0, 0.05
+"""The same of a CA: nothing it signs outlives it, so it is changed while it has more than a certificate's life left, and at ease."""
+PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 BACKUP_SETTINGS, BACKUP_WORD = Path("/etc/lemonstand/backup/settings.json"), Path("/var/lib/lemonstand-backup/state.json")
 """What the role backup wrote, and what came of its runs."""
@@ -227,12 +231,26 @@ def clock(_since: int) -> Iterator[Found]:
 def certificates(_since: int) -> Iterator[Found]:
     """Certificates that end soon: they should have been renewed."""
     for path in sorted(CERTIFICATES.glob("*.crt")):
-        text, _ = run("openssl", "x509", "-in", str(path), "-noout", "-dates")
-        dates = dict(line.partition("=")[::2] for line in text.splitlines())
-        begin, end = (_moment(dates[name]) for name in ("notBefore", "notAfter"))
+        lives = [_life(pem) for pem in PEM.findall(path.read_text(encoding="ascii", errors="replace")) or [""]]
+        # Of CAs in one file the last one to end counts, of a chain its first one, the host's own.
+        authority = path.name.startswith("ca-")
+        begin, end = max(lives, key=lambda life: life[1]) if authority else lives[0]
         left = (end - time.time()) / 86400
-        if left < min(LEAST_DAYS, LEAST_SHARE * (end - begin) / 86400):
-            yield alarm("certificate", f"file={path} days-left={left:.1f}", time.time())
+        if left < least_days((end - begin) / 86400, authority=authority):
+            mend = "lemonstand certificates rotate" if authority else "lemonstand certificates renew --due"
+            yield alarm("certificate", f"file={path} days-left={left:.1f}: it was not renewed; `{mend}` says why", time.time())
+
+
+def least_days(life: float, *, authority: bool = False) -> float:
+    """Days that have to be left of a certificate or CA that lives for so many."""
+    return min(LEAST_CA_DAYS, LEAST_CA_SHARE * life) if authority else min(LEAST_DAYS, LEAST_SHARE * life)
+
+
+def _life(pem: str) -> tuple[float, float]:
+    """When a certificate begins and ends, in Unix time."""
+    text, _ = run("openssl", "x509", "-noout", "-dates", given=pem)
+    dates = dict(line.partition("=")[::2] for line in text.splitlines())
+    return _moment(dates["notBefore"]), _moment(dates["notAfter"])
 
 
 def twins(_since: int) -> Iterator[Found]:

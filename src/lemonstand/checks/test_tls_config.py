@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 
 import pytest
 
+from lemonstand.admin.health import least_days
 from lemonstand.checks.conftest import FactsOf, Measure, Members
 from lemonstand.outcomes import expect, invalid
+from lemonstand.remote.certificates import all_in
 from lemonstand.remote.facts import Facts
 from lemonstand.site import Site
+from lemonstand.site.shipped import filter_plugin
 
 pytestmark = pytest.mark.answer("configuration")
 
@@ -20,8 +24,7 @@ CERTIFICATES = {
     "relays": {"public": ("mx", "server"), "relay": ("inner", "server")},
 }
 """Name of the file: (whose name it holds, its one use), as record 0001 has it."""
-LEAST_DAYS = 7
-"""Days a certificate must still be good for; a run renews it long before."""
+A_DAY = datetime.timedelta(days=1)
 WEAK = re.compile(r"\b(RC4|3DES|DES|MD5|NULL|EXP|LOW|aNULL|CBC|SHA1)\b")
 
 
@@ -56,8 +59,8 @@ def test_certificates_name_their_host(site: Site, facts_of: FactsOf, node: str, 
         # A public CA puts both uses into its certificates; ours are good for one.
         if certificate.uses != [use] if own else use not in certificate.uses:
             wrong.append(f"{name}: good for {certificate.uses}, not for {use} alone")
-        if left < LEAST_DAYS:
-            wrong.append(f"{name}: ends in {left:.1f} d")
+        if left <= 0:
+            wrong.append(f"{name}: ended {-left:.1f} d ago")
         if facts.data["pki"].get(f"{name}.key", {}).get("public") != certificate.public_key:
             wrong.append(f"{name}: its key is not the one beside it")
     expect(
@@ -66,6 +69,57 @@ def test_certificates_name_their_host(site: Site, facts_of: FactsOf, node: str, 
         seen=wrong,
         expected="the host's name, one use, in date, its own key",
     )
+
+
+@pytest.mark.control("OPS-31")
+def test_certificates_are_renewed_long_before_their_end(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
+    """Of each certificate at least 21 days are left, or 7/30 of a short life; of each CA a host trusts half a year, or a twentieth."""
+    facts = facts_of(node)
+    given = site.settings.public_certificate.source == "files"
+    ending = []
+    for file, entry in sorted(facts.data["pki"].items()):
+        name = file.removesuffix(".crt")
+        if name == file or (given and name == "public"):
+            continue
+        authority = name.startswith("ca-")
+        found = all_in(name, entry["pem"])
+        # Of several CAs in one file the last one to end counts: the other one is on its way out.
+        certificate = max(found, key=lambda each: each.x509.not_valid_after_utc) if authority else found[0]
+        left = certificate.days_left(facts.data["now"])
+        least = least_days(certificate.life, authority=authority)
+        measure(f"{name} ends in", round(left, 1), "d")
+        if left < least:
+            ending.append(f"{name}: {left:.2f} d, {least:.2f} at least")
+    expect(
+        not ending, f"certificates on {node} were not renewed in time", seen=ending, expected="renewed at a third of their life",
+        remedy="`lemonstand certificates renew --due` says why; of a CA: `lemonstand certificates rotate`",
+    )  # fmt: skip
+
+
+@pytest.mark.control("OPS-32")
+def test_hosts_trust_the_cas_in_force(site: Site, facts_of: FactsOf, node: str, measure: Measure) -> None:
+    """For each purpose a host trusts the CA the controller signs with, and no other one but while a change of CAs goes on, for a day."""
+    rotation = filter_plugin("authorities").rotation(site.settings.pki_dir)
+    known = filter_plugin("authorities").authorities(site.settings.pki_dir)
+    wrong = []
+    for file, entry in sorted(facts_of(node).data["pki"].items()):
+        name = file.removesuffix(".crt").removeprefix("ca-")
+        if not file.startswith("ca-") or not file.endswith(".crt"):
+            continue
+        held = [each.sha256 for each in all_in(name, entry["pem"])]
+        measure(f"CAs {name}", len(held))
+        wanted = known.get(name, {}).get("fingerprints", [])
+        if not set(held) <= set(wanted) or not held:
+            wrong.append(f"{name}: {len([each for each in held if each not in wanted])} of {len(held)} are not the site's")
+        elif wanted[0] not in held:
+            wrong.append(f"{name}: not the CA that signs")
+    expect(not wrong, f"{node} trusts other CAs than the site's", seen=wrong, expected="those that sign", remedy="lemonstand apply")
+    begun = datetime.datetime.fromisoformat(rotation["begun"]) if rotation else None
+    late = begun is not None and datetime.datetime.now(datetime.UTC) - begun > A_DAY
+    expect(
+        not late, "a change of CAs was begun and is not finished", seen=f"since {begun}", expected="done within a day",
+        remedy="lemonstand certificates rotate",
+    )  # fmt: skip
 
 
 @pytest.mark.control("LEM-8-05")

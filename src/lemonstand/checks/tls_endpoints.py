@@ -10,6 +10,7 @@ from lemonstand.probes.clients.tls import TlsHop, hop_of
 from lemonstand.remote.endpoints import ca_of_clients, public_endpoints
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
+from lemonstand.site.shipped import filter_plugin
 
 IMPLICIT_PORTS = (993, 465)
 """What clients that follow RFC 8314 use; there only where the TLS profile has them."""
@@ -94,8 +95,9 @@ def inner_ways(site: Site) -> list[TlsPath]:
 
 
 def _private_ca(site: Site, name: str) -> str:
-    path = site.settings.pki_dir / name / "ca.crt"
-    return path.read_text(encoding="ascii") if path.is_file() else ""
+    """What hosts trust for a purpose, as the controller has it: one CA, or two while it is changed."""
+    files = filter_plugin("authorities").certificate_files(site.settings.pki_dir / name)
+    return "".join(path.read_text(encoding="ascii") for path in files)
 
 
 def seen_by_clients(prober: Prober, ways: list[TlsPath]) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
 from rich.console import Console
 from rich.table import Table
 
@@ -23,11 +25,14 @@ def keys_list(chosen: Chosen) -> None:
 
     site = chosen.load()
     table = Table(box=None, pad_edge=False)
-    for heading in ("key", "on", "state", "made", "taken by"):
-        table.add_column(heading)
+    for heading in ("key", "on", "state", "made", "days", "taken by"):
+        table.add_column(heading, justify="right" if heading == "days" else "left")
+    today = datetime.now(UTC).date()
     with admin.Hosts(chosen.path) as hosts:
         for key in admin.list_keys(site, hosts):
-            table.add_row(key.kid, key.issuer, key.state, key.made, " ".join(key.stores), style="" if key.state == "signs" else "yellow")
+            days = str((today - date.fromisoformat(key.made)).days) if key.made else ""
+            words = (key.kid, key.issuer, key.state, key.made, days, " ".join(key.stores))
+            table.add_row(*words, style="" if key.state == "signs" else "yellow")
     Console(highlight=False).print(table)
 
 

@@ -20,6 +20,7 @@ from lemonstand.outcomes import Invalid, Unanswered
 from lemonstand.remote.connections import Connection
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
+from lemonstand.site.shipped import filter_plugin
 from lemonstand.surroundings import environment
 
 READ_SECONDS, READ_SECONDS_A_HOST = 180, 30
@@ -83,7 +84,9 @@ def read_integrity(site: Site, prober: Prober) -> Integrity:
         held = read_manifest(site.inventory, _known_in_run(issuers, tickets), len(names))
         readings = {name: reading for name in names if (reading := asked[name].result()) is not None}
     databases = common_databases(readings.values())
-    authorities = tuple(path.read_text(encoding="ascii") for path in sorted(site.settings.pki_dir.glob("*/ca*.crt")))
+    folders = sorted(path.parent for path in site.settings.pki_dir.glob("*/ca.crt"))
+    plugin = filter_plugin("authorities")
+    authorities = tuple(path.read_text(encoding="ascii") for folder in folders for path in plugin.certificate_files(folder))
     for name, reading in readings.items():
         own = held.get(name, {"files": [], "units": [], "accounts": [], "texts": {}})
         login, fingerprints = _ways_in(prober.connections[name])

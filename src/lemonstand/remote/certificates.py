@@ -9,6 +9,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
+def all_in(name: str, pem: str) -> list[Certificate]:
+    """Every certificate of a file.
+
+    Args:
+        name: the file without `.crt`.
+        pem: its text.
+
+    Raises:
+        ValueError: there is none in it.
+    """
+    form = serialization.Encoding.PEM
+    return [Certificate(name, each.public_bytes(form).decode("ascii")) for each in x509.load_pem_x509_certificates(pem.encode())]
+
+
 class Certificate:
     """A certificate on a host.
 
@@ -64,6 +78,11 @@ class Certificate:
         """The name of who signed it."""
         names = self.x509.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
         return str(names[0].value) if names else self.x509.issuer.rfc4514_string()
+
+    @property
+    def life(self) -> float:
+        """Days from its beginning to its end."""
+        return (self.x509.not_valid_after_utc - self.x509.not_valid_before_utc).total_seconds() / 86400
 
     def days_left_now(self) -> float:
         """Days until it ends, by this machine's clock."""
