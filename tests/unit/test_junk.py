@@ -119,7 +119,7 @@ def _commands() -> list[tuple[str, ...]]:
         ("user", "delete"): ("a@b",), ("user", "hash"): ("a@b",), ("probe",): ("sleep",),
         ("user", "move"): ("a@b", "--to", "store2"), ("store", "promote"): ("standby1",),
         ("restore", "message"): ("a@b", "--message-id", "x"), ("restore", "mailbox"): ("a@b",), ("restore", "scripts"): ("a@b",),
-        ("service", "drain"): ("frontend",), ("service", "undrain"): ("frontend",),
+        ("rebuild",): ("frontend",), ("service", "drain"): ("frontend",), ("service", "undrain"): ("frontend",),
     }  # fmt: skip
     found: list[tuple[str, ...]] = []
 
