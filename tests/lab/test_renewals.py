@@ -82,6 +82,7 @@ def test_what_is_due_is_renewed_and_nothing_else(
     lemonstand("verify", "--lab", deployed, "-k", "what_is_served or renewed_long_before or cas_in_force")
 
 
+@pytest.mark.long
 def test_who_is_away_is_named_and_the_rest_is_renewed(deployed: str, lemonstand: Command) -> None:
     before = serials(lemonstand, deployed)
     container = labs.topology_of(deployed).container("relay")
@@ -98,6 +99,7 @@ def test_who_is_away_is_named_and_the_rest_is_renewed(deployed: str, lemonstand:
     lemonstand("verify", "--lab", deployed, "-k", "what_is_served")
 
 
+@pytest.mark.long
 def test_what_another_ca_signed_is_left_alone_and_named(deployed: str, lemonstand: Command) -> None:
     before = serials(lemonstand, deployed)
     pki = lab_dir(deployed) / "pki"
@@ -112,6 +114,7 @@ def test_what_another_ca_signed_is_left_alone_and_named(deployed: str, lemonstan
     assert ("store", "mail-store") not in changed
 
 
+@pytest.mark.long
 def test_a_change_of_cas_goes_on_where_it_was_cut_off(deployed: str, lemonstand: Command) -> None:
     first = authorities(deployed)
     rotation = lab_dir(deployed) / "pki" / "rotation.json"
