@@ -315,6 +315,8 @@ def brought(given: dict[str, Any], what: Path, snapshot: str, owner: str) -> Ite
         try:
             restic(given, "restore", f"{snapshot}:{what}", "--target", str(place), "--host", given["host"])
         except Failed as fault:
+            if "There were" in str(fault):  # restic found it, and could not read all of it
+                look_through(given, "100%")
             raise Failed(
                 f"there is no {what.relative_to(STATE) if what.is_relative_to(STATE) else what} in the backup '{snapshot}': {fault}",
                 "`lemonstand backup list` shows the backups; name another with --at",
