@@ -308,17 +308,15 @@ def brought(given: dict[str, Any], what: Path, snapshot: str, owner: str) -> Ite
     """A directory of a backup in a scratch place of its own, the owner's.
 
     Raises:
-        Failed: that backup, or that directory in it, is not there.
+        Failed: that backup, or that directory in it, is not there or can't be read.
     """
     place = Path(tempfile.mkdtemp(dir=SCRATCH))
     try:
         try:
             restic(given, "restore", f"{snapshot}:{what}", "--target", str(place), "--host", given["host"])
         except Failed as fault:
-            if "There were" in str(fault):  # restic found it, and could not read all of it
-                look_through(given, "100%")
             raise Failed(
-                f"there is no {what.relative_to(STATE) if what.is_relative_to(STATE) else what} in the backup '{snapshot}': {fault}",
+                f"{what.relative_to(STATE) if what.is_relative_to(STATE) else what} can't be had from the backup '{snapshot}': {fault}",
                 "`lemonstand backup list` shows the backups; name another with --at",
             ) from None
         call(["chown", "-R", f"{owner}:{owner}", str(place)])
@@ -354,6 +352,24 @@ def says(given: dict[str, Any]) -> str:
 def has_twins(given: dict[str, Any]) -> bool:
     """Whether other auth hosts have the same directory."""
     return "\nsyncrepl " in Path(given["directory"]["configuration"]).read_text(encoding="utf-8")
+
+
+def database_of(given: dict[str, Any]) -> Path:
+    """Where slapd keeps its database."""
+    text = Path(given["directory"]["configuration"]).read_text(encoding="utf-8")
+    return Path(next(line.split()[1] for line in text.splitlines() if line.startswith("directory")))
+
+
+def fill_directory(given: dict[str, Any], place: Path, ldif: str) -> None:
+    """Build slapd's database of an LDIF where none is, while slapd does not run."""
+    owner = given["directory"]["owner"]
+    place.mkdir(mode=0o700, parents=True)
+    shutil.chown(place, owner, owner)
+    with tempfile.NamedTemporaryFile("w", dir=RUN, suffix=".ldif", encoding="utf-8") as stream:
+        stream.write(ldif)
+        stream.flush()
+        shutil.chown(stream.name, owner, owner)
+        call(["slapadd", "-q", "-f", given["directory"]["configuration"], "-l", stream.name], owner=owner)
 
 
 def loaded(given: dict[str, Any], ldif: str) -> dict[str, str]:
@@ -485,7 +501,7 @@ def look_through(given: dict[str, Any], part: str) -> None:
 
 
 def run(given: dict[str, Any]) -> dict[str, Any]:
-    """One backup with its proof, and a look through the repository; the state says what came of it, whichever way it ends."""
+    """One backup, a look through the repository, and the proof; the state says what came of it, whichever way it ends."""
     with alone():
         word, began = read_word(), time.time()
         word["tried"] = began
@@ -513,10 +529,11 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
                 "files": summary["total_files_processed"],
                 "added": summary["data_added"],
             }
+            # First: of what is damaged nothing has to be tried, and the owner of the repository is told what it is.
+            look_through(given, READ_BACK)
             turn = int(word.get("turn", -1)) + 1
             word["proven"] = prove(given, turn, word["made"]["snapshot"])
             word["turn"] = turn
-            look_through(given, READ_BACK)
             word.pop("fault", None)
         except Failed as fault:
             word["fault"] = {"at": time.time(), "what": str(fault), "remedy": fault.remedy}
@@ -714,8 +731,6 @@ def scripts(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
 
 def directory(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     """Let the directory be what a backup has. What was changed since is kept aside, and is a reason to refuse unless `overwrite`."""
-    owner, conf = given["directory"]["owner"], Path(given["directory"]["configuration"])
-    text = conf.read_text(encoding="utf-8")
     if has_twins(given):
         raise Failed(
             "another auth host has the same directory, and would bring back what it knows", "let it fill this one: `lemonstand apply`"
@@ -738,18 +753,12 @@ def directory(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
                 f"the directory was changed after that backup: {len(told['lost'])} entries are new, {len(told['changed'])} differ",
                 "give --overwrite as well; what is there now is kept aside",
             )
-        place = Path(next(line.split()[1] for line in text.splitlines() if line.startswith("directory")))
+        place = database_of(given)
         aside = place.with_name(f"{place.name}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
         call(["systemctl", "stop", "slapd.service"])
         try:
             place.rename(aside)
-            place.mkdir(mode=0o700)
-            shutil.chown(place, owner, owner)
-            with tempfile.NamedTemporaryFile("w", dir=RUN, suffix=".ldif", encoding="utf-8") as stream:
-                stream.write(ldif)
-                stream.flush()
-                shutil.chown(stream.name, owner, owner)
-                call(["slapadd", "-q", "-f", str(conf), "-l", stream.name], owner=owner)
+            fill_directory(given, place, ldif)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             aside.rename(place)
@@ -834,21 +843,14 @@ def replace(source: Path, target: Path) -> None:
 
 def put_directory(given: dict[str, Any], snapshot: str) -> int | None:
     """Build the directory of a backup; return its number of entries, or None where slapd is configured for another suffix."""
-    owner, conf = given["directory"]["owner"], Path(given["directory"]["configuration"])
     ldif = restic(given, "dump", "--host", given["host"], snapshot, str(LDIF))
-    text = conf.read_text(encoding="utf-8")
+    text = Path(given["directory"]["configuration"]).read_text(encoding="utf-8")
     suffix = next((line.split(None, 1)[1].strip().strip('"') for line in text.splitlines() if line.startswith("suffix")), "")
     if suffix.lower() not in {name.lower() for name in blocks(ldif)}:
         return None
-    place = Path(next(line.split()[1] for line in text.splitlines() if line.startswith("directory")))
+    place = database_of(given)
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(mode=0o700, parents=True)
-    shutil.chown(place, owner, owner)
-    with tempfile.NamedTemporaryFile("w", dir=RUN, suffix=".ldif", encoding="utf-8") as stream:
-        stream.write(ldif)
-        stream.flush()
-        shutil.chown(stream.name, owner, owner)
-        call(["slapadd", "-q", "-f", str(conf), "-l", stream.name], owner=owner)
+    fill_directory(given, place, ldif)
     if blocks(says(given)) != blocks(ldif):
         raise Failed(f"the directory of the backup '{snapshot}' is not the same once it is here", "take another backup with --at")
     return len(blocks(ldif))
