@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from lemonstand.admin.placement import newest, serving
+
 ROLES = Path(__file__).parents[2] / "roles"
 MEMBERS = {"store1": ["store1", "standby1"], "store2": ["store2"]}
 USERS = {"alice@lemon.test": "store1", "bob@lemon.test": "store2", "o'hara@lemon.test": "store1"}
@@ -527,3 +529,13 @@ def test_a_host_that_was_told_nothing_does_not_guess(
     assert place.exists() == (not status)
     if not status:  # and what it has been told it keeps, alone or not
         assert placement.main_encoded(base64.b64encode(json.dumps({**order, "alone": True, "known": {}}).encode()).decode()) == 0
+
+
+def test_who_serves_and_who_there_is_are_taken_from_whoever_knows_it_newest() -> None:
+    told = {
+        "store1": {"generation": 7, "active": {"store1": {"host": "standby1"}}, "edition": 3, "users": {"old@x": "store1"}},
+        "relay1": {"generation": 6, "active": {}, "edition": 4, "users": {"new@x": "store1"}},
+    }
+    found = newest(told)
+    assert serving(found, "store1") == "standby1"
+    assert found["users"] == {"new@x": "store1"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shlex
 import shutil
 import subprocess
@@ -18,6 +20,14 @@ from lemonstand.surroundings import environment
 ANSWER_SECONDS = 60
 LOST = 255
 """ssh's exit status where it did not get to the host."""
+PYTHON = ("/usr/bin/python3", "-I", "-B", "-")
+"""What runs a program that comes over standard input."""
+
+
+def program(text: str, order: Mapping[str, object], entry: str = "main_encoded") -> str:
+    """A program as `PYTHON` takes it, with a call of one of its functions that take an order as JSON in base64."""
+    packed = base64.b64encode(json.dumps(dict(order)).encode()).decode("ascii")
+    return f'{text}\nraise SystemExit({entry}("{packed}"))\n'
 
 
 class Unreachable(LemonstandError):

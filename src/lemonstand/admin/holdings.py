@@ -1,7 +1,7 @@
 """What a machine holds of a site, and how far it was rebuilt (docs/decisions/0045).
 
-Runs on the machine as root from standard input, before anything of ours is there: Python's standard library alone. `main` takes one
-order; the answer is JSON on standard output:
+Runs on the machine as root from standard input, before anything of ours is there: Python's standard library alone. `main_encoded` takes
+one order; the answer is JSON on standard output:
 
     {"action": "look"}                      what it holds, and the mark of a rebuild that is under way
     {"action": "mark", "mark": {…}}         writes the mark
@@ -10,6 +10,7 @@ order; the answer is JSON on standard output:
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ def answer(order: dict[str, Any]) -> dict[str, Any]:
     return {"holds": list(holds()), "mark": read(ROOT / MARK)}
 
 
-def main(order: dict[str, Any]) -> int:
-    """Prints the answer."""
-    print(json.dumps(answer(order)))
+def main_encoded(text: str) -> int:
+    """Answers an order in base64."""
+    print(json.dumps(answer(json.loads(base64.b64decode(text)))))
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +10,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from lemonstand.admin.access import Hosts
+from lemonstand.admin.access import PYTHON, Hosts, program
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.paths import data_dir
 from lemonstand.site import Site
 from lemonstand.site.shipped import filter_plugin
-
-PYTHON = ("/usr/bin/python3", "-I", "-")
 
 
 @dataclass(frozen=True)
@@ -89,8 +86,7 @@ def ask(hosts: Hosts, host: str, entry: str, order: Mapping[str, Any]) -> dict[s
     Raises:
         LemonstandError: the host can't be reached, or the program failed.
     """
-    packed = base64.b64encode(json.dumps(dict(order)).encode()).decode("ascii")
-    said = hosts.run(host, PYTHON, f'{_text()}\nraise SystemExit({entry}_encoded("{packed}"))\n')
+    said = hosts.run(host, PYTHON, program(_text(), order, f"{entry}_encoded"))
     answer: dict[str, Any] = json.loads(said.splitlines()[-1])
     return answer
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lemonstand.admin.access import Hosts
-from lemonstand.admin.placement import PLACEMENT, PYTHON, Placement, heard, serving, told_hosts
+from lemonstand.admin.placement import PLACEMENT, PYTHON, Placement, heard, newest, serving, told_hosts
 from lemonstand.admin.users import Users
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.policy.names import load_names
@@ -560,7 +560,7 @@ class People:
         found, _ = heard(self._hosts, told_hosts(self.site), "show")
         if not found:
             return None
-        lists = max(found.values(), key=lambda each: (int(each["edition"]), int(each["generation"])))
+        lists = newest(found)
         people, edition = self.everybody_now()
         hosts = {store: f"{serving(lists, store)}.{self.site.settings.internal_domain}" for store in self.site.pairs}
         done = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lemonstand.admin.access import Hosts
+from lemonstand.admin.users import PROGRAM as DIRECTORY
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import Site
 from lemonstand.site.shipped import filter_plugin
@@ -16,7 +17,6 @@ from lemonstand.site.shipped import filter_plugin
 PYTHON = ("/usr/bin/python3", "-I", "-B")
 PLACEMENT = (*PYTHON, "/usr/local/lib/lemonstand/placement.py")
 STANDBY = (*PYTHON, "/usr/local/lib/lemonstand/mail_standby.py", "order")
-DIRECTORY = ("/usr/bin/python3", "/usr/local/lib/lemonstand/directory_users.py")
 
 
 def told_hosts(site: Site) -> list[str]:
@@ -41,6 +41,12 @@ def heard(hosts: Hosts, names: Iterable[str], action: str) -> tuple[dict[str, di
         else:
             found[host] = json.loads(answer)
     return found, unasked
+
+
+def newest(told: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What counts of what some hosts were told: who serves by the newest generation, who there is by the newest edition."""
+    found: dict[str, Any] = filter_plugin("lemonstand").newest_placement(list(told.values()))
+    return found
 
 
 def serving(placement: Mapping[str, Any], store: str) -> str:
@@ -110,8 +116,7 @@ class Placement:
         found, unasked = heard(self.hosts, self.told_hosts, "show")
         if not found:
             raise LemonstandError("no store and no relay can be asked who is served where", ", ".join(unasked), "`lemonstand apply` first")
-        newest = filter_plugin("lemonstand").newest_placement(list(found.values()))
-        return Told(newest, {host: int(each["generation"]) for host, each in found.items()}, unasked)
+        return Told(newest(found), {host: int(each["generation"]) for host, each in found.items()}, unasked)
 
     def next(self, told: Told, *, active: dict[str, str] | None = None, users: dict[str, str] | None = None) -> dict[str, Any]:
         """The placement after a change, with the next generation and the site's seal on who serves.

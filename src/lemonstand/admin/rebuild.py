@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable
@@ -12,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from lemonstand.admin import holdings
-from lemonstand.admin.access import Hosts
+from lemonstand.admin.access import PYTHON, Hosts, program
 from lemonstand.admin.backups import Backups
 from lemonstand.admin.keys import list_keys
 from lemonstand.admin.people import Change, People
-from lemonstand.admin.placement import Placement, heard, serving, told_hosts
+from lemonstand.admin.placement import Placement, heard, newest, serving, told_hosts
 from lemonstand.admin.stores import Stores
+from lemonstand.admin.users import PROGRAM as DIRECTORY
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.paths import data_dir
 from lemonstand.policy.kinds import MANAGEMENT, load_kinds
 from lemonstand.site import Site
 
-PYTHON = ("/usr/bin/python3", "-I", "-")
 ANSWER_SECONDS = 60
 COPY_SECONDS = 6 * 3600
 """For a standby to be given all mail of its store."""
@@ -112,9 +111,7 @@ class Rebuild:
 
     def _order(self, order: dict[str, Any]) -> Found:
         text = Path(holdings.__file__).read_text(encoding="utf-8")
-        packed = base64.b64encode(json.dumps(order).encode()).decode("ascii")
-        call = f'import base64\nraise SystemExit(main(json.loads(base64.b64decode("{packed}"))))\n'
-        said: dict[str, Any] = json.loads(self._hosts.run(self.name, PYTHON, f"{text}\n{call}").splitlines()[-1])
+        said: dict[str, Any] = json.loads(self._hosts.run(self.name, PYTHON, program(text, order)).splitlines()[-1])
         return Found(tuple(said["holds"]), said["mark"])
 
     # --- where from ---
@@ -130,16 +127,14 @@ class Rebuild:
             told, _ = heard(self._hosts, [name for name in told_hosts(self._site) if name != self.name], "show")
             for other in pair:
                 if other != self.name and other in told:
-                    newest = max(told.values(), key=lambda each: int(each["generation"]))
-                    return Source(PAIR, other, promote=serving(newest, pair[0]) == self.name)
+                    return Source(PAIR, other, promote=serving(newest(told), pair[0]) == self.name)
         if self.kind in ("auths", "stores"):
             return Source(BACKUP if self._site.settings.services.backup else NOTHING)
         return Source(NOTHING)
 
     def _has_people(self, host: str) -> bool:
-        program = ("/usr/bin/python3", "/usr/local/lib/lemonstand/directory_users.py")
         try:
-            answer = json.loads(self._hosts.run(host, program, '{"action": "list"}\n', codes=(0, 1)) or "{}")
+            answer = json.loads(self._hosts.run(host, DIRECTORY, '{"action": "list"}\n', codes=(0, 1)) or "{}")
         except LemonstandError:
             return False
         return bool(answer.get("users"))
@@ -297,8 +292,7 @@ class Rebuild:
             "seconds": ANSWER_SECONDS,
         }
         text = (data_dir("playbooks") / "files" / "member_answers.py").read_text(encoding="utf-8")
-        packed = base64.b64encode(json.dumps(order).encode()).decode("ascii")
-        self._hosts.run(self.name, PYTHON, f'{text}\nraise SystemExit(main_encoded("{packed}"))\n', seconds=ANSWER_SECONDS * 3)
+        self._hosts.run(self.name, PYTHON, program(text, order), seconds=ANSWER_SECONDS * 3)
         if self.kind == "auths":
             self._keys_taken()
 
