@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import base64
 import json
 import re
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -17,34 +16,26 @@ from lemonstand import admin
 from lemonstand.admin import app_passwords
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import load_site
+from programs import ROOT, load
 from sample_site import sound_site, write_site
 
-ROLES = Path(__file__).parents[2] / "roles"
 ALICE = "alice@lemon.test"
 STORED = {"name": ALICE, "id": "k7rq", "device": "Telephone", "made": "20261201030000Z", "used": ""}
 
 
-def _loaded(role: str, name: str) -> ModuleType:
-    """A program of a role's, beside what it imports."""
-    folder = ROLES / role / "files"
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    return importlib.import_module(name)
-
-
 @pytest.fixture(scope="module")
 def issuer() -> ModuleType:
-    return _loaded("ticket_issuer", "ticket_issuer")
+    return load("roles/ticket_issuer/files/ticket_issuer.py")
 
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    return _loaded("directory", "directory_users")
+    return load("roles/directory/files/directory_users.py")
 
 
 @pytest.fixture(scope="module")
 def sessions() -> ModuleType:
-    return _loaded("imap_frontend", "proxied_sessions")
+    return load("roles/imap_frontend/files/proxied_sessions.py")
 
 
 def test_all_three_programs_know_the_form(issuer: ModuleType, program: ModuleType) -> None:
@@ -87,8 +78,8 @@ def test_one_password_is_tried_on_one_entry(issuer: ModuleType, monkeypatch: pyt
 def test_uses_are_written_down_once_an_hour_and_read_by_operators(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ticket_uses, path = _loaded("ticket_issuer", "ticket_uses"), tmp_path / "uses.sqlite"
-    stored = _loaded("directory", "directory_app_passwords")
+    ticket_uses, path = load("roles/ticket_issuer/files/ticket_uses.py"), tmp_path / "uses.sqlite"
+    stored = load("roles/directory/files/directory_app_passwords.py")
     monkeypatch.setattr(stored, "USES", path)
     assert stored.uses() == {}
     moment = 1_764_561_600.0  # 2025-12-01 04:00:00 UTC
@@ -103,7 +94,7 @@ def test_uses_are_written_down_once_an_hour_and_read_by_operators(
 
 
 def test_a_file_that_fails_stops_no_login(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    _loaded("ticket_issuer", "ticket_uses").Uses(str(tmp_path / "missing" / "uses.sqlite")).note(ALICE, "k7rq")
+    load("roles/ticket_issuer/files/ticket_uses.py").Uses(str(tmp_path / "missing" / "uses.sqlite")).note(ALICE, "k7rq")
     assert "is not written down" in caplog.text
 
 
@@ -116,6 +107,7 @@ class Hosts:
         self.orders: list[dict[str, Any]] = []
         self.ended: list[tuple[str, str]] = []
         self.left = 0
+        self.marks: list[str] = []
 
     def run(self, _: str, command: Any, given: str = "", *, codes: Any = (0,)) -> str:
         order = json.loads(given)
@@ -131,9 +123,12 @@ class Hosts:
             if host in self.away:
                 answers[host] = LemonstandError(self.away[host], host, "see that it is up")
             elif command[-1] == "-":
-                order = json.loads(given.splitlines()[-1].removeprefix("main(").removesuffix(")"))
+                order = json.loads(base64.b64decode(given.splitlines()[-1].split('"')[1]))
+                if order["action"] == "marks":
+                    answers[host] = json.dumps({"marks": self.marks})
+                    continue
                 self.ended += [(host, mark) for mark in order["marks"]]
-                answers[host] = json.dumps({"ended": 1, "left": self.left})
+                answers[host] = json.dumps({"ended": len(order["marks"]), "left": self.left})
             else:
                 answers[host] = json.dumps({"app_passwords": self.there})
         return answers
@@ -181,6 +176,17 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path: Path, said: list[str]
     assert not hosts.orders
 
 
+def test_what_a_command_that_was_cut_off_left_ends_with_the_next_one(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = Hosts([STORED])
+    hosts.marks = [f"k7rq/{ALICE}", f"gone/{ALICE}", "gone/bob@lemon.test"]
+    with pytest.raises(InputError, match="no app password of 'tablet'; sessions of one that is gone were ended: 1"):
+        _ours(tmp_path, hosts, said, monkeypatch).revoke(ALICE, "tablet")
+    assert {mark for _, mark in hosts.ended} == {f"gone/{ALICE}"}, "neither another's nor one that is there"
+    assert not hosts.orders
+
+
 def test_a_frontend_that_is_away_is_told_of(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = Hosts([STORED], {"frontend": "no route"})
     with pytest.raises(LemonstandError, match="it is revoked, and not all of its sessions on frontend could be ended: no route") as caught:
@@ -215,6 +221,6 @@ def test_no_process_with_others_sessions_is_ended(sessions: ModuleType) -> None:
 
 
 def test_the_frontend_keeps_what_revoke_ends_by() -> None:
-    lua = (ROLES / "imap_frontend/templates/etc/dovecot/ticket.lua.j2").read_text(encoding="utf-8")
+    lua = (ROOT / "roles/imap_frontend/templates/etc/dovecot/ticket.lua.j2").read_text(encoding="utf-8")
     assert re.search(r'user_device = device and \(device \.\. "/" \.\. user\)', lua)
     assert app_passwords.session_mark(ALICE, "k7rq") == f"k7rq/{ALICE}"

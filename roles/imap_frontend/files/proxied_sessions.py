@@ -1,10 +1,16 @@
-"""End some of the sessions a frontend proxies: those with a certain mark, or those to certain stores.
+"""Tell of the sessions a frontend proxies which have a mark, and end some: those with certain marks, or those to certain stores.
 
-Runs on a frontend as root, from standard input. `doveadm kick` asks each login process to end a session. One that has its one session, as
-it is with a process a session, no longer listens for that and says so to nobody: Dovecot counts it as ended, and it goes on. Such a process
-is told to end (SIGTERM): its session is all it has, and both sides are told.
+Runs on a frontend as root, from standard input; `main_encoded` takes one order:
+
+    {"action": "marks"}                                     which marks there are
+    {"action": "end", "marks": [...], "to": [addresses]}
+
+`doveadm kick` asks each login process to end a session. One that has its one session, as it is with a process a session, no longer listens
+for that and says so to nobody: Dovecot counts it as ended, and it goes on. Such a process is told to end (SIGTERM): its session is all it
+has, and both sides are told.
 """
 
+import base64
 import json
 import os
 import signal
@@ -79,6 +85,9 @@ def end(order: dict[str, Any]) -> dict[str, int]:
     return {"ended": max(0, before - left), "left": left}
 
 
-def main(order: dict[str, Any]) -> None:
-    """Do it, and print what came of it as JSON."""
-    print(json.dumps(end(order)))
+def main_encoded(text: str) -> int:
+    """Answer an order in base64."""
+    order = json.loads(base64.b64decode(text))
+    found = {"marks": sorted({each.mark for each in _there()} - {""})} if order["action"] == "marks" else end(order)
+    print(json.dumps(found))
+    return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lemonstand.admin.access import Hosts
-from lemonstand.admin.sessions import end_sessions
-from lemonstand.admin.users import PROGRAM, Users
+from lemonstand.admin.sessions import end_sessions, marks_on
+from lemonstand.admin.users import PROGRAM, Users, random_groups
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.policy.names import load_names
 from lemonstand.site import Site
@@ -50,8 +49,7 @@ class AppPassword:
 
 def generate_app_password() -> str:
     """Four characters that name it, then twenty that nobody guesses: 100 bits."""
-    groups = (ID_LETTERS, *(GROUP_LETTERS,) * GROUPS)
-    return "-".join("".join(secrets.choice(ALPHABET) for _ in range(letters)) for letters in groups)
+    return random_groups(ALPHABET, ID_LETTERS, *(GROUP_LETTERS,) * GROUPS)
 
 
 def session_mark(user: str, key: str) -> str:
@@ -92,9 +90,7 @@ class AppPasswords:
         found: dict[tuple[str, str], AppPassword] = {}
         faults: dict[str, str] = {}
         for host, answer in answers.items():
-            said: dict[str, Any] = (
-                {"error": answer.what} if isinstance(answer, LemonstandError) else json.loads(answer or '{"error": "no answer"}')
-            )
+            said: dict[str, Any] = {"error": answer.what} if isinstance(answer, LemonstandError) else json.loads(answer or NO_ANSWER)
             if "error" in said:
                 faults[host] = str(said["error"])
                 continue
@@ -114,18 +110,22 @@ class AppPasswords:
         """Ends one, and its sessions; the user's others go on. Given again where it was cut off, it ends what is left.
 
         Raises:
-            InputError: the user has none of that name or id.
+            InputError: the user has none of that name or id; sessions by one that is gone already were ended.
             LemonstandError: it is revoked, and some frontends could not be told.
         """
         user = load_names().canonical(name)
         there = self.of(user)
+        frontends = [host.name for host in self._site.group("frontends")]
         ids = [each.id for each in there if device.strip().casefold() == each.device.casefold() or device == each.id]
         if not ids:
+            # The directory may have been told by a command that was cut off then.
+            ended = end_sessions(self._hosts, frontends, marks=self._left_over(user, there, frontends)).ended
             names = [each.device for each in there]
+            also = f"; sessions of one that is gone were ended: {ended}" if ended else ""
             remedy = suggest(device, names, f"lemonstand user app-password list {user}")
-            raise InputError(f"{user} has no app password of '{device}'", "DEVICE", remedy)
+            raise InputError(f"{user} has no app password of '{device}'{also}", "DEVICE", remedy)
         self._users.change({"action": "revoke", "name": user, "ids": ids})
-        marks, frontends = [session_mark(user, key) for key in ids], [host.name for host in self._site.group("frontends")]
+        marks = [session_mark(user, key) for key in ids]
         first = end_sessions(self._hosts, frontends, marks=marks)
         time.sleep(UNDER_WAY_SECONDS)
         then = end_sessions(self._hosts, frontends, marks=marks)
@@ -138,6 +138,11 @@ class AppPasswords:
                 host,
                 f"see that it is up, then end all sessions of the user: lemonstand user lock {user}, and unlock",
             )
+
+    def _left_over(self, user: str, there: list[AppPassword], frontends: list[str]) -> list[str]:
+        """The marks of a user's sessions by app passwords that are gone."""
+        seen = {mark for marks in marks_on(self._hosts, frontends)[0].values() for mark in marks if mark.partition("/")[2] == user}
+        return sorted(seen - {session_mark(user, each.id) for each in there})
 
 
 def _moment(text: str) -> datetime | None:

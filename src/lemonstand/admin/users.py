@@ -32,7 +32,12 @@ ARGON2 = {"memory_kib": 19456, "iterations": 2, "parallelism": 1}
 
 def generate_password() -> str:
     """Twenty letters and digits, 116 bits, in groups of five."""
-    return "-".join("".join(secrets.choice(ALPHABET) for _ in range(5)) for _ in range(4))
+    return random_groups(ALPHABET, 5, 5, 5, 5)
+
+
+def random_groups(alphabet: str, *letters: int) -> str:
+    """Groups of random letters, so many each, with hyphens between."""
+    return "-".join("".join(secrets.choice(alphabet) for _ in range(count)) for count in letters)
 
 
 def checked_password(password: str) -> str:

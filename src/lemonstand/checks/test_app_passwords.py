@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
-from lemonstand.admin import AppPasswords, Hosts, People
+from lemonstand.admin import AppPasswords, Hosts
 from lemonstand.admin.app_passwords import session_mark
-from lemonstand.checks.conftest import HostFactory, Measure
+from lemonstand.admin.sessions import marks_on
+from lemonstand.checks.conftest import Measure
+from lemonstand.checks.undone import locked_out
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.probes.protocols.wire import Account
@@ -58,7 +59,8 @@ def test_an_app_password_opens_mail_and_ends_by_itself(
         with _made(ours, user) as (lost, kept):
             opens = vantage.ask("login-answers", endpoint=endpoints(), account=lost)
             scripts = vantage.ask("sieve-login", endpoint=endpoints(), account=kept) if site.settings.managesieve else None
-            locked = _while_locked(site, hosts, vantage, endpoints, kept)
+            with locked_out(site, hosts, user):
+                locked = vantage.ask("login-answers", endpoint=endpoints(), account=kept)
             used = {each.device: each.used for each in ours.of(user)}
             with (
                 vantage.start("push", endpoint=endpoints(), account=lost, within=60) as ending,
@@ -105,29 +107,15 @@ def test_an_app_password_opens_mail_and_ends_by_itself(
     expect(lives["arrived"], "revoking one app password ends the session of another", seen=lives, expected="told of a message")
 
 
-def _while_locked(site: Site, hosts: Hosts, vantage: Vantage, endpoints: Endpoints, account: Account) -> dict[str, Any]:
-    people = People(site, hosts, lambda _: None)
-    try:
-        people.lock(account["user"], locked=True)
-        return dict(vantage.ask("login-answers", endpoint=endpoints(), account=account))
-    finally:
-        people.lock(account["user"], locked=False)
-
-
 @pytest.mark.answer("live")
 @pytest.mark.supports("OPS-13")
-def test_no_session_outlives_its_app_password(site: Site, host: HostFactory, measure: Measure) -> None:
+def test_no_session_outlives_its_app_password(site: Site, measure: Measure) -> None:
     """Each session a frontend has by an app password is by one that is in the directory."""
     with Hosts(site.inventory) as hosts:
         there = {session_mark(each.user, each.id) for each in AppPasswords(site, hosts, lambda _: None).of()}
-    found: dict[str, list[str]] = {}
-    for frontend in site.group("frontends"):
-        heading, *rows = (
-            line.split("\t") for line in host(frontend.name).check_output("doveadm -f tab who -1 -f user_device").splitlines()
-        )
-        # Where no session has a mark there is no such column.
-        marks = (dict(zip(heading, row, strict=False)).get("user_device", "") for row in rows)
-        found[frontend.name] = sorted({*marks} - {""})
+        found, unasked = marks_on(hosts, [each.name for each in site.group("frontends")])
+    if unasked:
+        invalid(f"frontends could not be asked: {unasked}")
     measure("app passwords", len(there))
     measure("sessions by app passwords", sum(map(len, found.values())), volatile=True)
     gone = {name: lost for name, marks in found.items() if (lost := sorted(set(marks) - there))}

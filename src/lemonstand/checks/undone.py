@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 
+from lemonstand.admin import Hosts, People
 from lemonstand.checks.conftest import HostFactory
 from lemonstand.outcomes import invalid
+from lemonstand.site import Site
 
 
 def do(host: HostFactory, name: str, command: str) -> str:
@@ -28,3 +30,14 @@ def undone(host: HostFactory, names: Iterable[str], away: str, back: str) -> Ite
     finally:
         for name in names:
             do(host, name, back)
+
+
+@contextlib.contextmanager
+def locked_out(site: Site, hosts: Hosts, user: str) -> Iterator[None]:
+    """A user whom an operator has locked within the block, and unlocks after it whatever happens."""
+    people = People(site, hosts, lambda _: None)
+    try:
+        people.lock(user, locked=True)
+        yield
+    finally:
+        people.lock(user, locked=False)
