@@ -371,8 +371,7 @@ class Accounts:
         done_or_error(self._connection, f"changing {name}")
 
 
-def _about_app_passwords(order: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
-    action, name = order["action"], str(order.get("name", "")).lower()
+def _about_app_passwords(action: str, name: str, order: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
     if action == "app-passwords":
         return {"app_passwords": accounts.app_passwords.of(name)}
     if action == "app-password":
@@ -382,9 +381,9 @@ def _about_app_passwords(order: dict[str, Any], accounts: Accounts) -> dict[str,
 
 def carry_out(order: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
     """Do one order."""
-    if order["action"] in {"app-passwords", "app-password", "revoke"}:
-        return _about_app_passwords(order, accounts)
     action, name = order["action"], str(order.get("name", "")).lower()
+    if action in {"app-passwords", "app-password", "revoke"}:
+        return _about_app_passwords(action, name, order, accounts)
     if action in {"list", "look"}:
         users = accounts.everybody() if action == "list" else accounts.look([str(each) for each in order["names"]])
         return {"users": users, "edition": accounts.edition()}

@@ -869,10 +869,10 @@ def create_app(
             if person is None:
                 raise InvalidGrantError()
             g.device = person.device
-            if person.device and request.headers.get("X-Client-Service", "") not in APP_SERVICES:
-                g.reason = "an app password is good for IMAP and submission"
-                raise InvalidGrantError()
             if person.device:
+                if request.headers.get("X-Client-Service", "") not in APP_SERVICES:
+                    g.reason = "an app password is good for IMAP and submission"
+                    raise InvalidGrantError()
                 uses.note(login, person.device)
             g.login, g.store = login, person.store
             return person

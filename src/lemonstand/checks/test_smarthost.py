@@ -21,7 +21,7 @@ SENT_SECONDS = 60
 """How long a message may take through a relay's queue."""
 PKI = "/etc/lemonstand/pki"
 FALSE = (
-    "cp -p /etc/postfix/master.cf /run/master.cf.true && postfix reload && "
+    "cp -p /etc/postfix/master.cf /run/master.cf.true && "
     f"postconf -P submission/inet/smtpd_tls_chain_files={PKI}/acme.key,{PKI}/acme.crt && postfix reload"
 )
 TRUE = "cp -p /run/master.cf.true /etc/postfix/master.cf && rm /run/master.cf.true && postfix reload"

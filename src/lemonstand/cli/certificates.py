@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,16 +137,15 @@ def _row(host: str, certificate: Any, by: str) -> dict[str, Any]:
     }
 
 
+def _within_option(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option("--within", type=click.FloatRange(0, min_open=True), metavar="DAYS", help=f"{what}  [default: the site's, 30]")
+
+
 @certificates_group.command("renew")
 @site_options
 @click.option("--limit", metavar="HOSTS", help="Only these hosts (an Ansible pattern).")
 @click.option("--due", is_flag=True, help="Only what ends soon; touch nothing else. For a timer: see `certificates schedule`.")
-@click.option(
-    "--within",
-    type=click.FloatRange(0, min_open=True),
-    metavar="DAYS",
-    help="With --due: what ends within so many days.  [default: the site's, 30]",
-)
+@_within_option("With --due: what ends within so many days.")
 @click.option("--new-keys", is_flag=True, help="Make new keys too.")
 @click.option(
     "--new-authorities",
@@ -222,12 +222,7 @@ def _failed(run: RunResult) -> list[str]:
 @certificates_group.command("schedule")
 @site_options
 @click.option("--calendar", default="daily", show_default=True, metavar="TIME", help="When, as in systemd.time(7).")
-@click.option(
-    "--within",
-    type=click.FloatRange(0, min_open=True),
-    metavar="DAYS",
-    help="Renew what ends within so many days.  [default: the site's, 30]",
-)
+@_within_option("Renew what ends within so many days.")
 @click.option("--user/--machine", default=None, help="A timer of yours, or of this machine.  [default: of the machine if you are root]")
 def certificates_schedule(chosen: Chosen, *, calendar: str, within: float | None, user: bool | None) -> None:
     """Has systemd renew what is due by itself, from this controller: `certificates renew --due` with the options given here.

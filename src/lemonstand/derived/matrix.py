@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from lemonstand.policy.flows import GROUPS, Flow
-from lemonstand.site.model import Host, Site
+from lemonstand.site.model import Host, Services, Site
 
 OUTSIDE = "internet"
 MANAGEMENT = "management"
@@ -154,8 +154,8 @@ def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
     host = site.hosts[cell.destination]
     if flow.destination == MANAGEMENT:
         return zone == MANAGEMENT
-    if zone == MANAGEMENT or flow.destination == "backup":
-        return False  # no flow but those to `management` may use that zone; backups go to no host of the inventory
+    if zone == MANAGEMENT:
+        return False  # no flow but those to `management` may use that zone
     if flow.destination in GROUPS:
         # Private IPv4 addresses are not known outside: there only the published address counts.
         hidden = flow.source == OUTSIDE and cell.address.version == 4
@@ -164,16 +164,15 @@ def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
         return flow.destination in host.groups and not hidden and not elsewhere and (not flow.by or zone in flow.by)
     if flow.destination == OUTSIDE:
         return _is_outer(host)
-    if flow.destination in ("resolvers", "ntp", "smarthost"):
+    if flow.destination in ("resolvers", "ntp", *Services.model_fields):
         return cell.address in _listed(site, flow.destination, cell.source)
     return zone == flow.destination and "edges" not in host.groups
 
 
 def _listed(site: Site, end: str, source: str) -> Collection[object]:
-    """The addresses of an end that is a list. A lab's peer may be at one of them."""
-    if end == "smarthost":
-        service = site.settings.services.smarthost
-        return service.addresses if service else ()
+    """The addresses of an end that is a list. A lab's peer may be at one of them; a service for backups is at no host of the inventory."""
+    if (service := site.settings.services.at(end)) is not None:
+        return service.addresses
     if source == CONTROLLER:
         return ()  # the lists are hosts' own; which servers a controller asks is nobody's business here
     asking = site.hosts[source].settings
