@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import importlib.util
 import json
 import os
@@ -52,6 +53,7 @@ def _load(role: str, name: str) -> ModuleType:
 placement = _load("base", "placement")
 served = _load("mail_store", "served_users")
 names = _load("mail_store", "home_names")
+gap = _load("mail_store", "uid_gap")
 standby = _load("mail_store", "mail_standby")
 relay = _load("mail_relay", "relay_placement")
 way = _load("mail_store", "relay_way")
@@ -220,6 +222,34 @@ def _pair(tmp_path: Path, me: str = "standby1") -> Any:
 def test_nobody_else_brings_a_copy(caller: str, user: str, since: int, words: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(standby.Refused):
         standby.allowed(_pair(tmp_path), words, caller, user, since)
+
+
+def test_each_mailbox_goes_on_behind_what_clients_may_have_seen() -> None:
+    given: list[tuple[str, ...]] = []
+
+    def doveadm(*words: str) -> str:
+        given.append(words)
+        rows = [
+            {"mailbox": "INBOX", "uidnext": "7", "highestmodseq": "90"},
+            {"mailbox": "a name with blanks", "uidnext": "1", "highestmodseq": "1"},
+        ]
+        return json.dumps(rows) if words[:3] == ("-f", "json", "mailbox status") else ""
+
+    assert gap.leave(doveadm) == 2
+    assert given[1:] == [
+        ("mailbox update", "--min-next-uid", "1000007", "--min-highest-modseq", "1000090", "INBOX"),
+        ("mailbox update", "--min-next-uid", "1000001", "--min-highest-modseq", "1000001", "a name with blanks"),
+    ]
+
+
+def test_nothing_is_brought_to_who_is_about_to_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standby, "TAKING_OVER", tmp_path / "taking-over")
+    assert standby.allowed(_pair(tmp_path), told(), "store1", "alice@lemon.test", 0)
+    with (tmp_path / "taking-over").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(standby.Refused, match="about to serve"):
+            standby.allowed(_pair(tmp_path), told(), "store1", "alice@lemon.test", 0)
+    assert standby.allowed(_pair(tmp_path), told(), "store1", "alice@lemon.test", 0)
 
 
 def test_the_store_that_serves_brings_it_and_says_since_when(tmp_path: Path) -> None:

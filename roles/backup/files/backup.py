@@ -34,6 +34,7 @@ sys.path.insert(0, "/usr/local/lib/lemonstand")
 
 with contextlib.suppress(ImportError):  # stores alone have it, and mail
     import home_names
+    import uid_gap
 
 FOLDER = Path("/etc/lemonstand/backup")
 STATE = Path("/var/lib/lemonstand-backup")
@@ -225,6 +226,12 @@ def spool_of(user: str) -> Path:
     return SPOOL / domain / local
 
 
+def home_of(mail: dict[str, Any], user: str) -> Path:
+    """Where a user's mail lies."""
+    local, _, domain = user.partition("@")
+    return Path(mail["directory"], domain, local)
+
+
 def own(path: Path, owner: str) -> Path:
     """Make a directory of the owner's, and those above it below the spool or scratch place."""
     for each in reversed([path, *path.parents]):
@@ -238,6 +245,11 @@ def at(user: str, home: Path, *words: str) -> list[str]:
     """A command of doveadm's for a home that is no user's: the same Dovecot and settings, and nobody is asked where the home is."""
     form, command, rest = (words[:2], words[2], words[3:]) if words[0] == "-f" else ((), words[0], words[1:])
     return ["env", f"USER={user}", "doveadm", "-o", f"mail_home={home}", *form, *command.split(), "--no-userdb-lookup", *rest]
+
+
+def leave_gap(user: str, home: Path, owner: str) -> None:
+    """Leave numbers out in each mailbox of a home."""
+    uid_gap.leave(lambda *words: call(at(user, home, *words), owner=owner, codes=FOUND))
 
 
 def copy_mail(mail: dict[str, Any]) -> dict[str, int]:
@@ -656,6 +668,8 @@ def mailbox(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
                     "leave --in-place away, and they stay beside what comes back; or give --overwrite as well",
                 )
             call(["doveadm", "backup", "-R", "-u", user, *at(user, place, "dsync-server")], owner=owner)
+            # What came after the backup had numbers that clients may remember.
+            leave_gap(user, home_of(given["mail"], user), owner)
             return told
         told = {"messages": len(found), "mailboxes": len({row["mailbox"] for row in found})}
         if not order.get("dry"):
@@ -876,21 +890,8 @@ def put_mail(mail: dict[str, Any], given: dict[str, Any], snapshot: str) -> dict
         told["mailboxes"] += len(seen["boxes"])
         told["messages"] += seen["messages"]
         told["scripts"] += seen["scripts"]
-        go_on_behind(user, home, owner)
+        leave_gap(user, home, owner)
     return told
-
-
-LEAP = 1_000_000
-"""UIDs and mod-sequences that are left out when a mailbox comes back: more than it gets between two backups, and a 4000th of all."""
-
-
-def go_on_behind(user: str, home: Path, owner: str) -> None:
-    """Leave numbers out in each mailbox of a home."""
-    text = call(at(user, home, "-f", "json", "mailbox status", "uidnext highestmodseq", "*"), owner=owner, codes=FOUND)
-    for row in json.loads(text or "[]"):
-        uid, change = int(row["uidnext"]) + LEAP, int(row["highestmodseq"]) + LEAP
-        words = ("--min-next-uid", str(uid), "--min-highest-modseq", str(change), row["mailbox"])
-        call(at(user, home, "mailbox update", *words), owner=owner)
 
 
 ORDERS: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = {

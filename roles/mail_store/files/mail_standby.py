@@ -13,6 +13,7 @@ once this member serves. So nothing that was accepted depends on one disk.
 Standard library alone.
 """
 
+import concurrent.futures
 import contextlib
 import fcntl
 import json
@@ -37,11 +38,14 @@ sys.path.insert(0, "/usr/local/lib/lemonstand")
 
 import home_names
 import placement
+import uid_gap
 
 SETTINGS = Path("/etc/lemonstand/mail-standby.json")
 RUN = Path("/run/lemonstand-mail")
 STATUS = RUN / "status.json"
 EXPECTED = RUN / "expected"
+TAKING_OVER = RUN / "taking-over"
+"""Locked while numbers are left out: nothing is brought meanwhile."""
 MARK = ".copy-of"
 """File in a home: of whom it is a copy, and since which generation that one serves."""
 WHOLE = "whole"
@@ -704,6 +708,8 @@ def allowed(pair: Pair, told: dict[str, Any], caller: str, user: str, since: int
     store = told["users"].get(user)
     if store != pair.store or not caller or caller != pair.peer:
         raise Refused(f"{user} is not kept here for {caller or 'a stranger'}")
+    if is_taking_over():
+        raise Refused(f"{pair.me} is about to serve {store}")
     if pair.serves(told):
         raise Refused(f"{pair.me} serves {store} since generation {placement.since(told, store)}")
     if placement.active(told, store) != caller or placement.since(told, store) != since:
@@ -801,10 +807,47 @@ def take_over(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         Refused: something is missing.
     """
-    for user, there in given.get("counts", {}).items():
-        if (here := counted(home_of(pair.settings, user))) != there:
-            raise Refused(f"{user}: {there} were handed over, {here} are here")
-    return {"taken": placement.put(given["placement"])}
+    if "counts" in given:
+        for user, there in given["counts"].items():
+            if (here := counted(home_of(pair.settings, user))) != there:
+                raise Refused(f"{user}: {there} were handed over, {here} are here")
+        return {"taken": placement.put(given["placement"])}
+    with TAKING_OVER.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        leave_gaps([user for user in pair.users(placement.read()) if home_of(pair.settings, user).is_dir()])
+        return {"taken": placement.put(given["placement"])}
+
+
+def leave_gaps(users: Iterable[str]) -> None:
+    """Leave numbers out in all mailboxes of users whose last changes were not handed over.
+
+    Raises:
+        Refused: a user's mailboxes can't be told so.
+    """
+
+    def leave(user: str) -> None:
+        def doveadm(*words: str) -> str:
+            form, command, rest = (words[:2], words[2], words[3:]) if words[0] == "-f" else ((), words[0], words[1:])
+            done = subprocess.run(["doveadm", *form, *command.split(), "-u", user, *rest], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise Refused(f"{user}: no numbers can be left out: {done.stderr.strip()[-200:]}")
+            return done.stdout
+
+        uid_gap.leave(doveadm)
+
+    with concurrent.futures.ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+        for _ in pool.map(leave, users):
+            pass
+
+
+def is_taking_over() -> bool:
+    """Whether numbers are being left out, so that this host may serve."""
+    with contextlib.suppress(FileNotFoundError), TAKING_OVER.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def expect(_pair: Pair, given: dict[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class Stores:
             counts = self._placement.order(
                 before, action="hand-over", placement=placement, users=users, since=since, host="" if now else host
             )
-            self._placement.order(host, action="take-over", placement=placement, counts={} if now else counts)
+            self._placement.order(host, action="take-over", placement=placement, **({} if now else {"counts": counts}))
             self._say(f"{before} serves nobody any more" + ("" if now else ", and has handed over all it had"))
             return not now
         except LemonstandError as fault:

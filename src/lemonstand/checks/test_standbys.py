@@ -301,19 +301,24 @@ def test_the_standby_serves_when_the_store_falls_silent(
     shut = host(serving).run(SHUT.format(device=device))
     try:
         expect(shut.rc == 0, "the store can't be made silent", seen=shut.stderr[-200:], expected="exit status 0")
+        # What a client was shown of it a moment before the loss, and nobody else has.
+        alone = host(serving).run("echo 'Subject: in no copy' | doveadm save -u %s", user)
+        expect(alone.rc == 0, "the store takes no message of its own", seen=alone.stderr[-200:], expected="exit status 0")
+        given = _next_uid(host, serving, user)
         sent += [_send(vantage, user) for _ in range(MESSAGES)]
         with Hosts(site.inventory) as hosts:
             done = Stores(Placement(site, hosts, lambda _: None)).promote(standby, now=True)
         until = time.monotonic() + ALL_SECONDS
         while time.monotonic() < until and set(sent) - set(_idents(host, standby, user)):
             time.sleep(3)
-        there = _idents(host, standby, user)
+        there, least = _idents(host, standby, user), _least_new_uid(host, standby, user, sent[-MESSAGES:])
     finally:
         host(serving).run(OPEN)
     measure("seconds to promote", round(done["seconds"], 1), "s", volatile=True)
     lost, twice = sorted(set(sent) - set(there)), sorted(ident for ident in set(sent) if there.count(ident) > 1)
     expect(not lost, "accepted mail is lost with the store", seen=f"{len(lost)} of {len(sent)}", expected="none")
     expect(not twice, "mail is there twice", seen=f"{len(twice)} of {len(sent)}", expected="none")
+    expect(least >= given, "a UID that a client may have seen is given to another message", seen=least, expected=f"{given} or more")
     expect(
         done["seconds"] <= PROMOTED_SECONDS,
         "the standby took too long",
@@ -350,6 +355,17 @@ def _send(vantage: Vantage, user: str) -> str:
 def _idents(host: HostFactory, name: str, user: str) -> list[str]:
     done = host(name).run("doveadm -f tab fetch -u %s hdr.message-id mailbox '*' SAVEDSINCE 1h", user)
     return [str(word).strip("<>") for word in done.stdout.split()[1:]]
+
+
+def _next_uid(host: HostFactory, name: str, user: str) -> int:
+    """Which UID the next message in the INBOX gets."""
+    return int(json.loads(host(name).run("doveadm -f json mailbox status -u %s uidnext INBOX", user).stdout)[0]["uidnext"])
+
+
+def _least_new_uid(host: HostFactory, name: str, user: str, idents: list[str]) -> int:
+    """The least UID in the INBOX of messages that came after the loss."""
+    rows = json.loads(host(name).run("doveadm -f json fetch -u %s 'uid hdr.message-id' mailbox INBOX SAVEDSINCE 1h", user).stdout or "[]")
+    return min((int(row["uid"]) for row in rows if row["hdr.message-id"].strip("<>") in set(idents)), default=0)
 
 
 @pytest.mark.answer("live")
