@@ -32,6 +32,7 @@ class _Client:
     tag: str = ""
     pushed: bool = False
     answered: bool = False
+    heard: int = 0
     ended: str = ""
 
 
@@ -47,8 +48,8 @@ def crowd(endpoints: list[Endpoint], accounts: list[Account], count: int, within
         within: seconds it waits for the messages.
 
     Returns:
-        `opened`, `pushed` (learnt of a message), `answered` (DONE and NOOP were answered on the same connection), `ended`: what ended the
-        others, `refused`: why sessions could not be opened, `seconds` it took to open them.
+        `opened`, `heard` (lines that came unasked, in all), `pushed` (learnt of a message), `answered` (DONE and NOOP were answered on the
+        same connection), `ended`: what ended the others, `refused`: why sessions could not be opened, `seconds` it took to open them.
 
     Raises:
         ValueError: this host lets no process have that many descriptors.
@@ -69,6 +70,7 @@ def crowd(endpoints: list[Endpoint], accounts: list[Account], count: int, within
             list(pool.map(lambda client: _wait(client, until), clients))
     return {
         "opened": len(clients),
+        "heard": sum(client.heard for client in clients),
         "pushed": sum(client.pushed for client in clients),
         "answered": sum(client.answered for client in clients),
         "ended": [f"{client.where}: {client.ended}" for client in clients if client.ended][:20],
@@ -116,6 +118,7 @@ def _wait(client: _Client, until: float) -> None:
                 if ENOUGH.is_set():  # whoever asked has seen that nothing more can come
                     break
                 continue
+            client.heard += 1
             client.pushed = line.endswith(b" EXISTS")
             if line.upper().startswith(b"* BYE"):
                 client.ended = line.decode("utf-8", "replace")

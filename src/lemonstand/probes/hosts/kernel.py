@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -39,22 +40,29 @@ def keepalives(ports: list[int]) -> list[dict[str, Any]]:
 
 
 def processes(name: str) -> dict[str, int]:
-    """Processes of a name on this host: how many, and the memory of all (PSS, octets).
+    """Processes of a name on this host: how many, the memory of all (PSS, octets), their processor time (milliseconds) and wake-ups.
 
     Args:
         name: as in `ps`, such as `imap-hibernate`.
+
+    Returns:
+        `count`, `memory`, `processor`, `wake_ups` (times one of them went on after it had waited, proc_pid_status(5)).
     """
-    count = memory = 0
+    count = memory = ticks = woken = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (folder / "comm").read_text(encoding="ascii").strip() != name[:15]:
                 continue
             found = re.search(r"^Pss:\s+(\d+) kB", (folder / "smaps_rollup").read_text(encoding="ascii"), re.MULTILINE)
+            waits = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", (folder / "status").read_text(encoding="utf-8"), re.MULTILINE)
+            user, system = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
         except OSError:
             continue
         count += 1
         memory += int(found.group(1)) * 1024 if found else 0
-    return {"count": count, "memory": memory}
+        ticks += int(user) + int(system)
+        woken += int(waits.group(1)) if waits else 0
+    return {"count": count, "memory": memory, "processor": ticks * 1000 // os.sysconf("SC_CLK_TCK"), "wake_ups": woken}
 
 
 def _table(name: str) -> dict[str, dict[str, int]]:
