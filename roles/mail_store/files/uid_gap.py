@@ -1,6 +1,6 @@
 """Leaves numbers out in mailboxes of which clients may know more than is here: what comes from a copy or a backup.
 
-A client takes a UID for the same message for ever (RFC 9051 section 2.3.1.1), and a mod-sequence for the same change (RFC 7162 section
+A client takes a UID for the same message for ever (RFC 9051 section 2.3.1), and a mod-sequence for the same change (RFC 7162 section
 3.1.1). What was given between the copy and the loss is known to clients alone, so a mailbox goes on far behind all that can have been.
 A module of programs on a store. Standard library alone.
 """
