@@ -199,7 +199,7 @@ def test_the_way_back_is_tried_so_often_and_no_more(tmp_path: Path, channel: Sta
     tries = tmp_path / "tries"
     script = f'echo >> {tries}; test $(wc -l < {tries}) = 1 && exec "$@"; echo "no route" >&2; exit 255'
     way = channel(["sh", "-c", script, "sh", *HERE])
-    waiting = _order(way, "wait", seconds=3)
+    waiting = _order(way, "wait", seconds=7)
     waiting.wait("waiting")
     family = _family(_holder(way))
     _lose(way)
@@ -207,7 +207,7 @@ def test_the_way_back_is_tried_so_often_and_no_more(tmp_path: Path, channel: Sta
         waiting.wait("result")
     assert len(tries.read_text(encoding="utf-8")) == 1 + 4
     assert not way.works
-    assert _ended(family, 6), "it outlives its seconds"
+    assert _ended(family, 20), "it outlives its seconds"
     _gone(way)
 
 
@@ -282,14 +282,14 @@ def test_one_that_is_stopped_ends_and_others_go_on(channel: Start) -> None:
 def test_without_anybody_it_ends_when_its_time_is_over(channel: Start) -> None:
     """A probe that would go on for long, and one whose result nobody fetches."""
     way = channel()
-    waiting = _order(way, "wait", seconds=2)
+    waiting = _order(way, "wait", seconds=6)
     waiting.wait("waiting")
-    _order(way, "count", seconds=2, number=1, every=0)
+    _order(way, "count", seconds=6, number=1, every=0)
     family = _family(_holder(way))
     _die(way)
     time.sleep(1)
     assert _sockets(way), "a result that may be fetched still is thrown away"
-    assert _ended(family, 4)
+    assert _ended(family, 20)
     _gone(way)
 
 
