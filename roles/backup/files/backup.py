@@ -606,6 +606,38 @@ def opened(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     return {"opens": True}
 
 
+def rekeyed(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
+    """Have the repository open with another key too (`key`), and use that one from now on.
+
+    Append-only means that nobody here can take the old one away: the repository's owner does, once nothing uses it. Asked again after it
+    was cut off, it ends where it would have.
+
+    Returns:
+        `current` and `others`: ids of the keys that open the repository, of which the first is the host's.
+    """
+    key = str(order["key"])
+    with alone():
+        if (FOLDER / "key").read_text(encoding="ascii").strip() != key:
+            if not opened(given, {"key": key})["opens"]:
+                with tempfile.NamedTemporaryFile("w", dir=RUN, prefix="key-", encoding="ascii") as stream:  # 0600
+                    stream.write(f"{key}\n")
+                    stream.flush()
+                    restic(given, "key", "add", "--host", given["host"], "--new-password-file", stream.name, seconds=ANSWER_SECONDS)
+            if not opened(given, {"key": key})["opens"]:
+                raise Failed("the repository does not open with the new key", "the old one is in use as before; see the repository's log")
+            handle, fresh = tempfile.mkstemp(dir=FOLDER, prefix=".key-")
+            with os.fdopen(handle, "w", encoding="ascii") as stream:
+                stream.write(f"{key}\n")
+                stream.flush()
+                os.fsync(handle)
+            Path(fresh).replace(FOLDER / "key")
+        known = json.loads(restic(given, "key", "list", "--json", "--no-lock", seconds=ANSWER_SECONDS))
+    return {
+        "current": next((each["id"] for each in known if each["current"]), ""),
+        "others": [each["id"] for each in known if not each["current"]],
+    }
+
+
 def trusts(given: dict[str, Any], _order: dict[str, Any]) -> dict[str, Any]:
     """Say whether the server would be talked to if another of this host's authorities had to stand for it."""
     others = [str(path) for path in sorted(Path("/etc/lemonstand/pki").glob("ca-*.crt")) if str(path) != given["ca"]]
@@ -900,6 +932,7 @@ ORDERS: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = 
     "list": listed,
     "check": checked,
     "opens": opened,
+    "rekey": rekeyed,
     "trusts": trusts,
     "try": tried,
     "mailbox": mailbox,

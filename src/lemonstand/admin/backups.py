@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any
 
 from lemonstand.admin.access import Hosts
 from lemonstand.errors import InputError, LemonstandError
+from lemonstand.files import write_text
 from lemonstand.policy.names import load_names
 from lemonstand.site import Site
 from lemonstand.site.shipped import filter_plugin
@@ -17,6 +19,8 @@ from lemonstand.site.shipped import filter_plugin
 PROGRAM = ("/usr/bin/python3", "-I", "-B", "/usr/local/lib/lemonstand/backup.py", "order")
 SECONDS = 6 * 3600
 """For a backup or a restore, as the unit has it."""
+KEY_OCTETS = 32
+"""Random ones in a key."""
 KEYS = "backup-keys"
 """Directory beside the CAs with a key and a password a host (playbooks/group_vars/all.yml)."""
 GROUPS = ("stores", "auths")
@@ -63,8 +67,8 @@ class Backups:
     """
 
     def __init__(self, site: Site, hosts: Hosts) -> None:
-        self._site = site
-        self._hosts = hosts
+        self.site = site
+        self.hosts = hosts
 
     @property
     def names(self) -> list[str]:
@@ -73,13 +77,13 @@ class Backups:
         Raises:
             InputError: the site names no repository.
         """
-        if self._site.settings.services.backup is None:
+        if self.site.settings.services.backup is None:
             raise InputError(
                 "nothing of this site is backed up: it names no repository",
-                f"{self._site.inventory} (lemonstand_services)",
+                f"{self.site.inventory} (lemonstand_services)",
                 "name one: {backup: {name: …, addresses: […]}}; docs/operate.md, Backups",
             )
-        return [host.name for group in GROUPS for host in self._site.group(group)]
+        return [host.name for group in GROUPS for host in self.site.group(group)]
 
     def chosen(self, names: Sequence[str]) -> list[str]:
         """Some of them, or all.
@@ -90,7 +94,7 @@ class Backups:
         known = self.names
         for name in names:
             if name not in known:
-                raise InputError(f"'{name}' is not backed up", str(self._site.inventory), f"hosts that are: {', '.join(known)}")
+                raise InputError(f"'{name}' is not backed up", str(self.site.inventory), f"hosts that are: {', '.join(known)}")
         return list(names) or known
 
     def key(self, host: str) -> str:
@@ -99,7 +103,7 @@ class Backups:
         Raises:
             LemonstandError: it is not there.
         """
-        path = self._site.settings.pki_dir / KEYS / f"{host}.key"
+        path = self.site.settings.pki_dir / KEYS / f"{host}.key"
         try:
             return path.read_text(encoding="ascii").strip()
         except OSError as fault:
@@ -109,13 +113,42 @@ class Backups:
                 f"while {host} lives it has it: copy /etc/lemonstand/backup/key from there, mode 0600",
             ) from None
 
+    def rotate_key(self, host: str) -> list[str]:
+        """Gives a host another key for its backups, which opens all of them. The old one does too, until the repository's owner removes it.
+
+        Cut off, it is finished by being done again: the new key lies beside the old one until the host uses it.
+
+        Returns:
+            Ids of the other keys that open the repository, for its owner.
+
+        Raises:
+            LemonstandError: it can't be done, and why; the key in use opens the backups.
+        """
+        path = self.site.settings.pki_dir / KEYS / f"{host}.key"
+        old, following = self.key(host), path.with_suffix(".key-next")
+        new = following.read_text(encoding="ascii").strip() if following.exists() else ""
+        if not new:
+            new = secrets.token_urlsafe(KEY_OCTETS)
+            write_text(following, f"{new}\n")
+        if not self.order(host, action="opens", key=old)["opens"] and not self.order(host, action="opens", key=new)["opens"]:
+            raise LemonstandError(
+                f"the controller's key does not open the backups of {host}",
+                str(path),
+                f"find the one they were made with first: {host} has it in /etc/lemonstand/backup/key",
+            )
+        others: list[str] = self.order(host, action="rekey", key=new)["others"]
+        # Backups that the repository's owner restored from elsewhere open with it.
+        write_text(path.with_suffix(".key-before"), f"{old}\n")
+        following.replace(path)
+        return others
+
     def order(self, host: str, **order: Any) -> dict[str, Any]:
         """Has a host carry out one order.
 
         Raises:
             LemonstandError: it can't, and why.
         """
-        answer = self._hosts.run(host, PROGRAM, json.dumps(order) + "\n", seconds=SECONDS)
+        answer = self.hosts.run(host, PROGRAM, json.dumps(order) + "\n", seconds=SECONDS)
         try:
             found: dict[str, Any] = json.loads(answer.splitlines()[-1])
         except (IndexError, ValueError):
@@ -148,7 +181,7 @@ class Backups:
         """
         if load_names().address_fault(user.lower()) is not None:
             raise InputError(f"'{user}' is no login name", "NAME", "give the whole address, such as alice@example.org")
-        answers = self._hosts.run_on([host.name for host in self._site.group("stores")], ["doveadm", "user", "-f", "home", user.lower()])
+        answers = self.hosts.run_on([host.name for host in self.site.group("stores")], ["doveadm", "user", "-f", "home", user.lower()])
         serving = [name for name, answer in answers.items() if isinstance(answer, str)]
         if not serving:
             lost = [str(name) for name, answer in answers.items() if isinstance(answer, LemonstandError) and "no answer" in answer.what]
@@ -164,7 +197,7 @@ class Backups:
         """
         lines = []
         for host in self.names:
-            path = self._site.settings.pki_dir / KEYS / f"{host}.password"
+            path = self.site.settings.pki_dir / KEYS / f"{host}.password"
             try:
                 password = path.read_text(encoding="ascii").strip()
             except OSError:

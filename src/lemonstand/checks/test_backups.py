@@ -12,9 +12,10 @@ from hashlib import sha256
 import pytest
 
 from lemonstand.admin.access import Hosts
-from lemonstand.admin.backups import Backups, Kept
+from lemonstand.admin.backups import KEYS, Backups, Kept
 from lemonstand.checks.conftest import HostFactory, Measure
 from lemonstand.checks.undone import do
+from lemonstand.files import write_text
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.probes.protocols.wire import Account
 from lemonstand.remote.prober import Prober
@@ -145,6 +146,32 @@ def test_the_key_is_kept_elsewhere_too(host: HostFactory, backups: Backups, back
     )
     opens = backups.order(backed, action="opens", key=key)["opens"]
     expect(opens, "the controller's key does not open the repository", seen="wrong key", expected="it opens")
+
+
+@pytest.mark.answer("live")
+@pytest.mark.disruptive
+@pytest.mark.control("BAK-07")
+def test_a_key_is_changed_and_all_backups_stay(site: Site, host: HostFactory, backups: Backups, backed: str, measure: Measure) -> None:
+    """After the change the host uses another key, both open what there was, and a backup is made with the new one. Then back again."""
+    if not site.is_lab:
+        not_measurable("on a site that people use it is an operator's: lemonstand backup rotate-keys")
+    path, old = site.settings.pki_dir / KEYS / f"{backed}.key", backups.key(backed)
+    before = {each["id"] for each in _kept(backups, backed).snapshots}
+    try:
+        others = backups.rotate_key(backed)
+        new = backups.key(backed)
+        there = do(host, backed, "sha256sum </etc/lemonstand/backup/key").split()[0]
+        opens = {name: backups.order(backed, action="opens", key=key)["opens"] for name, key in (("old", old), ("new", new))}
+        made = backups.order(backed, action="run")["made"]["snapshot"]
+        after = {each["id"] for each in backups.kept(backed, listed=True).snapshots}
+    finally:
+        if backups.key(backed) != old:
+            backups.order(backed, action="rekey", key=old)
+            write_text(path, f"{old}\n")
+    measure("keys that open the repository", 1 + len(others), volatile=True)
+    expect(new != old and there == sha256(f"{new}\n".encode()).hexdigest(), "the host uses the old key", seen="old", expected="new")
+    expect(all(opens.values()), "a key opens the repository no more", seen=opens, expected="both do")
+    expect(before <= after and made in after, "backups are gone with the old key", seen=sorted(before - after), expected="none")
 
 
 @pytest.mark.answer("configuration")

@@ -132,6 +132,34 @@ def backup_check(chosen: Chosen, *, hosts: tuple[str, ...], all_data: bool) -> N
         click.get_current_context().exit(1)
 
 
+@backup_group.command("rotate-keys")
+@site_options
+@click.argument("hosts", nargs=-1)
+def backup_rotate_keys(chosen: Chosen, *, hosts: tuple[str, ...]) -> None:
+    """Gives HOSTS (all, if none is named) another key each. Old and new open all backups, until the repository's owner removes the old.
+
+    What was cut off is finished by giving the command again.
+    """
+    from lemonstand.admin.operations import operation  # noqa: PLC0415
+
+    failed = False
+    with _backups(chosen) as backups:
+        names = backups.chosen(hosts)
+        with operation(backups.site, backups.hosts, "backup rotate-keys", names[0]):
+            for host in names:
+                try:
+                    others = backups.rotate_key(host)
+                except LemonstandError as fault:
+                    failed = True
+                    click.echo(str(fault), err=True)
+                    continue
+                click.echo(
+                    f"{host}: has another key; whoever runs the repository removes the old one: restic key remove {' '.join(others)}"
+                )
+    if failed:
+        click.get_current_context().exit(1)
+
+
 @backup_group.command("accounts")
 @site_options
 def backup_accounts(chosen: Chosen) -> None:
