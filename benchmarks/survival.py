@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -46,7 +47,8 @@ HEAL_SECONDS = 300
 SETTLE_SECONDS = 240
 """How long messages that were accepted are looked for: a relay tries again what a silent store did not take."""
 IN_STEP_SECONDS = 60.0
-USUAL = ("-e", '{"mail_relay_usual_recipients_per_hour": 1000000}')
+LIMITS = ("usual_recipients_per_hour", "user_messages_per_hour", "user_recipients_per_hour", "submission_messages_per_minute")
+USUAL = ("-e", json.dumps({f"mail_relay_{name}": 1_000_000 for name in LIMITS}))
 TROUBLES = frozenset({"twin", "silent", "two-edges", "alone", "no-twin", "failed", "not-running"})
 """Alarms that go on as long as something is wrong."""
 
