@@ -44,8 +44,8 @@ NOTICED_SECONDS = 10
 """How soon an operator promotes the standby of a store that is silent, and sleeping users get mail."""
 LONGEST = 900
 HEAL_SECONDS = 300
-SETTLE_SECONDS = 240
-"""How long messages that were accepted are looked for: a relay tries again what a silent store did not take."""
+SETTLE_SECONDS = 30
+"""How long messages that were accepted are looked for once no relay has any: it tries again what a store did not take, after minutes."""
 IN_STEP_SECONDS = 60.0
 LIMITS = ("usual_recipients_per_hour", "user_messages_per_hour", "user_recipients_per_hour", "submission_messages_per_minute")
 USUAL = ("-e", json.dumps({f"mail_relay_{name}": 1_000_000 for name in LIMITS}))
@@ -178,6 +178,10 @@ class Trial:
             return ""
         return next(each.host for each in rows.values() if each.store == rows[host].store and each.host != host)
 
+    def _queued(self) -> int:
+        """How many messages relays have still."""
+        return sum(int(labs.run_on(self._lab, relay.name, "postqueue -j | wc -l")) for relay in self._site.group("relays"))
+
     def _apply(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "lemonstand", "apply", "--lab", self._lab, *USUAL]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -196,8 +200,11 @@ class Trial:
         """Looks for every message that was accepted, and takes all of them away."""
         wanted = {name for kind, each in cost.written.items() if kind != "login" for name in each["accepted"]}
         serving = [(each.host, each.store) for each in stores.members() if each.does == "serves"]
+        end = time.monotonic() + LONGEST
         until = time.monotonic() + SETTLE_SECONDS
         while True:
+            if self._queued():
+                until = min(end, time.monotonic() + SETTLE_SECONDS)
             found: Counter[str] = Counter()
             for host, store in serving:
                 for user in (each for each in self._site.settings.users if each.name in {account["user"] for account in self._users}):
