@@ -177,6 +177,7 @@ def _file(name: str, content: Any) -> Callable[[Tree], object]:
 
 
 SITE_YML = "group_vars/all/site.yml:"
+MIRROR = {"name": "mirror.example.net", "addresses": ["203.0.113.80"]}
 SMARTHOST = {"name": "smtp.example.net", "addresses": ["203.0.113.77"], "user": "site", "password_file": "/nowhere/password"}
 FLOW = {"name": "extra", "from": "internet", "to": "frontends", "protocol": "tcp", "ports": [4190], "reason": "sieve"}
 
@@ -891,6 +892,69 @@ BAD_SITES: tuple[Bad, ...] = (
         "a smarthost with the password in the inventory",
         _set("lemonstand_services", {"smarthost": {**SMARTHOST, "password": "geheim"}}),
         "password",
+        SITE_YML,
+        "",
+    ),
+    Bad(
+        "packages for stores from the Internet",
+        _set("lemonstand_services", {"mirror": MIRROR}),
+        "lemonstand_services makes flow 'packages-auths' let auths reach internet, and stores and auth hosts never reach the Internet",
+        SITE_YML,
+        "Name an address that lies elsewhere",
+    ),
+    Bad(
+        "packages for the DMZ from management",
+        lambda tree: tree["all"].__setitem__("lemonstand_services", {"mirror_dmz": {**MIRROR, "addresses": ["198.51.100.53"]}}),
+        "lemonstand_services makes flow 'packages-frontends' let frontends reach",
+        SITE_YML,
+        "Name an address that lies elsewhere",
+    ),
+    Bad(
+        "packages from a host of the site",
+        lambda tree: tree["all"].__setitem__("lemonstand_services", {"mirror_dmz": {**MIRROR, "addresses": [_own_address(tree, "store")]}}),
+        "packages would come from store (",
+        SITE_YML,
+        "name an address of a mirror that is no host of this inventory",
+    ),
+    Bad(
+        "packages that nobody knows the key of",
+        _set("lemonstand_services", {"mirror_dmz": {**MIRROR, "key": "/nowhere/mirror.asc"}}),
+        "/nowhere/mirror.asc is not there",
+        SITE_YML,
+        "put the signing key there",
+    ),
+    Bad(
+        "packages signed by something that is no key",
+        _set("lemonstand_services", {"mirror_dmz": {**MIRROR, "key": "/etc/hostname"}}),
+        "/etc/hostname is no public key in ASCII armor",
+        SITE_YML,
+        "gpg --armor --export",
+    ),
+    Bad(
+        "a mirror whose certificate nobody could judge",
+        _set("lemonstand_services", {"mirror_dmz": {**MIRROR, "ca": "/nowhere/ca.pem"}}),
+        "/nowhere/ca.pem is not there",
+        SITE_YML,
+        "put the PEM file there",
+    ),
+    Bad(
+        "a flat repository with components",
+        _set("lemonstand_services", {"mirror_dmz": {**MIRROR, "sources": [{"path": "/", "suites": ["./"]}]}}),
+        "has no components (components: [])",
+        SITE_YML,
+        "",
+    ),
+    Bad(
+        "a suite that is more than a word",
+        _set("lemonstand_services", {"mirror_dmz": {**MIRROR, "sources": [{"path": "/debian", "suites": ["trixie\nTrusted: yes"]}]}}),
+        "is no name of a suite or component",
+        SITE_YML,
+        "",
+    ),
+    Bad(
+        "updates that may wait for no day",
+        _set("lemonstand_update_days", 0),
+        "lemonstand_update_days",
         SITE_YML,
         "",
     ),

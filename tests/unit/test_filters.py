@@ -46,7 +46,7 @@ HOSTS = {
     "relay": _host(dmz=20, management=13),
 }
 GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
-OFF = ("implicit_tls", "managesieve", "acme", "backup", "smarthost")
+OFF = ("implicit_tls", "managesieve", "acme", "backup", "smarthost", "mirror", "mirror_dmz")
 NOTHING = {**dict.fromkeys(OFF, False), "no_smarthost": True, **several_of(lambda _: ["the only one"])}
 """Conditions of a site with one host of each kind, and nothing more than it must have."""
 
@@ -293,3 +293,17 @@ def test_with_a_smarthost_relays_send_to_it_alone() -> None:
 
 def test_a_password_becomes_a_line_that_htpasswd_makes() -> None:
     assert filters.htpasswd("example") == "{SHA}w0mcJylzCn+AfvuGdqkty2+KP48="
+
+
+def test_packages_come_from_the_mirror_of_each_side_and_no_edge_joins_the_two() -> None:
+    services = {"mirror": {"addresses": ["10.1.5.40"]}, "mirror_dmz": {"addresses": ["203.0.113.80"], "port": 8080}}
+    hosts = {name: {**host, "lemonstand_services": services} for name, host in HOSTS.items()}
+    active = filters.active_flows(FLOWS, {**NOTHING, "mirror": True, "mirror_dmz": True}, [], [], services)
+    for name, expected in (("store", ["10.1.5.40"]), ("auth", ["10.1.5.40"]), ("edge", ["10.1.5.40"]), ("relay", ["203.0.113.80"])):
+        rules = [each for each in filters.host_rules(active, name, GROUPS, hosts)["output"] if each["name"].startswith("packages-")]
+        assert [each["ipv4"] for each in rules] == [expected]
+        assert rules[0]["ports"] == ([8080] if name == "relay" else [80])
+    forward = {each["name"]: each["target4"] for each in filters.edge_rules(active, "edge", GROUPS, hosts)["forward"]}
+    passed = {name: target for name, target in forward.items() if name.startswith("packages-")}
+    assert passed == {"packages-frontends": ["203.0.113.80"], "packages-relays": ["203.0.113.80"]}
+    assert not [each for each in _active() if each["name"].startswith("packages-")], "nothing is open where no mirror is named"

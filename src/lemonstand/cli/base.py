@@ -74,7 +74,7 @@ class Group(click.Group):
 
 TOPICS = (
     "alarms", "app_password", "backup", "certificates", "deploy", "dkim", "documents", "evidence", "keys", "lab", "mail", "mutate",
-    "operations", "probe", "rebuild", "redteam", "report", "service", "store", "user", "verify",
+    "operations", "probe", "rebuild", "redteam", "report", "service", "store", "upgrade", "user", "verify",
 )  # fmt: skip
 """The modules of commands."""
 OWN = {"user": ("user", "store", "app_password"), "users": ("user",)}

@@ -75,6 +75,21 @@ def lab_replace(name: str, host: str) -> None:
     click.echo(f"lemonstand rebuild {lab}{host} --host-key {fingerprint}")
 
 
+@lab_group.command("offer")
+@name_option
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1)
+@click.option("--broken", is_flag=True, help="Their programs in /usr/sbin fail at once.")
+@click.option("--valid-days", default=7, show_default=True, help="How long the index says it is good; less than 0: it is over.")
+def lab_offer(name: str, sources: tuple[str, ...], *, broken: bool, valid_days: int) -> None:
+    """Publishes the lab's packages at its mirrors, newer ones of source packages SOURCE; what was newer before goes.
+
+    LEMONSTAND_LAB_MIRROR=lab names the mirrors to the lab's site: lemonstand apply, then lemonstand upgrade.
+    """
+    from lemonstand import lab as labs  # noqa: PLC0415
+
+    labs.offer(name, sources, click.echo, broken=broken, valid_days=valid_days)
+
+
 @lab_group.command("snapshot")
 @name_option
 @click.argument("snapshot")

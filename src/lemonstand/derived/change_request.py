@@ -19,6 +19,8 @@ NAMES = {
     "internet": "any address outside",
     "backup": "the backup repository",
     "smarthost": "the smarthost",
+    "mirror": "the mirror for packages",
+    "mirror_dmz": "the mirror for packages of the DMZ",
 }
 STATES = {
     "established": "established, whether or not anything is sent",

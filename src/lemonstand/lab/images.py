@@ -147,7 +147,7 @@ def supply(key: str, base: Base) -> bool:
         shutil.copy2(path, folder / f"{path.name}.part")
         (folder / f"{path.name}.part").rename(folder / path.name)
     if new:
-        (folder / "Packages.part").write_text(_index(folder), encoding="utf-8")
+        (folder / "Packages.part").write_text(index(folder), encoding="utf-8")
         (folder / "Packages.part").rename(folder / "Packages")
     return bool(new)
 
@@ -180,7 +180,7 @@ def _build(folder: Path, log: Path) -> None:
                 error.what, f"mmdebstrap; its output is in {log}", "is the Debian archive within reach? see the log"
             ) from None
         versions = (work / "base.list").read_text(encoding="ascii").splitlines()
-        (work / "packages" / "Packages").write_text(_index(work / "packages"), encoding="utf-8")
+        (work / "packages" / "Packages").write_text(index(work / "packages"), encoding="utf-8")
         for paragraph in (work / "packages" / "Packages").read_text(encoding="utf-8").split("\n\n"):
             fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and not line.startswith(" "))
             if fields:
@@ -194,7 +194,7 @@ def _build(folder: Path, log: Path) -> None:
         shutil.copytree(work, folder)
 
 
-def _index(folder: Path) -> str:
+def index(folder: Path) -> str:
     """The index of a flat archive (deb822, as apt reads it)."""
     paragraphs = []
     for deb in sorted(folder.glob("*.deb")):

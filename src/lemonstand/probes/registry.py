@@ -32,6 +32,7 @@ PROBES: dict[str, str] = {
     "backup-deeds": "hosts.backups.deeds",
     "hold-back": "network.interruptions.hold_back",
     "idle": "clients.idle.idle",
+    "idle-comebacks": "clients.comeback.comebacks",
     "idle-crowd": "clients.crowd.crowd",
     "imap-session": "clients.sessions.imap_session",
     "integrity": "hosts.integrity.read",

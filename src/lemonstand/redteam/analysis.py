@@ -94,6 +94,7 @@ class Analysis:
     deviations: tuple[Deviation, ...]
     added: tuple[Flow, ...]
     removed: tuple[str, ...]
+    mirrors: tuple[str, ...]
     attempts: int
 
 
@@ -116,6 +117,7 @@ def analyse(site: Site, catalogue: Catalogue | None = None) -> Analysis:
         standpoints=tuple(_standpoint(site, position, known) for position in POSITIONS),
         deviations=known.deviations,
         added=site.settings.flows_extra,
+        mirrors=_mirrors(site),
         removed=site.settings.flows_disabled,
         attempts=len(known.attempts),
     )
@@ -232,6 +234,8 @@ THEN = {
     ("edges", 123): "the time",
     ("ntp", 123): "the time",
     ("smarthost", 0): "somebody who hands on mail in the site's name, to who shows the password; nothing of it comes back",
+    ("mirror", 0): "signed packages; the mirror can withhold or delay what is new, and learns what a host has",
+    ("mirror_dmz", 0): "signed packages; a narrow way out for what is collected, to that mirror alone",
     ("backup", 0): "room for encrypted backups in the host's own name; nothing that is there goes, and no other host's is shown",
 }
 """What is at the end of a flow, by its end and first port."""
@@ -241,6 +245,15 @@ def _then(flow: Flow) -> str:
     # A service listens where the site says.
     return THEN.get((flow.destination, 0)) or THEN.get(
         (flow.destination, flow.ports[0]), "what listens there; no attempt of the red team is about it"
+    )
+
+
+def _mirrors(site: Site) -> tuple[str, ...]:
+    services = site.settings.services
+    return tuple(
+        f"{each.name} ({', '.join(str(address) for address in each.addresses)}, port {each.port}, for {whom})"
+        for each, whom in ((services.mirror, "edges, auth hosts and stores"), (services.mirror_dmz, "the DMZ"))
+        if each is not None
     )
 
 

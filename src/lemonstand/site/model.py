@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from collections.abc import Iterable
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -280,6 +282,42 @@ class SmarthostService(Strict):
     )
 
 
+class PackageSource(Strict):
+    """A part of a mirror, as deb822-sources(5) has it."""
+
+    path: str = Field(description="its path on the mirror, such as /debian", pattern=r"^/[A-Za-z0-9._~/+-]*$")
+    suites: tuple[str, ...] = Field(description="suites, such as trixie; a flat repository has ./", min_length=1)
+    components: tuple[str, ...] = Field(("main",), description="components; of a flat repository, none")
+
+    @model_validator(mode="after")
+    def _flat_or_not(self) -> PackageSource:
+        word = re.compile(r"[A-Za-z0-9._~/+-]+")
+        for each in (*self.suites, *self.components):
+            if not word.fullmatch(each):
+                raise ValueError(f"'{each}' is no name of a suite or component")
+        if any(each.endswith("/") for each in self.suites) == bool(self.components):
+            raise ValueError("a suite that ends in / is a flat repository and has no components (components: []); any other has some")
+        return self
+
+
+class MirrorService(Strict):
+    """Where hosts fetch packages, whose index is signed."""
+
+    name: HostName = Field(description="its name; hosts learn its addresses from here")
+    addresses: tuple[IPv4Address | IPv6Address, ...] = Field(description="its addresses", min_length=1)
+    port: StrictInt = Field(80, description="the TCP port it listens on", ge=1, le=65535)
+    sources: tuple[PackageSource, ...] = Field(
+        (), description="its parts: [{path, suites, components}]; none: Debian's release, its updates and its security updates"
+    )
+    key: Path | None = Field(
+        None, description="file on the controller with the key its index is signed by, in ASCII armor; none: Debian's own"
+    )
+    ca: Path | None = Field(None, description="PEM file on the controller: who signs its certificate, where it speaks HTTPS; none: HTTP")
+
+
+Service = BackupService | SmarthostService | MirrorService
+
+
 class Services(Strict):
     """What others run for the site; each opens its flows once it is named."""
 
@@ -288,14 +326,24 @@ class Services(Strict):
         None, description="who hands on mail to others: {name, addresses, port, user, password_file, ca, spf}"
     )
 
-    def at(self, end: str) -> BackupService | SmarthostService | None:
+    mirror: MirrorService | None = Field(
+        None, description="where edges, auth hosts and stores fetch packages: {name, addresses, port, sources, key, ca}"
+    )
+    mirror_dmz: MirrorService | None = Field(None, description="where frontends and relays fetch packages: as `mirror`")
+
+    def at(self, end: str) -> Service | None:
         """The service that an end of flows is named after; None: it is another end, or none is named."""
-        found: BackupService | SmarthostService | None = getattr(self, end) if end in type(self).model_fields else None
+        found: Service | None = getattr(self, end) if end in type(self).model_fields else None
         return found
 
     def conditions(self) -> dict[str, bool]:
         """Which conditions of flows hold."""
-        return {"backup": self.backup is not None, "smarthost": self.smarthost is not None, "no_smarthost": self.smarthost is None}
+        named = {name: getattr(self, name) is not None for name in type(self).model_fields}
+        return {**named, "no_smarthost": self.smarthost is None}
+
+    def mirror_of(self, groups: Iterable[str]) -> MirrorService | None:
+        """Where a host of some groups fetches packages; None: nowhere."""
+        return self.mirror_dmz if {"frontends", "relays"} & set(groups) else self.mirror
 
 
 class SiteSettings(Strict):
@@ -383,8 +431,15 @@ class SiteSettings(Strict):
     )
     services: Services = Field(
         _default("services"),
-        description="what others run for the site, `backup` and `smarthost`; what is not named is off, its flows as well",
+        description="what others run: `backup`, `smarthost`, `mirror`, `mirror_dmz`; what is not named is off, its flows as well",
         examples=[{"backup": {"name": "backup.example.org", "addresses": ["192.0.2.250"]}}],
+    )
+    update_days: StrictInt = Field(
+        _default("update_days"),
+        description="days that an update may wait on a host before verifications fail (OPS-22)",
+        ge=1,
+        le=365,
+        examples=[14],
     )
     flows_extra: tuple[Flow, ...] = Field(
         _default("flows_extra"),

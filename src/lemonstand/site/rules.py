@@ -28,12 +28,11 @@ from lemonstand.site.model import (
     PREFIX,
     ROLE_GROUPS,
     AcmeCertificate,
-    BackupService,
     FileCertificate,
     Interface,
     Middlebox,
+    Service,
     Services,
-    SmarthostService,
     User,
     Zone,
 )
@@ -532,13 +531,13 @@ def backups_go_elsewhere(draft: Draft) -> Iterator[InputError]:
     yield from _without_its_ca(draft, service, "backup")
 
 
-def _at_hosts(draft: Draft, service: BackupService | SmarthostService) -> Iterator[tuple[int, str, IPv4Address | IPv6Address]]:
+def _at_hosts(draft: Draft, service: Service) -> Iterator[tuple[int, str, IPv4Address | IPv6Address]]:
     """The addresses of a service that hosts of the inventory have: which of them it is, the host, the address."""
     for number, address in enumerate(service.addresses):
         yield from ((number, host, address) for host, _, leg in draft.legs() if address in leg.addresses)
 
 
-def _without_its_ca(draft: Draft, service: BackupService | SmarthostService, name: str) -> Iterator[InputError]:
+def _without_its_ca(draft: Draft, service: Service, name: str) -> Iterator[InputError]:
     if service.ca is not None and not service.ca.is_file():
         yield InputError(f"{service.ca} is not there", draft.at("services", name, "ca"), "put the PEM file there, or correct the path")
 
@@ -561,6 +560,32 @@ def a_smarthost_is_somebody_elses(draft: Draft) -> Iterator[InputError]:
         yield InputError(f"{file} is not there", where, "put the password there, in one line, mode 0600; ansible-vault may encrypt it")
     elif file.stat().st_mode & 0o077:
         yield InputError(f"others may read {file}", where, f"chmod 600 {file}; have the password changed if they did")
+
+
+def mirrors_are_somebody_elses(draft: Draft) -> Iterator[InputError]:
+    """Packages come from no host of the site, and whom to believe is known."""
+    services = _services(draft)
+    for name, service in (("mirror", services.mirror), ("mirror_dmz", services.mirror_dmz)):
+        if service is None:
+            continue
+        for number, host, address in _at_hosts(draft, service):
+            if set(draft.raw.hosts[host].groups) & set(ROLE_GROUPS):
+                yield InputError(
+                    f"packages would come from {host} ({address}), a host of this site: who breaks it chooses what others run",
+                    draft.at("services", name, "addresses", number),
+                    "name an address of a mirror that is no host of this inventory",
+                )
+        yield from _without_its_ca(draft, service, name)
+        if service.key is not None and not service.key.is_file():
+            yield InputError(
+                f"{service.key} is not there", draft.at("services", name, "key"), "put the signing key there, or correct the path"
+            )
+        elif service.key is not None and not service.key.read_bytes().startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----"):
+            yield InputError(
+                f"{service.key} is no public key in ASCII armor",
+                draft.at("services", name, "key"),
+                "write it with gpg --armor --export; without `key` Debian's own keys count",
+            )
 
 
 def _addressing(draft: Draft, zones: Mapping[str, Zone]) -> Addressing:
@@ -1135,6 +1160,7 @@ RULES: tuple[Rule, ...] = (
     flows_keep_the_invariants,
     backups_go_elsewhere,
     a_smarthost_is_somebody_elses,
+    mirrors_are_somebody_elses,
     waivers_are_known,
     accepts_are_known,
     own_settings_leave_controls_alone,

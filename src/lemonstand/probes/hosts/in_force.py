@@ -285,10 +285,13 @@ def tickets() -> dict[str, dict[str, str]]:
 def archives() -> list[str]:
     """Lines by which apt would take packages that nobody signed: `FILE: LINE`."""
     found = []
-    for path in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*"), *Path("/etc/apt/apt.conf.d").glob("*")]:
+    folders = ("/etc/apt/sources.list.d", "/etc/apt/apt.conf.d", "/etc/lemonstand/apt/sources.d")
+    for path in [Path("/etc/apt/sources.list"), *(path for folder in folders for path in Path(folder).glob("*"))]:
         for line in text(path).splitlines():
             unsigned = re.search(
-                r"trusted\s*[=:]\s*yes|allow-(?:insecure|weak|downgrade-to-insecure)\s*[=:]\s*yes|Allow(?:Unauthenticated|Insecure)",
+                r"trusted\s*[=:]\s*yes|allow-(?:insecure|weak|downgrade-to-insecure)\s*[=:]\s*yes"
+                # Who says no to it says what holds without him.
+                r'|Allow(?:Unauthenticated|Insecure|Weak|DowngradeToInsecure)\w*(?!\w|\s+"?(?:false|no|0)\b)',
                 line,
                 re.I,
             )
