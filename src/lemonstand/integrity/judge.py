@@ -502,7 +502,7 @@ def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Dis
         return
     if version == "6" and target == "default" and gateway and known.handed_on.get(int(table) if table.isdigit() else 0) == gateway:
         return
-    zones = {str(net) for zone in known.site.settings.zones.values() for net in (zone.ipv4, zone.ipv6) if net}
+    zones = {str(net) for zone in known.site.settings.zones.values() for net in zone.networks}
     towards_site = target in zones
     if route.get("protocol") == "ra":
         yield Discrepancy(f"route {target}", f"{text}, as a router on the link said", "routes somebody decided on", remedy)
