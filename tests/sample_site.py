@@ -139,6 +139,34 @@ class Bad:
     remedy: str
 
 
+def _one_card(name: str, reached: str = "") -> Callable[[Tree], object]:
+    """Takes a host's leg in management; it is reached by the other one, or where it should not be."""
+
+    def spoil(tree: Tree) -> None:
+        found = member(tree, f"{name}s", name)
+        del found["lemonstand_interfaces"]["management"]
+        found["ansible_host"] = reached or next(iter(found["lemonstand_interfaces"].values()))["ipv4"]
+
+    return spoil
+
+
+def _one_card_and(*, four: bool = False, **shared: Any) -> Callable[[Tree], object]:
+    """The store has one card, by IPv4 alone if said, and other variables are as given."""
+
+    def spoil(tree: Tree) -> None:
+        _one_card("store")(tree)
+        tree["all"] |= shared
+        if four:
+            del member(tree, "stores", "store")["lemonstand_interfaces"]["store"]["ipv6"]
+            del tree["all"]["lemonstand_zones"]["store"]["ipv6"]
+
+    return spoil
+
+
+def _zone(name: str, **networks: Any) -> Callable[[Tree], object]:
+    return lambda tree: tree["all"]["lemonstand_zones"][name].update(networks)
+
+
 def _set(variable: str, value: Any) -> Callable[[Tree], object]:
     return lambda tree: tree["all"].__setitem__(variable, value)
 
@@ -473,6 +501,52 @@ BAD_SITES: tuple[Bad, ...] = (
     ),
     Bad("device twice", _leg("relays", "relay", "dmz", device="mgmt0"), "host relay has two legs on mgmt0", "hosts.yml:", "one device"),
     Bad(
+        "one card, reached elsewhere",
+        _one_card("store", "198.51.100.12"),
+        "198.51.100.12 lies in 'management', where store has no",
+        "",
+        "add the leg",
+    ),
+    Bad("network apart", _zone("dmz", more=["198.18.0.0/26"]), "edge edge has no address in 198.18.0.0/26", "hosts.yml:", "`more`"),
+    Bad("network twice", _zone("dmz", more=["192.0.2.32/27"]), "192.0.2.32/27 overlaps another network", SITE_YML, ""),
+    Bad("network of another zone", _zone("dmz", more=["192.0.2.96/27"]), "the zones 'auth' and 'dmz' overlap", SITE_YML, ""),
+    Bad("network of no version", _zone("dmz", ipv6=None, more=["2001:db8:9::/64"]), "the zone has no ipv6", SITE_YML, ""),
+    Bad(
+        "two edges, two networks",
+        lambda t: (in_pairs(t), _zone("dmz", more=["198.18.0.0/26"])(t)),
+        "two edges share one",
+        SITE_YML,
+        "one larger",
+    ),
+    Bad(
+        "further address",
+        _leg("relays", "relay", "dmz", more=["192.0.2.30"]),
+        "host relay has further addresses",
+        "hosts.yml:",
+        "leave it one",
+    ),
+    Bad(
+        "one card, a controller outside",
+        _one_card_and(lemonstand_controllers=["203.0.113.7"]),
+        "the controller 203.0.113.7 is elsewhere",
+        "",
+        "give store a",
+    ),
+    Bad(
+        "one card, no common version",
+        _one_card_and(lemonstand_controllers=["2001:db8:5::254"], four=True),
+        "no controller has an IP version of",
+        "",
+        "add",
+    ),
+    Bad(
+        "one card behind two edges",
+        lambda t: (in_pairs(t), _one_card("store")(t)),
+        "which of the two is at work",
+        "hosts.yml:",
+        "give store a leg",
+    ),
+    Bad(
         "no address",
         lambda t: member(t, "relays", "relay")["lemonstand_interfaces"].update(dmz={"device": "dmz0"}),
         "neither an IPv4",
@@ -490,7 +564,7 @@ BAD_SITES: tuple[Bad, ...] = (
     Bad(
         "no interfaces",
         lambda t: member(t, "auths", "auth").pop("lemonstand_interfaces"),
-        "host auth has no leg in auth and management",
+        "host auth has no leg in auth",
         "",
         "add it to lemonstand_interfaces",
     ),

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from lemonstand.lab.plan import plan
+from lemonstand.lab.plan import planned as planned_lab
 from lemonstand.lab.topology import Topology
 from lemonstand.paths import data_dir
 from lemonstand.redteam.lab_page import PREFIX, lab_site
-from lemonstand.site import Site
+from lemonstand.site import Site, read_inventory
+from lemonstand.site.raw import RawSite
 
 ROOT = data_dir("inventories")
 
@@ -31,15 +32,23 @@ def topology(name: str = "lab") -> Topology:
 
 def planned(inventory: Path) -> Topology:
     """The lab that any inventory names, likewise."""
+    return read(inventory)[1]
+
+
+@cache
+def read(inventory: Path) -> tuple[Site, Topology, RawSite]:
+    """The site of any inventory, the lab that it names, and what it says."""
     with tempfile.TemporaryDirectory() as folder:
         found = site(Path(folder) / "lab", inventory)
-    return plan("sample", PREFIX, found, {**dict.fromkeys(found.hosts, f"{PREFIX}.5.15"), **ways(found)})
+        (Path(folder) / "lab" / "secrets" / "become").write_text("nobody's either")
+        raw = read_inventory(inventory, {"LEMONSTAND_LAB_DIR": f"{folder}/lab", "LEMONSTAND_LAB_PREFIX": PREFIX})
+        return found, planned_lab(Topology("sample", PREFIX), inventory, raw), raw
 
 
 def ways(site: Site) -> dict[str, str]:
-    """The address each host with a leg in the management zone is reached at."""
+    """The address each host with a leg is reached at."""
     everybody = {**site.hosts, **site.apart}
-    return {name: str(host.interfaces["management"].ipv4) for name, host in everybody.items() if "management" in host.interfaces}
+    return {name: str(host.interfaces[host.way_in].addresses[0]) for name, host in everybody.items() if host.way_in}
 
 
 def site(folder: Path, inventory: Path = ROOT / "lab") -> Site:

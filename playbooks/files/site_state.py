@@ -87,18 +87,23 @@ def alone():
 def stamp(order, now):
     """Writes the stamp of a run that has come to its end here; lines of what changed, or would.
 
-    The order's keys: `stamp` (what is to be said), `changes` (tasks of this run that changed this host), `check`.
+    The order's keys: `stamp` (what is to be said), `changes` (tasks of this run that changed this host), `check`; `told`: whether an auth
+    host or store was reached, which remembers this run. A run that nobody could be told of gives way to the next one that somebody was.
     """
     wanted, known = order["stamp"], read(stamp_path())
     if wanted["dirty"]:
         yield "notice: this controller has changes that are in no commit; the stamp says {} and more".format(wanted["commit"][:12])
     differs = [key for key in SUBSTANCE if known is None or known.get(key) != wanted[key]]
     word = "would " if order.get("check") else ""
+    told = order.get("told", True)
+    forgotten = bool(known) and known.get("told") is False and told
+    if forgotten and not differs:
+        yield "changed: {}write {} (run {}, which nobody remembers -> {})".format(word, stamp_path(), known.get("run"), wanted["run"])
     if differs:
-        told = ", ".join("{} {} -> {}".format(key, brief(known.get(key)) if known else "none", brief(wanted[key])) for key in differs)
-        yield f"changed: {word}write {stamp_path()} ({told})"
-    if (differs or order.get("changes")) and not order.get("check"):
-        text = json.dumps({**wanted, "when": utc(now)}, sort_keys=True, indent=1) + "\n"
+        says = ", ".join("{} {} -> {}".format(key, brief(known.get(key)) if known else "none", brief(wanted[key])) for key in differs)
+        yield f"changed: {word}write {stamp_path()} ({says})"
+    if (differs or forgotten or order.get("changes")) and not order.get("check"):
+        text = json.dumps({**wanted, **({} if told else {"told": False}), "when": utc(now)}, sort_keys=True, indent=1) + "\n"
         write(stamp_path(), text, 0o644)
 
 

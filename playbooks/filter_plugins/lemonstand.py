@@ -302,8 +302,14 @@ def _addresses(host: Host, zones: Iterable[str] | None = None) -> list[str]:
     found = []
     for zone, leg in (host.get("lemonstand_interfaces") or {}).items():
         if zone in zones if zones is not None else zone != "management":
-            found += [str(leg[key]) for key in ("ipv4", "ipv6") if leg.get(key)]
+            found += [str(address) for address in (leg.get("ipv4"), leg.get("ipv6"), *(leg.get("more") or ())) if address]
     return found
+
+
+def _networks(zone: Mapping[str, Any] | None) -> list[str]:
+    """All networks of a zone, both families."""
+    known = zone or {}
+    return [str(network) for network in (known.get("ipv4"), known.get("ipv6"), *(known.get("more") or ())) if network]
 
 
 def _shared(host: Host, zones: Iterable[str] | None = None) -> list[str]:
@@ -320,7 +326,7 @@ def _resolve(endpoint: str, groups: Mapping[str, list[str]], hosts: Hosts, own: 
     if endpoint == "internet":
         return None
     if endpoint in ZONES:
-        return [str(network) for network in (own["lemonstand_zones"].get(endpoint) or {}).values() if network]
+        return _networks(own["lemonstand_zones"].get(endpoint))
     if endpoint in LISTS:
         return _listed(own, endpoint)
     return [address for name in _members(groups, endpoint) for address in _addresses(hosts[name])]
@@ -346,6 +352,18 @@ def _is(endpoint: str, name: str, groups: Mapping[str, list[str]], hosts: Hosts)
     return endpoint in (hosts[name].get("lemonstand_interfaces") or {}) and name not in _members(groups, "edges")
 
 
+def _way_in(host: Host) -> str | None:
+    """The zone by which controllers reach a host: management; of a host with one leg alone, that leg's (record 0051)."""
+    legs = host.get("lemonstand_interfaces") or {}
+    return "management" if "management" in legs else next(iter(legs), None)
+
+
+def _of_one_leg(groups: Mapping[str, list[str]], hosts: Hosts) -> list[str]:
+    """The site's hosts that have a leg, and none in management."""
+    names = [name for group in GROUPS for name in _members(groups, group)]
+    return [name for name in names if _way_in(hosts[name]) not in {None, "management"}]
+
+
 def host_rules(
     flows: list[dict[str, Any]], name: str, groups: Mapping[str, list[str]], hosts: Hosts | str
 ) -> dict[str, list[dict[str, Any]]]:
@@ -358,11 +376,13 @@ def host_rules(
     hosts, groups = _known(hosts), _as_lists(groups)
     own = hosts[name]
     legs = own.get("lemonstand_interfaces") or {}
+    # A peer of a lab has no leg in management of which flows know.
+    way_in = _way_in(own) if "management" in legs or name in _of_one_leg(groups, hosts) else None
     rules: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
     # "Internet" is any address outside the zones, and never by way of management: a relay takes no mail of strangers from its twin.
     outer = [leg["device"] for zone, leg in legs.items() if zone != "management"]
-    inner = (nets or {} for zone, nets in own["lemonstand_zones"].items() if zone != "internet")
-    inside = _split(_ranges(net for nets in inner for net in nets.values() if net))
+    inner = (nets for zone, nets in own["lemonstand_zones"].items() if zone != "internet")
+    inside = _split(_ranges(net for nets in inner for net in _networks(nets)))
 
     def beyond(end: str) -> dict[str, list[str] | None]:
         return {"inside4": inside["ipv4"], "inside6": inside["ipv6"]} if end == "internet" else {"inside4": [], "inside6": []}
@@ -374,10 +394,10 @@ def host_rules(
                 if _is(mine, name, groups, hosts):
                     rules[side] += _between_legs(common, legs, flow["by"], (hosts[each] for each in _members(groups, others)))
             continue
-        if _is(flow["to"], name, groups, hosts):
+        managed = flow["to"] == "management"
+        if way_in is not None if managed else _is(flow["to"], name, groups, hosts):
             other = _split(_resolve(flow["from"], groups, hosts, own))
-            managed = flow["to"] == "management"
-            devices = [legs["management"]["device"]] if managed else outer if flow["from"] == "internet" else [None]
+            devices = [legs[way_in]["device"]] if managed else outer if flow["from"] == "internet" else [None]
             most = flow.get("per_source")
             common_in = {**common, "management": managed, "per_source": most, **other, **beyond(flow["from"])}
             rules["input"] += [{**common_in, "device": device} for device in devices]
@@ -428,7 +448,9 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
     own = hosts[name]
     legs = own.get("lemonstand_interfaces") or {}
     devices = {zone: leg["device"] for zone, leg in legs.items() if zone != "management"}
-    networks = {zone: [ipaddress.ip_network(net) for net in (nets or {}).values() if net] for zone, nets in own["lemonstand_zones"].items()}
+    networks = {zone: [ipaddress.ip_network(net) for net in _networks(nets)] for zone, nets in own["lemonstand_zones"].items()}
+    # By these an edge leads on to where it was asked from: its one leg in the zone has several networks.
+    turning = {devices[zone] for zone in devices if zone != "internet" and (own["lemonstand_zones"].get(zone) or {}).get("more")}
 
     @functools.cache
     def device_to(text: str) -> str:
@@ -443,10 +465,34 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
     pair = _members(groups, "edges")
     beside = _split(_ranges(address for each in pair for address in _addresses(hosts[each], ["internet"])) if len(pair) > 1 else [])
     forward, publish = [], []
+
+    def joined(flow: Mapping[str, Any], source: list[str] | None, target: list[str]) -> Iterable[dict[str, Any]]:
+        """Rules for a flow between management and hosts that have no leg there: one a pair of devices, for each stands in one zone."""
+        managed = str((legs.get("management") or {}).get("device", ""))
+        inward = flow["to"] == "management"
+        for device in device_of(target if inward else source):
+            here = [each for each in (target if inward else source) or [] if device_to(each) == device]
+            ends = (source, here) if inward else (here, target)
+            (froms, tos), (sources, targets) = ((managed, device) if inward else (device, managed)), map(_split, ends)
+            yield {
+                "name": flow["name"], "reason": flow["reason"], "protocol": flow["protocol"], "ports": list(flow["ports"]),
+                "from_devices": [froms], "to_devices": [tos], "source4": sources["ipv4"], "source6": sources["ipv6"],
+                "target4": targets["ipv4"], "target6": targets["ipv6"], "inside4": [], "inside6": [],
+            }  # fmt: skip
+
+    one_legged = _of_one_leg(groups, hosts) if "management" in legs else []
     for flow in flows:
-        if "management" in (flow["from"], flow["to"]) or "edges" in (flow["from"], flow["to"]) or flow["from"] == "controllers":
+        if flow["to"] == "management" and flow["from"] in ("controllers", "management") and one_legged:
+            forward += joined(flow, _resolve(flow["from"], groups, hosts, own), _addresses_of(one_legged, hosts))
+        if flow["to"] in SERVICES:
+            alone = _addresses_of([each for each in one_legged if _is(flow["from"], each, groups, hosts)], hosts)
+            there = [each for each in _listed(own, flow["to"]) if any(ipaddress.ip_address(each) in net for net in networks["management"])]
+            forward += joined(flow, alone, there) if alone and there else ()
+        if flow["from"] in ("management", "controllers") or "edges" in (flow["from"], flow["to"]):
             continue
-        source, target = _resolve(flow["from"], groups, hosts, own), _resolve(flow["to"], groups, hosts, own)
+        source = _resolve(flow["from"], groups, hosts, own)
+        managed = flow["to"] == "management"
+        target = _addresses_of(one_legged, hosts) if managed else _resolve(flow["to"], groups, hosts, own)
         if flow["to"] in LISTS:
             # The list is the asking hosts' own: an edge may use other servers.
             asking = _members(groups, flow["from"]) if flow["from"] in GROUPS else []
@@ -458,7 +504,7 @@ def edge_rules(flows: list[dict[str, Any]], name: str, groups: Mapping[str, list
         if source == [] or target == []:
             continue
         froms, tos = device_of(source), device_of(target)
-        if froms == tos:
+        if froms == tos and not turning & set(froms):
             continue
         sources, targets = _split(source), _split(target)
         forward.append(
@@ -604,8 +650,11 @@ def table_size(devices: int) -> int:
 
 def addresses_of(names: Iterable[str], hosts: Hosts | str) -> list[str]:
     """All addresses of some hosts outside the management zone."""
-    known = _known(hosts)
-    return [address for name in names for address in _addresses(known[name])]
+    return _addresses_of(names, _known(hosts))
+
+
+def _addresses_of(names: Iterable[str], hosts: Hosts) -> list[str]:
+    return [address for name in names for address in _addresses(hosts[name])]
 
 
 def addresses_by_name(names: Iterable[str], hosts: Hosts | str, domain: str) -> dict[str, list[str]]:

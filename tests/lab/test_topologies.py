@@ -9,7 +9,7 @@ import pytest
 
 import topologies
 from lemonstand import lab as labs
-from lemonstand.paths import lab_dir
+from lemonstand.paths import data_dir, lab_dir
 
 from .conftest import NAME, PREFIX, Command
 
@@ -19,12 +19,17 @@ NOTHING_FAILED = (0, 2)
 """Exit statuses of `verify` that say so; 2: something could not be measured."""
 
 
-@pytest.mark.parametrize("kind", topologies.TOPOLOGIES)
+EXAMPLE = "a rehearsal of the example"
+
+
+@pytest.mark.parametrize("kind", [*topologies.TOPOLOGIES, EXAMPLE])
 def test_a_site_of_this_shape_works(kind: str, tmp_path: Path, lemonstand: Command) -> None:
-    inventory = topologies.write(kind, tmp_path / "inventory")
+    inventory = data_dir("inventories") / "example" if kind == EXAMPLE else topologies.write(kind, tmp_path / "inventory")
     labs.down(NAME, lambda line: None)
     lemonstand("lab", "up", "--name", NAME, "--prefix", PREFIX, "--site", str(inventory), timeout=1800)
     try:
+        if kind in topologies.BEHIND_ITS_OWN_EDGE:
+            lemonstand("apply", "--lab", NAME, "--limit", "edges")
         lemonstand("apply", "--lab", NAME)
         lemonstand("apply", "--lab", NAME)
         newest = max((lab_dir(NAME) / "runs").glob("*/run.json"))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from lemonstand.integrity.discrepancies import APPLY, KINDS
-from lemonstand.integrity.judge import judge
+from lemonstand.integrity.judge import accounts, judge
 from lemonstand.integrity.known import Known, common_databases, policy_after_a_crash
 from lemonstand.policy.debian import load_debian, matches
 from lemonstand.site import Site, load_site
@@ -271,3 +272,18 @@ def test_patterns_with_braces() -> None:
 def test_the_shipped_data_is_read() -> None:
     assert load_debian().made("/etc/shadow") and not load_debian().made("/etc/cron.d/x")
     assert len(policy_after_a_crash()) == 64
+
+
+def test_the_account_that_sudo_asks_has_a_password(site: Site, known: Known) -> None:
+    """Whom Ansible comes as may have one where sudo asks for it: it opens nothing by SSH. Nobody else may."""
+    reading = clean(site)
+    reading["accounts"].append({"name": "ops", "uid": 1000, "gid": 1000, "home": "/home/ops", "shell": "/bin/bash", "password": "set"})
+    reading["keys"].append({**reading["keys"][0], "user": "ops"})
+
+    def said(**more: Any) -> list[str]:
+        return [each.seen for each in accounts(reading, dataclasses.replace(known, login="ops", **more))]
+
+    assert said() == ["has a password"]
+    assert not said(asked=True)
+    reading["accounts"][0]["password"] = "set"
+    assert said(asked=True) == ["has a password"], "root's is none that sudo asks for"

@@ -65,6 +65,21 @@ def test_a_stamp_is_written_once_and_its_time_follows_changes(state: ModuleType)
     assert "inventory iiiiiiiiiiii -> jjjjjjjjjjjj" in line
 
 
+def test_a_run_that_nobody_remembers_gives_way_to_one_that_somebody_does(state: ModuleType) -> None:
+    """An edge is set up before whoever keeps the history can be reached through it."""
+
+    def written(run: str, *, told: bool, check: bool = False) -> list[str]:
+        return list(state.stamp({"stamp": {**STAMP, "run": run}, "changes": 0, "check": check, "told": told}, NOW))
+
+    written("a", told=False)
+    assert written("b", told=False) == []
+    assert "run a, which nobody remembers -> c" in written("c", told=True, check=True)[0]
+    assert written("c", told=True)[0].startswith("changed: write ")
+    found = json.loads(state.stamp_path().read_text())
+    assert found["run"] == "c" and "told" not in found
+    assert written("d", told=True) == []
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"layout": "x"}', "\0"])
 def test_a_stamp_that_can_not_be_read_is_none(state: ModuleType, text: str) -> None:
     state.STATE.mkdir()

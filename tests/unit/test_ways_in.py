@@ -118,6 +118,12 @@ def _ways(**variables: Any) -> Tree:
         (_ways(ansible_ssh_common_args="-o ProxyJump=203.0.113.77:2222"), "by way of 203.0.113.77"),
         (_ways(ansible_ssh_extra_args="-o ProxyJump=first.example,203.0.113.78"), "by way of 203.0.113.78"),
         (_ways(ansible_ssh_args="-J [2001:db8:9::1]:22"), "by way of 2001:db8:9::1"),
+        (_ways(ansible_ssh_common_args="-o 'ProxyCommand=ssh -q -p 22 -W %h:%p ops@203.0.113.79'"), "by way of 203.0.113.79"),
+        (_ways(ansible_ssh_common_args='-o ProxyCommand="/usr/bin/ssh -F x -W [%h]:%p 203.0.113.80"'), "by way of 203.0.113.80"),
+        (
+            _ways(ansible_ssh_extra_args="-o StrictHostKeyChecking=yes -oProxyCommand='ssh ops@203.0.113.81 -W %h:%p'"),
+            "by way of 203.0.113.81",
+        ),
     ],
 )
 def test_addresses_no_flow_admits_are_named(tree: Tree, word: str, tmp_path: Path) -> None:
@@ -132,6 +138,9 @@ def test_addresses_no_flow_admits_are_named(tree: Tree, word: str, tmp_path: Pat
         _ways(ansible_host="203.0.113.200"),  # translated on the way: the host is asked
         _ways(ansible_ssh_common_args="-J ops@198.51.100.254"),
         _ways(ansible_ssh_common_args="-J bastion.example"),
+        _ways(ansible_ssh_common_args="-o 'ProxyCommand=ssh -W %h:%p bastion.example'"),
+        _ways(ansible_ssh_common_args="-o 'ProxyCommand=nc -X 5 -x 203.0.113.5:1080 %h %p'"),
+        _ways(ansible_ssh_common_args="-o 'ProxyCommand=ssh -W %h:%p"),  # half a quotation: ssh will say so
         _ways(ansible_connection="local", ansible_port=2222),
     ],
 )
@@ -162,6 +171,14 @@ def test_plain_ansible_names_the_port(tmp_path: Path) -> None:
 
 # --- what SSH will let in ---
 
+
+def _through_the_edge() -> Tree:
+    tree = _ways(ansible_ssh_common_args="-J 198.51.100.1")
+    tree["all"]["lemonstand_controllers"] = ["198.51.100.1", "198.51.100.254"]
+    member(tree, "edges", "edge")["sshd_jump_to"] = ["198.51.100.12:22"]
+    return tree
+
+
 LOST = {
     "a password": (_ways(ansible_password="x"), "store by password", "ansible_password"),
     "a password by its older name": (_ways(ansible_ssh_pass="x"), "store by password", "ansible_ssh_pass"),
@@ -169,6 +186,11 @@ LOST = {
     "through a host of the site": (
         _ways(ansible_ssh_common_args="-J 198.51.100.1"),
         "by way of edge, whose",
+        "ansible_ssh_common_args",
+    ),
+    "through a host of the site that may not open shells": (
+        _through_the_edge(),
+        "no flow lets that host open a shell",
         "ansible_ssh_common_args",
     ),
     "routers where there is no leg": (_ways(lemonstand_accept_ra=["dmz"]), "where it has no leg", "lemonstand_accept_ra"),

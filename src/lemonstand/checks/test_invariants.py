@@ -9,6 +9,7 @@ import pytest
 from lemonstand.checks.background import measurement
 from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.checks.live import THROUGH, Way, knock
+from lemonstand.derived.change_request import of_one_leg
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.policy.invariants import ANY, Invariant, load_invariants
@@ -79,7 +80,15 @@ def _with_itself(ways: set[Way]) -> set[Way]:
 def _ways(site: Site, invariant: Invariant, ports: Iterable[int]) -> list[Way]:
     """Every way an invariant forbids between hosts of the inventory."""
     asked = tuple(ports)
-    return [
+    # Of a host with one leg the shell is what belongs to management.
+    shells = [
+        (source.name, str(address), target.shell_port)
+        for source in _hosts(site, invariant.sources)
+        for target in (of_one_leg(site) if MANAGEMENT in invariant.destinations else ())
+        for address in target.interfaces[str(target.way_in)].addresses
+        if target.name != source.name
+    ]
+    return shells + [
         (source.name, address, port)
         for source in _hosts(site, invariant.sources)
         for target, zone, address in _targets(site, invariant.destinations)

@@ -13,6 +13,7 @@ from lemonstand.checks.conftest import FactsOf, Measure
 from lemonstand.derived import CONTROLLER, Cell, expected_matrix
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.policy.controls import load_controls
+from lemonstand.policy.kinds import MANAGEMENT
 from lemonstand.remote.facts import Facts, Socket
 from lemonstand.remote.netfilter import Packet, Verdict
 from lemonstand.site import Host, Site
@@ -46,7 +47,7 @@ def _outer(host: Host) -> bool:
 def _zone_of(site: Site, host: Host, address: str) -> str | None:
     """The zone of an address, if it is one of the host's."""
     wanted = _address(address)
-    return next((zone for zone, leg in host.interfaces.items() if wanted in (leg.ipv4, leg.ipv6)), None)
+    return next((zone for zone, leg in host.interfaces.items() if wanted in leg.addresses), None)
 
 
 def _owner(site: Site, address: str) -> Host | None:
@@ -80,7 +81,7 @@ class Path:
             stop = self._ask(source.name, "output", packet, seen)
             if stop:
                 return stop, seen
-        direct = zone is not None and (zone in source.interfaces if source else cell.source == CONTROLLER and zone == "management")
+        direct = zone is not None and (self._beside(source, zone, cell) if source else cell.source == CONTROLLER and zone == "management")
         arriving = zone
         if not direct and self._edge is not None:
             stop, packet, through = self._cross(self._edge, packet, cell, source, seen)
@@ -102,6 +103,14 @@ class Path:
             if stop:
                 return stop, seen
         return None, seen
+
+    def _beside(self, source: Host, zone: str, cell: Cell) -> bool:
+        """Whether a host has a leg in the network of an address, so that nobody is between."""
+        networks = self._site.settings.zones.get(zone)
+        leg = source.interfaces.get(zone)
+        if leg is None or networks is None or _outer(source):
+            return leg is not None
+        return networks.network_of(cell.address) in {networks.network_of(address) for address in leg.addresses}
 
     def _not_at(self, cell: Cell, packet: Packet) -> str | None:
         """What ended on the edge, or left the site, is an arrival only if the question was about that."""
@@ -145,18 +154,13 @@ class Path:
             (
                 name
                 for name, zone in self._site.settings.zones.items()
-                if self._inside(zone, packet.destination) and name in edge.interfaces
+                if zone.network_of(_address(packet.destination)) is not None and name in edge.interfaces
             ),
             "internet",
         )
         packet = replace(packet, device_out=edge.interfaces[leaving].device)
         stop = self._ask(edge.name, "forward", packet, seen)
         return stop, packet, (owner, leaving) if owner is not None else None
-
-    @staticmethod
-    def _inside(zone: object, address: str) -> bool:
-        network = getattr(zone, f"ipv{_address(address).version}")
-        return network is not None and _address(address) in network
 
     def _facts(self, name: str) -> Facts:
         return self._facts_of(name)
@@ -178,7 +182,8 @@ def _asked(site: Site, cell: Cell) -> bool:
     if cell.source == CONTROLLER:
         known = any(address.version == cell.address.version for address in site.settings.controllers)
         ours = bool(site.hosts[cell.destination].role_groups)
-        return known and ours and _zone_of(site, site.hosts[cell.destination], str(cell.address)) == "management"
+        target = site.hosts[cell.destination]
+        return known and ours and _zone_of(site, target, str(cell.address)) == target.way_in
     outside = source is not None and _outer(source)
     if _outer(site.hosts[cell.destination]) and outside:
         return False
@@ -212,7 +217,7 @@ def _differences(site: Site, facts_of: FactsOf, cells: dict[Cell, str | None]) -
 def _met_anywhere(site: Site, cells: dict[Cell, str | None], edge: str) -> dict[Cell, str]:
     """The further addresses at which an edge that is on the way is met by those whom flows let in (weak host model, RFC 1122 3.3.4.2).
 
-    The other edge is none of that: whether it is met there the matrix says.
+    The other edge is none of that: whether it is met there the matrix says. Nor are addresses in management: no host's own rules know them.
     """
 
     def question(cell: Cell) -> tuple[str, str, int]:
@@ -223,7 +228,8 @@ def _met_anywhere(site: Site, cells: dict[Cell, str | None], edge: str) -> dict[
     return {
         cell: let_in[question(cell)]
         for cell in to_edge
-        if question(cell) in let_in and _zone_of(site, site.hosts[edge], str(cell.address)) not in site.hosts[cell.source].interfaces
+        if question(cell) in let_in
+        and _zone_of(site, site.hosts[edge], str(cell.address)) not in {MANAGEMENT, *site.hosts[cell.source].interfaces}
     }
 
 
@@ -263,7 +269,7 @@ def test_each_filter_holds_alone(site: Site, facts_of: FactsOf, matrix: dict[Cel
             source = site.hosts.get(cell.source)
             zone = _zone_of(site, site.hosts[cell.destination], str(cell.address))
             between = zone is not None and not (source is not None and zone in source.interfaces) and zone != "management"
-            concerned = between and cell.source != CONTROLLER if group == "edges" else cell.destination == filtering.name
+            concerned = between if group == "edges" else cell.destination == filtering.name
             own_public = group != "edges" and cell.port in public and zone != "management"
             if flow is not None or not concerned or own_public or not _asked(site, cell):
                 continue

@@ -132,10 +132,15 @@ def _who(site: Site, flow: Flow, endpoint: str) -> str:
     if endpoint in Services.model_fields:
         service = site.settings.services.at(endpoint)
         return f"{NAMES[endpoint]} ({', '.join(map(str, service.addresses)) if service else 'none is named'})"
-    if endpoint == "internet":
-        return NAMES[endpoint]
+    return NAMES[endpoint] if endpoint == "internet" else _network(site, flow, endpoint)
+
+
+def _network(site: Site, flow: Flow, endpoint: str) -> str:
+    """A zone; what of management lies behind the border are hosts that have no leg there."""
+    if endpoint == "management" and endpoint == flow.destination:
+        return _hosts(of_one_leg(site))
     zone = site.settings.zones[endpoint]
-    return f"zone {endpoint} ({', '.join(str(network) for network in (zone.ipv4, zone.ipv6) if network)})"
+    return f"zone {endpoint} ({', '.join(map(str, zone.networks))})"
 
 
 def _hosts(hosts: Iterable[Host]) -> str:
@@ -151,9 +156,17 @@ def _crosses(site: Site, flow: Flow) -> bool:
     """Whether the ends stand in different zones; what hosts ask their own zone's edge never meets a rule between zones."""
     if flow.destination == "edges" and flow.source in ZONES:
         return False
+    if flow.destination == "management":
+        return bool(of_one_leg(site))
     if flow.destination in Services.model_fields and _zones(site, flow.destination) <= {"management"}:
-        return False  # every host has a leg there
+        # Whoever has a leg there needs nobody between.
+        return any(flow.source in host.groups or flow.source in host.interfaces for host in of_one_leg(site))
     return _zones(site, flow.source) != _zones(site, flow.destination)
+
+
+def of_one_leg(site: Site) -> tuple[Host, ...]:
+    """The site's hosts that are managed by the leg they serve by, so that the border lets the controllers through to them (record 0051)."""
+    return tuple(host for host in site.hosts.values() if host.role_groups and host.way_in not in {None, "management"})
 
 
 def _zones(site: Site, endpoint: str) -> frozenset[str]:

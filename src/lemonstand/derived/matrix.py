@@ -125,7 +125,7 @@ def never_allowed(site: Site, cell: Cell, zone: str | None) -> bool:
     """
     target = site.hosts[cell.destination]
     if cell.source == CONTROLLER:
-        by_shell = zone == MANAGEMENT and cell.protocol == "tcp" and cell.port in {22, target.shell_port}
+        by_shell = zone == target.way_in and cell.protocol == "tcp" and cell.port in {22, target.shell_port}
         return "auths" in target.groups and not by_shell
     source = site.hosts[cell.source]
     if _is_outer(target):
@@ -135,7 +135,9 @@ def never_allowed(site: Site, cell: Cell, zone: str | None) -> bool:
         return not (twins or "frontends" in source.groups) or zone == MANAGEMENT
     if "stores" in target.groups and _is_outer(source):
         return True
-    return zone == MANAGEMENT and ("frontends" in source.groups or "relays" in source.groups)
+    # One leg for everything: what of it is management is the shell.
+    managed = zone == MANAGEMENT or (zone == target.way_in and cell.protocol == "tcp" and cell.port in {22, target.shell_port})
+    return managed and ("frontends" in source.groups or "relays" in source.groups)
 
 
 def _is_source(site: Site, flow: Flow, source: str) -> bool:
@@ -153,12 +155,12 @@ def _is_source(site: Site, flow: Flow, source: str) -> bool:
 def _is_destination(site: Site, flow: Flow, cell: Cell, zone: str) -> bool:
     host = site.hosts[cell.destination]
     if flow.destination == MANAGEMENT:
-        return zone == MANAGEMENT
+        return zone == MANAGEMENT or (zone == host.way_in and not _is_outer(host))
     if zone == MANAGEMENT:
         return False  # no flow but those to `management` may use that zone
     if flow.destination in GROUPS:
-        # Private IPv4 addresses are not known outside: there only the published address counts.
-        hidden = flow.source == OUTSIDE and cell.address.version == 4
+        # What is translated is not known outside by its own address: there only the published one counts.
+        hidden = flow.source == OUTSIDE and cell.address.version == 4 and not site.settings.routed_ipv4
         # One edge is met at any of its addresses; of two, the one on the way lets nobody through to the other.
         elsewhere = "edges" in host.groups and len(site.group("edges")) > 1 and zone not in _zones_of(site, cell.source)
         return flow.destination in host.groups and not hidden and not elsewhere and (not flow.by or zone in flow.by)

@@ -144,7 +144,7 @@ def policy_of(site: Site | None) -> dict[str, Any]:
     deviations = {relation: deviation.reason for relation, deviation in site.timers.deviations(settings.timer_profile)}
     return {
         "profile": {"tls": settings.tls_profile, "timers": settings.timer_profile},
-        "zones": {name: [str(net) for net in (zone.ipv4, zone.ipv6) if net is not None] for name, zone in settings.zones.items()},
+        "zones": {name: [str(net) for net in zone.networks] for name, zone in settings.zones.items()},
         "flows": [
             {
                 "name": flow.name,

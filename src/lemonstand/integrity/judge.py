@@ -298,7 +298,8 @@ def accounts(reading: Reading, known: Known) -> Iterator[Discrepancy]:
         if number in seen_numbers:
             yield Discrepancy(name, f"has the number of {seen_numbers[number]}", "one of its own", _userdel(name))
         seen_numbers.setdefault(number, name)
-        if each["password"] in {"none", "broken"} or (each["password"] == "set" and name in names):  # noqa: S105
+        wanted = name == known.login and known.asked
+        if each["password"] in {"none", "broken"} or (each["password"] == "set" and name in names and not wanted):  # noqa: S105
             word = {"none": "needs no password", "broken": "a line that no program understands"}.get(each["password"], "has a password")
             yield Discrepancy(name, word, "no password that opens it", f"usermod -p '!' {shlex.quote(name)}")
     for group, members in reading["groups"].items():
@@ -501,7 +502,7 @@ def _route(version: str, route: Mapping[str, Any], known: Known) -> Iterator[Dis
         return
     if version == "6" and target == "default" and gateway and known.handed_on.get(int(table) if table.isdigit() else 0) == gateway:
         return
-    zones = {str(net) for zone in known.site.settings.zones.values() for net in (zone.ipv4, zone.ipv6) if net}
+    zones = {str(net) for zone in known.site.settings.zones.values() for net in zone.networks}
     towards_site = target in zones
     if route.get("protocol") == "ra":
         yield Discrepancy(f"route {target}", f"{text}, as a router on the link said", "routes somebody decided on", remedy)

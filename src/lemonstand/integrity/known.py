@@ -34,6 +34,7 @@ class Known:
         tickets: public keys (PEM) by which issuers sign, of all auth hosts.
         authorities: the certificates (PEM) of the CAs that the controller has for this site.
         databases: what most hosts have for a version of a package, by `package=version`.
+        asked: whether sudo asks that account for a password: then it has one, which opens nothing by SSH.
         debian: the data that ships.
     """
 
@@ -48,6 +49,7 @@ class Known:
     tickets: frozenset[str]
     authorities: tuple[str, ...]
     databases: Mapping[str, str]
+    asked: bool = False
     debian: Debian = field(default_factory=load_debian)
 
     @property

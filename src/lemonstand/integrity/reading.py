@@ -93,7 +93,7 @@ def read_integrity(site: Site, prober: Prober) -> Integrity:
         known = Known(
             host=name, site=site, entries={each["path"]: each for each in own["files"]}, units=tuple(own["units"]),
             accounts=tuple(own["accounts"]), texts=own["texts"], login=login, keys=fingerprints, tickets=frozenset(tickets.values()),
-            authorities=authorities, databases=databases,
+            authorities=authorities, databases=databases, asked=bool(prober.connections[name].password),
         )  # fmt: skip
         found.found[name], found.declared[name] = judge(reading, known)
         found.cpu[name] = float(reading["cpu"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 
 from lemonstand.errors import LemonstandError
+from lemonstand.lab.seeds import become_password
 from lemonstand.lab.state import require, topology_of
+from lemonstand.lab.topology import ROOT
 from lemonstand.paths import lab_dir
 
 SCRIPT_SECONDS = 90
@@ -19,14 +21,18 @@ def ssh(name: str, host: str, argv: list[str]) -> int:
 
 
 def run_on(name: str, host: str, script: str) -> str:
-    """Runs a shell script on a host and returns what it printed.
+    """Runs a shell script on a host as root and returns what it printed.
 
     Raises:
         LemonstandError: it failed, or took longer than `SCRIPT_SECONDS`.
     """
-    command = ["ssh", "-F", str(lab_dir(name) / "ssh" / "config"), host, "sh -s"]
+    item = topology_of(name).machine(host)
+    shell, given = ("sh -s", "") if item.account == ROOT else ("sudo -n sh -s", "")
+    if item.asks:
+        shell, given = "sudo -k -S -p '' sh -s", f"{become_password(name)}\n"
+    command = ["ssh", "-F", str(lab_dir(name) / "ssh" / "config"), host, shell]
     try:
-        done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=SCRIPT_SECONDS, check=False)
+        done = subprocess.run(command, input=given + script, capture_output=True, text=True, timeout=SCRIPT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise LemonstandError(f"commands took more than {SCRIPT_SECONDS} s", host, "see what the host waits for") from None
     if done.returncode:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from lemonstand.derived.change_request import STATES, change_request
+from lemonstand.derived.change_request import STATES, change_request, of_one_leg
 from lemonstand.policy.flows import GROUPS, ZONES, Flow
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE
 from lemonstand.site import Site
@@ -18,8 +18,12 @@ from lemonstand.site.families import zone_at
 Address = IPv4Address | IPv6Address
 OCTET = 1
 """The last octet of its addresses in every zone."""
-JOINED = tuple(zone for zone in ZONES if zone != MANAGEMENT)
-"""The zones it stands in: the controller reaches hosts by a network of its own."""
+SERVED = tuple(zone for zone in ZONES if zone != MANAGEMENT)
+
+
+def joined(site: Site) -> tuple[str, ...]:
+    """The zones it stands in. In management only where it is the way to hosts: others are reached by legs of their own there."""
+    return ZONES if of_one_leg(site) else SERVED
 
 
 def device(zone: str) -> str:
@@ -97,14 +101,18 @@ def _end(site: Site, flow: Flow, end: str, version: int) -> list[str] | None:
         return []
     if end in GROUPS:
         found: list[object] = list(_members(site, end))
+    elif end == "controllers":
+        found = list(site.settings.controllers)
+    elif end == MANAGEMENT and end == flow.destination:
+        found = [address for host in of_one_leg(site) for leg in host.interfaces.values() for address in leg.addresses]
     elif end in {"resolvers", "ntp"}:
         asking = [host for host in site.hosts.values() if flow.source in host.groups or flow.source in host.interfaces]
         found = [each for host in asking for each in (host.settings.dns_resolvers if end == "resolvers" else host.settings.ntp_servers)]
     elif (service := site.settings.services.at(end)) is not None:
-        found = [each for each in service.addresses if zone_at(each, site.settings.zones) != MANAGEMENT]
-    elif end in JOINED:
-        zone = site.settings.zones[end]
-        found = [network for network in (zone.ipv4, zone.ipv6) if network is not None]
+        reached = joined(site)
+        found = [each for each in service.addresses if (zone_at(each, site.settings.zones) or OUTSIDE) in reached]
+    elif end in joined(site):
+        found = list(site.settings.zones[end].networks)
     else:
         return None
     mine = sorted({str(each) for each in found if ip_address(str(each).partition("/")[0]).version == version})

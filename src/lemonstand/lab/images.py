@@ -23,6 +23,8 @@ from lemonstand.paths import cache_dir, data_dir
 
 SUITE = "trixie"
 BASE_PACKAGES = ("ca-certificates", "dbus", "iproute2", "openssh-server", "procps", "python3", "python3-apt", "systemd-sysv", "tzdata")
+DRIVERS_PACKAGES = ("sudo",)
+"""What the driver itself installs, on hosts whose inventory has the controller come as another than root."""
 SEED_MOUNT = "/etc/lemonstand-lab"
 PACKAGE_MOUNT = "/srv/lemonstand-packages"
 LOCK = Path(__file__).with_name("packages.lock")
@@ -80,12 +82,12 @@ class Base:
 
 
 def wanted_packages() -> list[str]:
-    """The Debian packages all roles ask for: `__ROLE_packages` and `__ROLE_…_packages` in their `vars/main.yml` name them.
+    """The Debian packages the driver and all roles ask for: `__ROLE_packages` and `__ROLE_…_packages` in their `vars/main.yml` name them.
 
     Raises:
         LemonstandError: a role names packages by a template, which could not be known before a run.
     """
-    wanted: set[str] = set()
+    wanted: set[str] = set(DRIVERS_PACKAGES)
     for path in sorted(data_dir("roles").glob("*/vars/main.yml")):
         role = path.parents[1].name
         # A text is a template that chooses among the role's other lists.

@@ -16,7 +16,7 @@ from lemonstand.lab import images, machine, network, rehearsal, snapshots
 from lemonstand.lab.containers import await_boot
 from lemonstand.lab.inspection import lives
 from lemonstand.lab.plan import planned
-from lemonstand.lab.seeds import control_directory, seed_lab, seed_passwords
+from lemonstand.lab.seeds import control_directory, seed_lab, seed_passwords, seed_secrets
 from lemonstand.lab.shell import run
 from lemonstand.lab.starting import start_host
 from lemonstand.lab.state import (
@@ -145,6 +145,7 @@ def _planned(bare: Topology, path: Path, folder: Path, addresses: Mapping[str, s
         InputErrors: everything that is wrong with the inventory, or that no lab can hold.
     """
     env = {**given, **environment_of(bare)}
+    seed_secrets(folder)
     wanted, known = path, dict(addresses)
     if not of_a_lab(path):
         raw = read_inventory(path, given)

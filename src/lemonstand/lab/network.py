@@ -138,13 +138,14 @@ def build(topology: Topology) -> None:
 
     controller = Leg("management", "mgmt0", topology.both("management", CONTROLLER_OCTET))
     _plug(topology, topology.controller, controller, "ctl-5", isolated=False)
+    _route(topology.controller, topology.controller_routes)
 
 
 def _stand_between(topology: Topology) -> None:
-    """Makes the appliance of a site without an edge: a router in every zone but management, with its rules."""
+    """Makes the appliance of a site without an edge: a router in every zone, with its rules; in management where hosts are behind it."""
     namespace = topology.container(APPLIANCE)
     _namespace(namespace, NO_ROUTERS)
-    for zone in appliance.JOINED:
+    for zone in (*appliance.SERVED, *(("management",) if topology.controller_routes else ())):
         leg = Leg(zone, appliance.device(zone), topology.both(zone, appliance.OCTET))
         _plug(topology, namespace, leg, f"appl-{ZONES[zone]}", isolated=False)
     hops = (topology.address4("internet", CARRIER_OCTET), topology.address6("internet", CARRIER_OCTET))

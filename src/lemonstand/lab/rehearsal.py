@@ -44,12 +44,14 @@ class Addresses:
         zones: the site's networks by zone.
         known: what was given before, so that a lab's hosts stay where they are when the site grows.
         between: whether an appliance of the driver's stands between the zones.
+        joined: the zones it stands in.
     """
 
     lab: Topology
     zones: Mapping[str, tuple[IPv4Network | IPv6Network, ...]]
     known: dict[str, str] = field(default_factory=dict)
     between: bool = False
+    joined: tuple[str, ...] = appliance.SERVED
 
     def of(self, address: Address, zone: str | None = None) -> Address:
         """The lab's address for one of the site's.
@@ -80,9 +82,7 @@ class Addresses:
     def _reserved(self, zone: str, octet: int) -> bool:
         """What parts of a lab have: the carrier, its pool of outer addresses, the peer, the controller, the appliance."""
         own = {OUTSIDE: {CARRIER_OCTET, PEER_OCTET, *range(CARRIER_POOL_OFFSET, 256)}, MANAGEMENT: {CONTROLLER_OCTET}}
-        return (
-            octet in {0, 255} or octet in own.get(zone, set()) or (self.between and zone in appliance.JOINED and octet == appliance.OCTET)
-        )
+        return octet in {0, 255} or octet in own.get(zone, set()) or (self.between and zone in self.joined and octet == appliance.OCTET)
 
     def text(self, words: str) -> str:
         """A text with the site's addresses and networks in it, as it reads in the lab."""
@@ -137,8 +137,8 @@ def write(bare: Topology, site: Site, raw: RawSite, folder: Path, known: dict[st
         The inventory, which reads LEMONSTAND_LAB_DIR as every lab's does.
     """
     settings = site.settings
-    zones = {name: tuple(net for net in (zone.ipv4, zone.ipv6) if net) for name, zone in settings.zones.items()}
-    addresses = Addresses(bare, zones, known, between=not site.group("edges"))
+    zones = {name: zone.networks for name, zone in settings.zones.items()}
+    addresses = Addresses(bare, zones, known, between=not site.group("edges"), joined=appliance.joined(site))
     if settings.public_ipv4 is not None and addresses.between:
         known[str(settings.public_ipv4)] = bare.address4(OUTSIDE, appliance.OCTET)
     for host in site.hosts.values():
@@ -158,7 +158,7 @@ def write(bare: Topology, site: Site, raw: RawSite, folder: Path, known: dict[st
         if "handsets" in host_said.groups:
             continue
         values = addresses.value({key: value for key, value in _taken(host_said.values) if key not in shared})
-        values["ansible_host"] = str(addresses.value(str(site.hosts[name].interfaces[MANAGEMENT].addresses[0])))
+        values["ansible_host"] = str(addresses.value(str(site.hosts[name].interfaces[str(site.hosts[name].way_in)].addresses[0])))
         members[name] = {"groups": site.hosts[name].role_groups, "values": values}
     children: dict[str, Any] = {}
     for name, member in members.items():

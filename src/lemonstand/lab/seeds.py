@@ -10,11 +10,14 @@ import yaml
 from lemonstand.errors import InputError
 from lemonstand.files import write_text
 from lemonstand.lab.shell import run
-from lemonstand.lab.topology import CONTROLLER_OCTET, Topology
+from lemonstand.lab.topology import CONTROLLER_OCTET, ROOT, Topology
+from lemonstand.paths import lab_dir
 from lemonstand.site.raw import RawSite
 from lemonstand.survey import read_text
 
 HOST_KEY = "ssh_host_ed25519_key"
+BECOME = "become"
+"""The file below `secrets` with the password of accounts that are not root."""
 
 
 def control_directory(name: str) -> Path:
@@ -27,12 +30,9 @@ def seed_lab(topology: Topology, folder: Path) -> None:
     key = folder / "ssh" / "id_ed25519"
     if not key.exists():
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lemonstand-{topology.name}", "-f", key])
-    controller = topology.address4("management", CONTROLLER_OCTET)
+    own = topology.address4("management", CONTROLLER_OCTET)
     public = key.with_suffix(".pub").read_text(encoding="ascii")
-    # What the site's relays log in with at the lab's peer, where that hands on their mail.
-    smarthost = folder / "secrets" / "smarthost"
-    if not smarthost.exists():
-        write_text(smarthost, secrets.token_urlsafe(18) + "\n")
+    seed_secrets(folder)
     known, blocks = [], []
     for item in topology.machines:
         seed = folder / "hosts" / item.name
@@ -40,20 +40,35 @@ def seed_lab(topology: Topology, folder: Path) -> None:
         host_key = seed / HOST_KEY
         if not host_key.exists():
             fresh_host_key(seed, item.name)
-        (seed / "authorized_keys").write_text(f'from="{controller}" {public}', encoding="ascii")
+        comes_from = topology.management(item.by) if item.by else own
+        (seed / "authorized_keys").write_text(f'from="{comes_from}" {public}', encoding="ascii")
         address = topology.management(item.name)
         known.append(f"{item.name},{address} {host_key.with_suffix('.pub').read_text(encoding='ascii').strip()}")
-        blocks.append(f"Host {item.name} {address}\n  HostName {address}\n")
+        jump = f"  ProxyJump {topology.management(item.by)}\n" if item.by else ""
+        blocks.append(f"Host {item.name} {address}\n  HostName {address}\n  User {item.account}\n{jump}")
     (folder / "ssh" / "known_hosts").write_text("\n".join(known) + "\n", encoding="ascii")
     control_directory(topology.name).mkdir(mode=0o700, exist_ok=True)
     blocks.append(
-        f"Host *\n  User root\n  IdentityFile {key}\n  IdentitiesOnly yes\n  BatchMode yes\n"
+        f"Host *\n  User {ROOT}\n  IdentityFile {key}\n  IdentitiesOnly yes\n  BatchMode yes\n"
         f"  UserKnownHostsFile {folder}/ssh/known_hosts\n  StrictHostKeyChecking yes\n"
         f"  ProxyCommand ip netns exec {topology.controller} nc %h %p\n  ConnectTimeout 10\n"
         f"  ControlMaster auto\n  ControlPersist 300\n  ControlPath {control_directory(topology.name)}/%C\n"
         "  ServerAliveInterval 15\n  ServerAliveCountMax 8\n  LogLevel ERROR\n"
     )
     (folder / "ssh" / "config").write_text("".join(blocks), encoding="ascii")
+
+
+def seed_secrets(folder: Path) -> None:
+    """What a lab's inventory may read from files, made once: the relays' password at the peer, and what sudo asks for on hosts."""
+    for name in ("smarthost", BECOME):
+        path = folder / "secrets" / name
+        if not path.exists():
+            write_text(path, secrets.token_urlsafe(18) + "\n")
+
+
+def become_password(name: str) -> str:
+    """What sudo asks for on a lab's hosts whose inventory gives a password for it."""
+    return (lab_dir(name) / "secrets" / BECOME).read_text(encoding="ascii").strip()
 
 
 def fresh_host_key(seed: Path, host: str) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from lemonstand.lab import images, machine
 from lemonstand.lab.containers import await_boot
+from lemonstand.lab.seeds import become_password
 from lemonstand.lab.shell import run
-from lemonstand.lab.topology import Topology
+from lemonstand.lab.topology import ROOT, Machine, Topology
 from lemonstand.paths import lab_dir
 
 LIMIT = 32768
@@ -32,7 +33,26 @@ def start_host(topology: Topology, host: str, base: images.Base, log: Path) -> s
     )  # fmt: skip
     await_boot(container, host, log)
     run(["podman", "exec", container, "apt-get", "-q", "update"], log=log)
+    item = topology.machine(host)
+    if item.account != ROOT:
+        _open_account(topology.name, container, item, log)
     return host
+
+
+def _open_account(lab: str, container: str, item: Machine, log: Path) -> None:
+    """Makes the account the controller comes as, as an installer of Debian would: with sudo, and closed to root."""
+    run(["podman", "exec", container, "sh", "-c", _ACCOUNT, "sh", item.account, "" if item.asks else "NOPASSWD:"], log=log)
+    if item.asks:
+        run(["podman", "exec", "-i", container, "chpasswd"], stdin=f"{item.account}:{become_password(lab)}\n", log=log)
+
+
+_ACCOUNT = """set -eu
+DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install sudo
+id "$1" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$1"
+umask 0337
+echo "$1 ALL=(ALL:ALL) ${2}ALL" > /etc/sudoers.d/lemonstand-lab
+visudo -c -q
+"""
 
 
 def limits() -> list[str]:

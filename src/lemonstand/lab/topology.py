@@ -22,6 +22,7 @@ CARRIER_POOL_OFFSET = 100
 PARTS = ("switch", "carrier", "ctl")
 """Namespaces of every lab that are the driver's own; no host may have their names, nor that of the appliance."""
 APPLIANCE = "appliance"
+ROOT = "root"
 NAME = LAB_NAME
 
 
@@ -52,7 +53,8 @@ class Machine:
     """One lab host.
 
     ``managed``: roles harden it; else it stands for a part of the rest of the world. ``open``: hosts may reach it in the management zone,
-    where else nobody reaches another but the controller all.
+    where else nobody reaches another but the controller all. ``account``: whom the controller comes as; not root: sudo is there, and
+    ``asks`` for a password or not. ``by``: the machine that the controller's SSH goes through.
     """
 
     name: str
@@ -60,11 +62,14 @@ class Machine:
     routes: tuple[Route, ...] = ()
     managed: bool = True
     open: bool = False
+    account: str = ROOT
+    asks: bool = False
+    by: str = ""
 
     @property
     def management(self) -> str:
-        """The address the controller reaches it at."""
-        leg = next(leg for leg in self.legs if leg.zone == "management")
+        """The address the controller reaches it at: in the management zone, or by the one leg it has."""
+        leg = next((leg for leg in self.legs if leg.zone == "management"), self.legs[0])
         return str(ip_interface(leg.addresses[0]).ip)
 
 
@@ -78,6 +83,7 @@ class Topology:
         machines: its hosts; none: what needs to know of the wires alone.
         carrier_routes: what the carrier knows beside its own networks.
         appliance: rules of what stands between the zones where the site has no edge; empty where it has one.
+        controller_routes: what the controller knows beside the management zone: hosts of one leg lie behind the border.
     """
 
     name: str = "lab"
@@ -85,6 +91,7 @@ class Topology:
     machines: tuple[Machine, ...] = field(default=(), repr=False)
     carrier_routes: tuple[Route, ...] = field(default=(), repr=False)
     appliance: str = field(default="", repr=False)
+    controller_routes: tuple[Route, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
@@ -182,7 +189,12 @@ class Topology:
     def plain(self) -> dict[str, Any]:
         """The hosts and routes as JSON has them."""
         machines = [asdict(machine) for machine in self.machines]
-        return {"machines": machines, "carrier_routes": [asdict(way) for way in self.carrier_routes], "appliance": self.appliance}
+        return {
+            "machines": machines,
+            "carrier_routes": [asdict(way) for way in self.carrier_routes],
+            "appliance": self.appliance,
+            "controller_routes": [asdict(way) for way in self.controller_routes],
+        }
 
 
 def from_plain(name: str, prefix: str, data: Mapping[str, Any]) -> Topology:
@@ -198,9 +210,13 @@ def from_plain(name: str, prefix: str, data: Mapping[str, Any]) -> Topology:
             tuple(Leg(leg["zone"], leg["device"], tuple(leg["addresses"])) for leg in item["legs"]),
             tuple(Route(**way) for way in item["routes"]),
             bool(item["managed"]),
-            # A lab that was made before there were any has none.
+            # A lab that was made before there were any has none; likewise below.
             bool(item.get("open")),
+            str(item.get("account", ROOT)),
+            bool(item.get("asks")),
+            str(item.get("by", "")),
         )
         for item in data["machines"]
     )
-    return Topology(name, prefix, machines, tuple(Route(**way) for way in data["carrier_routes"]), str(data["appliance"]))
+    carrier, controller = (tuple(Route(**way) for way in data.get(key, ())) for key in ("carrier_routes", "controller_routes"))
+    return Topology(name, prefix, machines, carrier, str(data["appliance"]), controller)

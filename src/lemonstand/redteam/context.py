@@ -18,6 +18,7 @@ from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.remote.endpoints import accounts_of, ca_of_clients, ca_of_exchangers, endpoint_of, inner_services_of
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
+from lemonstand.site.model import Interface
 
 ISSUER_PORT = 8443
 TICKET_SECONDS = 15
@@ -150,13 +151,19 @@ class LabUnderAttack:
         """A host's devices with their MAC addresses; whoever shares a wire learns those in a moment."""
         return dict(self.once(f"legs of {host}", lambda: self.ask(host, "legs")))
 
+    def leg(self, host: str, zone: str) -> Interface:
+        """A host's leg in a zone; without one the attempt can't be made."""
+        found = self.site.hosts[host].interfaces
+        need(zone in found, f"{host} has no leg in {zone}")
+        return found[zone]
+
     def mac(self, host: str, zone: str) -> str:
         """The MAC address of a host's leg."""
-        return str(self.legs(host)[self.site.hosts[host].interfaces[zone].device]["mac"])
+        return str(self.legs(host)[self.leg(host, zone).device]["mac"])
 
     def addresses(self, host: str, zone: str) -> list[str]:
         """A host's addresses in a zone."""
-        return [str(address) for address in self.site.hosts[host].interfaces[zone].addresses]
+        return [str(address) for address in self.leg(host, zone).addresses]
 
     def owner(self, address: str) -> str:
         """The host with an address; the address itself if it is nobody's."""
@@ -185,5 +192,5 @@ class LabUnderAttack:
             leg: the zone of its leg.
             hop: the MAC address of who is to take the frame.
         """
-        device = self.site.hosts[host].interfaces[leg].device
+        device = self.leg(host, leg).device
         return Way(device=device, source=self.own(host, leg, target), target=target, hop=hop, ports=ports)

@@ -19,13 +19,12 @@ from pathlib import Path
 
 from lemonstand.errors import InputError
 from lemonstand.site.process import answer_of
+from lemonstand.site.raw import BECOME_PASSWORDS
 
 VARIABLES = (
     "ansible_host", "ansible_port", "ansible_user", "ansible_become", "ansible_ssh_common_args", "ansible_ssh_extra_args",
     "ansible_ssh_private_key_file", "ansible_become_method",
 )  # fmt: skip
-PASSWORDS = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
-"""Where Ansible looks for sudo's password, first one first; the one of the command line comes after them."""
 REFUSED = 251
 """Exit status of what could not become root."""
 REFUSAL = "lemonstand: no root: "
@@ -185,7 +184,7 @@ def main() -> None:
             known = variables.get_vars(host=host)
             templar = Templar(loader=loader, variables=known)
             values = {name: str(templar.template(known[name])) for name in VARIABLES if name in known}
-            password = next((str(templar.template(known[name])) for name in PASSWORDS if name in known), asked)
+            password = next((str(templar.template(known[name])) for name in BECOME_PASSWORDS if name in known), asked)
             # Before a play says so, this name is what the inventory calls the host.
             result[str(host.name)] = {"ansible_host": str(host.name), **values, "password": password}
     except AnsibleError as fault:

@@ -29,11 +29,7 @@ def families_of(endpoint: str, zones: Mapping[str, Zone]) -> tuple[int, ...] | N
 
 def zone_at(address: IPv4Address | IPv6Address, zones: Mapping[str, Zone]) -> str | None:
     """The zone whose network has an address; None: it lies outside the site."""
-    for name, zone in zones.items():
-        network = zone.ipv4 if address.version == 4 else zone.ipv6
-        if network is not None and address in network:
-            return name
-    return None
+    return next((name for name, zone in zones.items() if zone.network_of(address) is not None), None)
 
 
 def one_family_flows(site: Site) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, St
 
 from lemonstand.policy import Flow, Flows, Timers
 from lemonstand.policy.flows import several
-from lemonstand.policy.kinds import load_kinds
+from lemonstand.policy.kinds import MANAGEMENT, load_kinds
 from lemonstand.policy.names import is_any_address, load_names
 from lemonstand.policy.settings import load_defaults
 from lemonstand.policy.waivers import ControlWaiver, Waiver
@@ -103,12 +103,28 @@ class Zone(Strict):
 
     ipv4: IPv4Network | None = Field(None, description="the zone's IPv4 network, such as 192.0.2.0/24")
     ipv6: IPv6Network | None = Field(None, description="the zone's IPv6 network, such as 2001:db8:1::/64")
+    more: tuple[IPv4Network | IPv6Network, ...] = Field((), description="further networks of the zone, such as [198.51.100.64/26]")
 
     @model_validator(mode="after")
     def _one_family(self) -> Zone:
         if self.ipv4 is None and self.ipv6 is None:
             raise ValueError("the zone has neither an IPv4 nor an IPv6 network")
+        first = {4: self.ipv4, 6: self.ipv6}
+        for number, network in enumerate(self.more):
+            if first[network.version] is None:
+                raise ValueError(f"{network} is a further network, and the zone has no ipv{network.version}: give it there")
+            if any(network.version == other.version and network.overlaps(other) for other in self.networks[: -len(self.more) + number]):
+                raise ValueError(f"{network} overlaps another network of the zone")
         return self
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """All its networks, IPv4 first among the first ones."""
+        return (*(network for network in (self.ipv4, self.ipv6) if network is not None), *self.more)
+
+    def network_of(self, address: IPv4Address | IPv6Address) -> IPv4Network | IPv6Network | None:
+        """Its network that has an address; None: none of them."""
+        return next((network for network in self.networks if address in network), None)
 
 
 class Interface(Strict):
@@ -117,6 +133,9 @@ class Interface(Strict):
     device: str = Field(description="name of the network device on the host", pattern=r"^[A-Za-z0-9_.-]{1,15}$")
     ipv4: IPv4Address | None = Field(None, description="the host's IPv4 address in the zone")
     ipv6: IPv6Address | None = Field(None, description="the host's IPv6 address in the zone")
+    more: tuple[IPv4Address | IPv6Address, ...] = Field(
+        (), description="of an edge: its addresses in further networks of the zone, whose hosts have them as gateway"
+    )
 
     @model_validator(mode="after")
     def _one_address(self) -> Interface:
@@ -126,8 +145,8 @@ class Interface(Strict):
 
     @property
     def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
-        """Its addresses, IPv4 first."""
-        return tuple(address for address in (self.ipv4, self.ipv6) if address is not None)
+        """Its addresses, IPv4 first, further ones last."""
+        return (*(address for address in (self.ipv4, self.ipv6) if address is not None), *self.more)
 
 
 class SharedAddress(Strict):
@@ -597,6 +616,11 @@ class Host(Strict):
     def interfaces(self) -> dict[str, Interface]:
         """Its legs by zone."""
         return self.settings.interfaces
+
+    @property
+    def way_in(self) -> str | None:
+        """The zone by which controllers reach it: management; with one leg alone, that leg's (record 0051). None: it has no leg."""
+        return MANAGEMENT if MANAGEMENT in self.interfaces else next(iter(self.interfaces), None)
 
 
 class Site(Strict):

@@ -8,6 +8,8 @@ from typing import Any
 
 PASSWORDS = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
 """Variables by which Ansible logs in by password; of these only that they are there is read."""
+BECOME_PASSWORDS = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
+"""Where Ansible looks for sudo's password, first one first; likewise."""
 Place = tuple[str, ...]
 """Way to a value: variable, then keys and list positions, for instance ``("lemonstand_users", "2", "name")``."""
 

@@ -31,7 +31,7 @@ from ansible.vars.manager import VariableManager
 
 from lemonstand.site import files
 from lemonstand.site.origins import origin
-from lemonstand.site.raw import PASSWORDS, packed
+from lemonstand.site.raw import BECOME_PASSWORDS, PASSWORDS, packed
 
 VAULT_REMEDY = "name the file with the vault's password in ANSIBLE_VAULT_PASSWORD_FILE"
 
@@ -267,7 +267,7 @@ def _connection(templar: Templar, own: Mapping[str, Any], origins: dict[str, Map
         if value is not None:
             found[str(key)] = str(value)
             origins[str(key)] = {"": origin(own[key]) or origin(key)}
-    for key in [key for key in own if str(key) in PASSWORDS]:
+    for key in [key for key in own if str(key) in {*PASSWORDS, *BECOME_PASSWORDS}]:
         found[str(key)] = "set"
         origins[str(key)] = {"": origin(own[key]) or origin(key)}
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from lemonstand.policy.names import load_names
 from lemonstand.policy.own_settings import load_own_settings
 from lemonstand.policy.timers import deviation_id
 from lemonstand.policy.waivers import load_waivers
-from lemonstand.site.families import families_of
+from lemonstand.site.families import families_of, zone_at
 from lemonstand.site.fields import place_of, suggest
 from lemonstand.site.invariants import Addressing, End, broken
 from lemonstand.site.model import (
@@ -69,6 +70,12 @@ class Draft:
     def at(self, name: str, *path: str | int, host: str | None = None) -> str:
         """Where a variable of the site stands (`name` without its prefix)."""
         return place_of(self.raw.hosts[host] if host else self.shared, PREFIX + name, *path)
+
+    def of_one_leg(self) -> list[str]:
+        """The site's hosts that have a leg, and none in management."""
+        legs = {host: values.get("interfaces", {}) for host, values in self.hosts.items()}
+        ours = [host for host in legs if set(self.raw.hosts[host].groups) & set(ROLE_GROUPS)]
+        return [host for host in ours if legs[host] and MANAGEMENT not in legs[host]]
 
     def legs(self) -> Iterator[tuple[str, str, Interface]]:
         """Every sound leg: host, zone, interface."""
@@ -189,19 +196,18 @@ def zones_are_declared(draft: Draft) -> Iterator[InputError]:
     for position, first in enumerate(names):
         for second in names[position + 1 :]:
             one, other = zones[first], zones[second]
-            four = one.ipv4 and other.ipv4 and one.ipv4.overlaps(other.ipv4)
-            six = one.ipv6 and other.ipv6 and one.ipv6.overlaps(other.ipv6)
-            if four or six:
+            if any(mine.version == theirs.version and mine.overlaps(theirs) for mine in one.networks for theirs in other.networks):
                 yield InputError(
                     f"the zones '{first}' and '{second}' overlap", draft.at("zones", second), "give each zone networks of its own"
                 )
 
 
 def hosts_stand_at_home(draft: Draft) -> Iterator[InputError]:
-    """Each host has a leg in the zone of its kind (an edge in all of them), and one the controller reaches it by."""
+    """Each host has a leg in the zone of its kind (an edge in all of them). With that one alone it is managed by it as well."""
     for host, values in draft.hosts.items():
         for group in draft.raw.hosts[host].groups:
-            home = KINDS.kinds[group].zones if group in KINDS.kinds else ()
+            kind = KINDS.kinds.get(group)
+            home = () if kind is None else kind.zones if kind.joins_zones else tuple(zone for zone in kind.zones if zone != MANAGEMENT)
             missing = [zone for zone in home if zone not in values.get("interfaces", home)]
             if missing:
                 yield InputError(
@@ -209,6 +215,37 @@ def hosts_stand_at_home(draft: Draft) -> Iterator[InputError]:
                     draft.at("interfaces", host=host),
                     f"add it to {PREFIX}interfaces: {{{missing[0]}: {{device, ipv4, ipv6}}}}",
                 )
+
+
+def hosts_of_one_leg_are_reached(draft: Draft) -> Iterator[InputError]:
+    """Who has no leg in management is reached from there: by the one edge, or somebody else's border, from controllers that are in it."""
+    one_legged = draft.of_one_leg()
+    zones: Mapping[str, Zone] = draft.settings.get("zones") or {}
+    if not one_legged or MANAGEMENT not in zones:
+        return
+    remedy = f"give {one_legged[0]} a leg in '{MANAGEMENT}'"
+    if len(draft.members("edges")) > 1:
+        yield InputError(
+            f"{' and '.join(one_legged)} would be managed by way of the edges, and the controllers can't know which of the two is at work",
+            draft.at("interfaces", host=one_legged[0]),
+            f"{remedy}, and each other one that has none",
+        )
+    controllers = draft.settings.get("controllers") or ()
+    for number, address in enumerate(controllers):
+        if zone_at(address, zones) != MANAGEMENT:
+            yield InputError(
+                f"{one_legged[0]} has no leg in '{MANAGEMENT}' and is managed from there alone, and the controller {address} is elsewhere",
+                draft.at("controllers", number),
+                f"name a controller or a jump host of that network, or {remedy}",
+            )
+    for host in one_legged:
+        versions = {address.version for leg in draft.hosts[host]["interfaces"].values() for address in leg.addresses}
+        if controllers and not versions & {address.version for address in controllers}:
+            yield InputError(
+                f"no controller has an IP version of {host}'s leg: none of them could reach it",
+                draft.at("interfaces", host=host),
+                f"add the controller's other address to {PREFIX}controllers, or {remedy}",
+            )
 
 
 def hosts_stay_in_one_zone(draft: Draft) -> Iterator[InputError]:
@@ -238,14 +275,46 @@ def addresses_lie_in_their_zone(draft: Draft) -> Iterator[InputError]:
                     f"host {host} has a leg in the unknown zone '{zone}'", where, suggest(zone, zones, f"use one of {', '.join(zones)}")
                 )
             continue
-        for family in ("ipv4", "ipv6"):
-            address, network = getattr(interface, family), getattr(zones[zone], family)
-            if address is not None and (network is None or address not in network):
+        joins = any(KINDS.kinds[group].joins_zones for group in draft.raw.hosts[host].groups if group in KINDS.kinds)
+        if interface.more and not joins:
+            yield InputError(
+                f"host {host} has further addresses in zone '{zone}', and only hosts that join networks have those",
+                draft.at("interfaces", zone, "more", host=host),
+                "leave it one of each IP version",
+            )
+        for address in interface.addresses:
+            if zones[zone].network_of(address) is None:
+                family = f"ipv{address.version}"
+                networks = ", ".join(str(each) for each in zones[zone].networks if each.version == address.version)
+                key = family if address == getattr(interface, family) else "more"
                 yield InputError(
-                    f"{address} of host {host} is outside zone '{zone}' ({network or 'which has no ' + family})",
-                    draft.at("interfaces", zone, family, host=host),
+                    f"{address} of host {host} is outside zone '{zone}' ({networks or 'which has no ' + family})",
+                    draft.at("interfaces", zone, key, host=host),
                     f"give an address of the zone, or correct {PREFIX}zones",
                 )
+
+
+def networks_are_joined(draft: Draft) -> Iterator[InputError]:
+    """An edge has an address in each network of a zone: the hosts there have no other way out."""
+    zones: Mapping[str, Zone] = draft.settings.get("zones") or {}
+    if len(draft.members("edges")) > 1:
+        for zone in (zone for zone in zones if zones[zone].more):
+            yield InputError(
+                f"the zone '{zone}' has further networks, and two edges share one address of each IP version in a zone",
+                draft.at("zones", zone, "more"),
+                "give the zone one larger network, or leave it one edge",
+            )
+        return
+    for host in draft.members("edges"):
+        legs = draft.hosts.get(host, {}).get("interfaces", {})
+        for zone in (zone for zone in legs if zone in zones):
+            for network in zones[zone].more:
+                if not any(address in network for address in legs[zone].addresses):
+                    yield InputError(
+                        f"edge {host} has no address in {network}, a network of zone '{zone}': hosts there could reach no other zone",
+                        draft.at("interfaces", zone, host=host),
+                        "add its address there to `more`",
+                    )
 
 
 def addresses_are_unique(draft: Draft) -> Iterator[InputError]:
@@ -263,7 +332,11 @@ def addresses_are_unique(draft: Draft) -> Iterator[InputError]:
     for host, values in draft.hosts.items():
         devices = Counter(interface.device for interface in values.get("interfaces", {}).values())
         for device in [device for device, count in devices.items() if count > 1]:
-            yield InputError(f"host {host} has two legs on {device}", draft.at("interfaces", host=host), "name one device for each zone")
+            yield InputError(
+                f"host {host} has two legs on {device}: no rule could tell its zones apart",
+                draft.at("interfaces", host=host),
+                f"name one device for each zone (a VLAN is one); with one card leave out '{MANAGEMENT}': it is managed by its other leg",
+            )
 
 
 def public_address_is_on_the_edge(draft: Draft) -> Iterator[InputError]:
@@ -857,7 +930,7 @@ def controllers_come_in_where_flows_let_them(draft: Draft) -> Iterator[InputErro
         variable = "ansible_ssh_host" if "ansible_ssh_host" in ways else "ansible_host"
         target = ways.get(variable, name)
         yield from _wrong_address(draft, host, variable, target, owners)
-        jump = _jump_host(ways)
+        jump = jump_host(ways)
         first = reached.setdefault((target, port, jump), name)
         if first != name and variable in ways:
             yield InputError(
@@ -895,14 +968,29 @@ def controllers_keep_their_way_in(draft: Draft) -> Iterator[InputError]:
                 place_of(host, "sshd_permit_root_login"),
                 "set ansible_user to an account that may become root, or take sshd_permit_root_login away",
             )
-        jump = _address(_jump_host(ways).rpartition("@")[2])
-        through = next((other for other, _, leg in draft.legs() if jump is not None and jump in leg.addresses), "")
+        jump = _address(jump_host(ways).rpartition("@")[2])
+        legs = ((other, leg) for other, _, leg in draft.legs() if set(draft.raw.hosts[other].groups) & set(ROLE_GROUPS))
+        through = next((other for other, leg in legs if jump is not None and jump in leg.addresses), "")
         if through and not draft.raw.hosts[through].values.get("sshd_jump_to"):
             yield InputError(
                 f"{name} is reached by way of {through}, whose SSH will pass nobody on",
                 place_of(host, next(key for key in SSH_ARGUMENTS if key in ways)),
                 f"list {name}'s address and port in sshd_jump_to of {through}, or come by another way",
             )
+        elif through and not _leads_on(draft, through):
+            yield InputError(
+                f"{name} is reached by way of {through}, and no flow lets that host open a shell on others",
+                place_of(host, next(key for key in SSH_ARGUMENTS if key in ways)),
+                "come by a jump host of the management network that is no host of this site; or by a flow of your own in "
+                f"{PREFIX}flows_extra, which can't lead to auth hosts",
+            )
+
+
+def _leads_on(draft: Draft, through: str) -> bool:
+    """Whether a flow of the site's own lets one of its hosts open shells on others; no shipped one does."""
+    extra = draft.settings.get("flows_extra") or ()
+    groups = draft.raw.hosts[through].groups
+    return any(flow.source in groups and flow.destination == MANAGEMENT and flow.protocol == "tcp" for flow in extra)
 
 
 def routers_speak_where_the_host_stands(draft: Draft) -> Iterator[InputError]:
@@ -967,19 +1055,47 @@ def shell_port(ways: Mapping[str, str]) -> int:
     return int(port) if port.isdigit() else SSH
 
 
-def _jump_host(ways: Mapping[str, str]) -> str:
-    """The last host SSH jumps over, as the arguments for ssh name it; empty if there is none."""
+def jump_host(ways: Mapping[str, str]) -> str:
+    """The last host SSH jumps over, as the arguments for ssh name it (`-J`, ProxyJump, a ProxyCommand of ssh's); empty if there is none."""
     for variable in SSH_ARGUMENTS:
-        found = re.search(r"(?:^|\s)-(?:J\s*|o\s*['\"]?ProxyJump\s*[= ]\s*)([^\s'\"]+)", ways.get(variable, ""), re.IGNORECASE)
+        text = ways.get(variable, "")
+        found = re.search(r"(?:^|\s)-(?:J\s*|o\s*['\"]?ProxyJump\s*[= ]\s*)([^\s'\"]+)", text, re.IGNORECASE)
         if found and found.group(1).lower() != "none":
-            last = found.group(1).rpartition(",")[2].removeprefix("ssh://")
-            return (
-                re.sub(r"\A(.*@)?\[([^\]]+)\](:\d+)?\Z", r"\2", last)
-                if "[" in last
-                else re.sub(r":\d+\Z", "", last)
-                if last.count(":") == 1
-                else last
-            )
+            return _without_port(found.group(1).rpartition(",")[2])
+        if not found and (by_command := _jump_of_command(text)):
+            return by_command
+    return ""
+
+
+def _without_port(target: str) -> str:
+    """A target of ssh's without its port, brackets and scheme."""
+    last = target.removeprefix("ssh://")
+    if "[" in last:
+        return re.sub(r"\A(.*@)?\[([^\]]+)\](:\d+)?\Z", r"\2", last)
+    return re.sub(r":\d+\Z", "", last) if last.count(":") == 1 else last
+
+
+WITH_VALUE = "BbcDEeFIiJLlmOopQRSWw"
+"""Options of ssh(1) that take a value."""
+
+
+def _jump_of_command(text: str) -> str:
+    """The host of a ProxyCommand that is an ssh which passes on its standard input (`-W %h:%p`); empty: it is something else."""
+    try:
+        given = shlex.split(text)
+    except ValueError:
+        return ""
+    options = [word.removeprefix("-o") or after for word, after in zip(given, [*given[1:], ""], strict=False) if word.startswith("-o")]
+    command = next((each for each in options if each.lower().startswith("proxycommand")), "")
+    words = command[len("ProxyCommand") :].lstrip("= ").split()
+    if not words or words[0].rpartition("/")[2] != "ssh" or not any(word.startswith("-W") for word in words):
+        return ""
+    rest = iter(words[1:])
+    for word in rest:
+        if not word.startswith("-"):
+            return _without_port(word)
+        if word[-1] in WITH_VALUE and len(word) == 2:
+            next(rest, "")
     return ""
 
 
@@ -1001,14 +1117,22 @@ def _wrong_address(
     address = _address(target)
     if address is None or MANAGEMENT not in (draft.settings.get("zones") or {}):
         return
-    own = draft.hosts.get(host.name, {}).get("interfaces", {}).get(MANAGEMENT)
-    remedy = f"give its address in '{MANAGEMENT}'" + (f": {own.addresses[0]}" if own is not None else "")
-    owner, zone = owners.get(address, (host.name, MANAGEMENT))
+    legs = draft.hosts.get(host.name, {}).get("interfaces", {})
+    way_in = MANAGEMENT if MANAGEMENT in legs or not legs else next(iter(legs))
+    own = legs.get(way_in)
+    remedy = f"give its address in '{way_in}'" + (f": {own.addresses[0]}" if own is not None else "")
+    owner, zone = owners.get(address, (host.name, way_in))
     if owner != host.name:
         yield InputError(f"{variable} {target} of {host.name} is an address of {owner}", place_of(host, variable), remedy)
-    elif zone != MANAGEMENT:
+    elif way_in != MANAGEMENT and zone_at(address, draft.settings["zones"]) == MANAGEMENT:
         yield InputError(
-            f"{variable} {target} is {host.name}'s address in '{zone}', and flows let controllers in by '{MANAGEMENT}' alone",
+            f"{variable} {target} lies in '{MANAGEMENT}', where {host.name} has no leg",
+            place_of(host, variable),
+            f"add the leg to {PREFIX}interfaces; or, where the host has one card, {remedy}",
+        )
+    elif zone != way_in:
+        yield InputError(
+            f"{variable} {target} is {host.name}'s address in '{zone}', and flows let controllers in by '{way_in}' alone",
             place_of(host, variable),
             remedy,
         )
@@ -1144,8 +1268,10 @@ RULES: tuple[Rule, ...] = (
     directories_are_told_apart,
     zones_are_declared,
     hosts_stand_at_home,
+    hosts_of_one_leg_are_reached,
     hosts_stay_in_one_zone,
     addresses_lie_in_their_zone,
+    networks_are_joined,
     addresses_are_unique,
     public_address_is_on_the_edge,
     edges_share_addresses,

@@ -265,7 +265,7 @@ def _claims(lab: LabUnderAttack, zone: str, pairs: list[tuple[str, str]]) -> See
     """Tells neighbours that others' addresses are here. `pairs`: who is told, and whose address it is."""
     host = lab.name("frontends")
     mine = lab.mac(host, zone)
-    device = lab.site.hosts[host].interfaces[zone].device
+    device = lab.leg(host, zone).device
     believed, control = [], 0
     for victim, owner in pairs:
         for index in range(2):
@@ -495,7 +495,8 @@ def internet_ports(lab: LabUnderAttack) -> Seen:
         host = lab.name(group)
         ways += [lab.way(peer, "internet", hop, each, [] if ":" in each else NEAR) for each in lab.addresses(host, "dmz")]
     for group, zone in (*zip(INNER, ("auth", "store"), strict=True), ("auths", "management"), ("stores", "management")):
-        ways += [lab.way(peer, "internet", hop, each, NEAR) for each in lab.addresses(lab.name(group), zone)]
+        if zone in lab.site.hosts[lab.name(group)].interfaces:
+            ways += [lab.way(peer, "internet", hop, each, NEAR) for each in lab.addresses(lab.name(group), zone)]
     for zone in lab.site.hosts[edge].interfaces:
         known = {way["target"] for way in ways}
         ways += [lab.way(peer, "internet", hop, each, NEAR) for each in lab.addresses(edge, zone) if each not in known]
