@@ -19,6 +19,7 @@ NAMES = {
     "internet": "any address outside",
     "backup": "the backup repository",
     "smarthost": "the smarthost",
+    "directory": "the directory behind",
 }
 STATES = {
     "established": "established, whether or not anything is sent",

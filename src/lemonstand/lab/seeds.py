@@ -30,9 +30,11 @@ def seed_lab(topology: Topology, folder: Path) -> None:
     controller = topology.address4("management", CONTROLLER_OCTET)
     public = key.with_suffix(".pub").read_text(encoding="ascii")
     # What the site's relays log in with at the lab's peer, where that hands on their mail.
-    smarthost = folder / "secrets" / "smarthost"
-    if not smarthost.exists():
-        write_text(smarthost, secrets.token_urlsafe(18) + "\n")
+    # And what searches in the directory of an organisation, where a lab has one.
+    for name in ("smarthost", "directory"):
+        secret = folder / "secrets" / name
+        if not secret.exists():
+            write_text(secret, secrets.token_urlsafe(18) + "\n")
     known, blocks = [], []
     for item in topology.machines:
         seed = folder / "hosts" / item.name

@@ -45,7 +45,8 @@ class Flow(BaseModel):
 
     name: str = Field(description="a name of its own", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     source: str = Field(
-        alias="from", description="who opens the connection: a zone, a group of hosts, or controllers, resolvers, ntp, backup, smarthost"
+        alias="from",
+        description="who opens the connection: a zone, a group of hosts, or controllers, resolvers, ntp, backup, smarthost, directory",
     )
     destination: str = Field(alias="to", description="who answers: as `from`")
     protocol: Literal["tcp", "udp", "vrrp"] = Field(description="the transport, or VRRP, which has no ports")
@@ -61,6 +62,7 @@ class Flow(BaseModel):
         "backup",
         "smarthost",
         "no_smarthost",
+        "directory",
         "several_edges",
         "several_frontends",
         "several_auths",

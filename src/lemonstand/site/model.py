@@ -280,6 +280,44 @@ class SmarthostService(Strict):
     )
 
 
+class DirectorySearch(Strict):
+    """How a user's entry is found in a directory behind."""
+
+    base: str = Field(description="distinguished name the search begins at", min_length=1)
+    filter: str = Field(description="finds one entry: a filter (RFC 4515) with {login}, {local} and {domain}", pattern=r"^\(.*\)$")
+    bind_name: str = Field(description="distinguished name of who searches", min_length=1)
+    password_file: Path = Field(description="file on the controller with its password in its one line, readable by its owner alone")
+
+
+class DirectoryService(Strict):
+    """A directory of the organisation's own, LDAP or Active Directory, that judges users' passwords."""
+
+    name: HostName = Field(description="the name in its certificate")
+    addresses: tuple[IPv4Address | IPv6Address, ...] = Field(
+        description="its addresses, in a zone of the site or private ones; asked in turn", min_length=1
+    )
+    port: StrictInt = Field(636, description="the TCP port it listens on, with TLS from the first octet on", ge=1, le=65535)
+    ca: Path = Field(description="PEM file on the controller: who signs its certificate")
+    bind_name: str | None = Field(
+        None, description="the name a user binds as: a distinguished name with {login}, {local} and {domain}, or a userPrincipalName"
+    )
+    search: DirectorySearch | None = Field(None, description="how an entry is found, in place of bind_name")
+    domains: tuple[HostName, ...] = Field((), description="mail domains whose users it judges; none: all of the site")
+    own_passwords: tuple[str, ...] = Field((), description="users whose passwords stay here, such as those of checks")
+    locks_after: StrictInt = Field(10, description="wrong passwords after which it locks an account", ge=3, le=1000)
+    locks_seconds: StrictInt = Field(
+        1800, description="seconds without a wrong password after which it has forgotten those before", ge=60, le=86400
+    )
+
+    def judges(self, login: str) -> bool:
+        """Whether it judges a user's password."""
+        own = {each.lower() for each in self.own_passwords}
+        return login not in own and (not self.domains or login.rpartition("@")[2] in self.domains)
+
+
+Service = BackupService | SmarthostService | DirectoryService
+
+
 class Services(Strict):
     """What others run for the site; each opens its flows once it is named."""
 
@@ -287,15 +325,24 @@ class Services(Strict):
     smarthost: SmarthostService | None = Field(
         None, description="who hands on mail to others: {name, addresses, port, user, password_file, ca, spf}"
     )
+    directory: DirectoryService | None = Field(
+        None,
+        description="who judges passwords: {name, addresses, port, ca, bind_name or search, domains, own_passwords, locks_after, …}",
+    )
 
-    def at(self, end: str) -> BackupService | SmarthostService | None:
+    def at(self, end: str) -> Service | None:
         """The service that an end of flows is named after; None: it is another end, or none is named."""
-        found: BackupService | SmarthostService | None = getattr(self, end) if end in type(self).model_fields else None
+        found: Service | None = getattr(self, end) if end in type(self).model_fields else None
         return found
 
     def conditions(self) -> dict[str, bool]:
         """Which conditions of flows hold."""
-        return {"backup": self.backup is not None, "smarthost": self.smarthost is not None, "no_smarthost": self.smarthost is None}
+        return {
+            "backup": self.backup is not None,
+            "smarthost": self.smarthost is not None,
+            "no_smarthost": self.smarthost is None,
+            "directory": self.directory is not None,
+        }
 
 
 class SiteSettings(Strict):
@@ -383,7 +430,7 @@ class SiteSettings(Strict):
     )
     services: Services = Field(
         _default("services"),
-        description="what others run for the site, `backup` and `smarthost`; what is not named is off, its flows as well",
+        description="what others run for the site, `backup`, `smarthost` and `directory`; what is not named is off, its flows as well",
         examples=[{"backup": {"name": "backup.example.org", "addresses": ["192.0.2.250"]}}],
     )
     flows_extra: tuple[Flow, ...] = Field(
