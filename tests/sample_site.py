@@ -207,6 +207,10 @@ def _file(name: str, content: Any) -> Callable[[Tree], object]:
 SITE_YML = "group_vars/all/site.yml:"
 MIRROR = {"name": "mirror.example.net", "addresses": ["203.0.113.80"]}
 SMARTHOST = {"name": "smtp.example.net", "addresses": ["203.0.113.77"], "user": "site", "password_file": "/nowhere/password"}
+DIRECTORY = {
+    "name": "ldap.example.net", "addresses": ["10.99.0.5"], "ca": __file__, "bind_name": "uid={local},ou=people,dc=example,dc=net",
+}  # fmt: skip
+"""A directory behind; any file stands for its CA."""
 FLOW = {"name": "extra", "from": "internet", "to": "frontends", "protocol": "tcp", "ports": [4190], "reason": "sieve"}
 
 BOX = {"name": "balancer", "between": ["internet", "dmz"], "established": 6000}
@@ -968,6 +972,48 @@ BAD_SITES: tuple[Bad, ...] = (
         "password",
         SITE_YML,
         "",
+    ),
+    *(
+        Bad(f"a directory behind {what}", _set("lemonstand_services", {"directory": {**DIRECTORY, **change}}), said, SITE_YML, remedy)
+        for what, change, said, remedy in (
+            ("across the Internet", {"addresses": ["203.0.113.5"]}, "judged at 203.0.113.5, across the Internet", "name a private address"),
+            ("that nobody knows", {"ca": "/nowhere/ca.pem"}, "/nowhere/ca.pem is not there", "put the PEM file there"),
+            ("that is asked by no name", {"bind_name": None}, "neither bind_name nor search", "give one of them"),
+            ("that is asked by one name for all", {"bind_name": "cn=mail,dc=x"}, "is the same for every user", "use {login}"),
+            ("with a place nobody fills", {"bind_name": "uid={user},dc=x"}, "says {user}", "use {login}"),
+            ("for a domain of somebody else's", {"domains": ["other.example"]}, "other.example is in no mail domain", "one of"),
+            ("with a user of somebody else's", {"own_passwords": ["a@other.example"]}, "is no login name of this site", "a whole address"),
+            ("that locks at once", {"locks_after": 1}, "locks_after", ""),
+            ("with the password in the inventory", {"password": "geheim"}, "password", ""),
+            (
+                "that is searched by whose password nobody has",
+                {
+                    "bind_name": None,
+                    "search": {"base": "dc=x", "filter": "(uid={login})", "bind_name": "cn=s", "password_file": "/nowhere/p"},
+                },
+                "/nowhere/p is not there",
+                "put the password there, in one line, mode 0600",
+            ),
+        )
+    ),
+    Bad(
+        "a directory behind that is a host of the site",
+        lambda tree: tree["all"].__setitem__(
+            "lemonstand_services", {"directory": {**DIRECTORY, "addresses": [_own_address(tree, "store")]}}
+        ),
+        "passwords would be judged by store (",
+        SITE_YML,
+        "name an address of the organisation's own directory",
+    ),
+    Bad(
+        "a directory behind that takes two users for one",
+        lambda tree: (
+            tree["all"]["lemonstand_mail_domains"].append("second.example"),
+            tree["all"].__setitem__("lemonstand_services", {"directory": DIRECTORY}),
+        ),
+        "the one could log in as the other",
+        SITE_YML,
+        "use {login}",
     ),
     Bad(
         "packages for stores from the Internet",

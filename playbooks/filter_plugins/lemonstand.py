@@ -251,6 +251,20 @@ def accounts(users: str, stores: list[str], domain: str, keys: Iterable[str] = (
     return found
 
 
+def judged_behind(users: str, service: Mapping[str, Any]) -> list[str]:
+    """The names of the users whose passwords a directory behind judges, in lower case.
+
+    Args:
+        users: as `as_json` made them.
+        service: `lemonstand_services.directory`; empty: there is none.
+    """
+    if not service:
+        return []
+    domains, own = ({str(each).lower() for each in service.get(key) or ()} for key in ("domains", "own_passwords"))
+    names = [str(user["name"]).lower() for user in _parsed(str(users))]
+    return [name for name in names if name not in own and (not domains or name.rpartition("@")[2] in domains)]
+
+
 def users_of(users: str, store: str, stores: list[str]) -> list[str]:
     """The names of the users whose mailboxes a store has."""
     return [user["name"] for user in _parsed(str(users)) if (user.get("store") or stores[0]) == store]
@@ -737,6 +751,7 @@ class FilterModule:
             "lemonstand_count": count,
             "lemonstand_accounts": accounts,
             "lemonstand_users_of": users_of,
+            "lemonstand_judged_behind": judged_behind,
             "lemonstand_aliases_of": aliases_of,
             "lemonstand_aliases_of_all": aliases_of_all,
             "lemonstand_room": room,

@@ -46,7 +46,7 @@ HOSTS = {
     "relay": _host(dmz=20, management=13),
 }
 GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
-OFF = ("implicit_tls", "managesieve", "acme", "backup", "smarthost", "mirror", "mirror_dmz")
+OFF = ("implicit_tls", "managesieve", "acme", "backup", "smarthost", "mirror", "mirror_dmz", "directory")
 NOTHING = {**dict.fromkeys(OFF, False), "no_smarthost": True, **several_of(lambda _: ["the only one"])}
 """Conditions of a site with one host of each kind, and nothing more than it must have."""
 
@@ -289,6 +289,26 @@ def test_with_a_smarthost_relays_send_to_it_alone() -> None:
     for name in ("frontend", "auth", "store"):
         assert "hand-to-smarthost" not in {each["name"] for each in filters.host_rules(active, name, GROUPS, hosts)["output"]}
     assert "hand-to-smarthost" not in {each["name"] for each in _active()}
+
+
+def test_auth_hosts_alone_reach_the_directory_behind() -> None:
+    service = {"addresses": ["10.20.0.5", "fd00:20::5"], "port": 3269}
+    hosts = {name: {**host, "lemonstand_services": {"directory": service}} for name, host in HOSTS.items()}
+    active = filters.active_flows(FLOWS, {**NOTHING, "directory": True}, [], [], hosts["auth"]["lemonstand_services"])
+    rule = {each["name"]: each for each in filters.host_rules(active, "auth", GROUPS, hosts)["output"]}["ask-directory"]
+    assert (rule["ports"], rule["ipv4"], rule["ipv6"]) == ([3269], ["10.20.0.5"], ["fd00:20::5"])
+    forward = {each["name"]: each for each in filters.edge_rules(active, "edge", GROUPS, hosts)["forward"]}["ask-directory"]
+    assert (forward["target4"], forward["from_devices"]) == (["10.20.0.5"], ["auth0"])
+    for name in ("frontend", "store", "relay"):
+        assert "ask-directory" not in {each["name"] for each in filters.host_rules(active, name, GROUPS, hosts)["output"]}
+    assert "ask-directory" not in {each["name"] for each in _active()}
+
+
+def test_whose_password_a_directory_behind_judges_settings_alone_say() -> None:
+    users = '[{"name": "Alice@a.example"}, {"name": "bob@b.example"}, {"name": "probe@a.example"}]'
+    assert filters.judged_behind(users, {}) == []
+    assert filters.judged_behind(users, {"own_passwords": ["Probe@a.example"]}) == ["alice@a.example", "bob@b.example"]
+    assert filters.judged_behind(users, {"domains": ["a.example"], "own_passwords": ["probe@a.example"]}) == ["alice@a.example"]
 
 
 def test_a_password_becomes_a_line_that_htpasswd_makes() -> None:

@@ -59,7 +59,7 @@ class Place:
     def flows(self, without: str = "", more: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
         """The active flows as the filters have them."""
         chosen = {"implicit_tls": True, "managesieve": True, "acme": True, "backup": False, "smarthost": False, "no_smarthost": True}
-        chosen |= {"mirror": False, "mirror_dmz": False}
+        chosen |= {"mirror": False, "mirror_dmz": False, "directory": False}
         conditions = {**chosen, **several(lambda group: self.groups.get(group, ()))}
         found: list[dict[str, Any]] = filters.active_flows(FLOWS, conditions, more, [without] if without else [])
         return found

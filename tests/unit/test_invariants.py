@@ -53,6 +53,7 @@ def _faults(folder: Path, per_host: dict[str, dict[str, Any]] | None = None, **c
 
 BREAKS = {
     "store calls home": ({}, "INV-1"),
+    "auth calls home past its directory": ({"from": "auths", "ports": [636]}, "INV-1"),
     "auth calls home": ({"from": "auth", "protocol": "udp", "ports": [53]}, "INV-1"),
     "a whole zone calls home": ({"from": "management"}, "INV-1"),
     "relay asks auth": ({"from": "relays", "to": "auths"}, "INV-2"),

@@ -41,7 +41,14 @@ ALICE, BOB, FRONTEND = "alice@lemon.test", "bob@lemon.test", "frontend.site"
 HOME = "192.0.2.1"
 
 
-def _refusals(issuer: ModuleType, clock: Clock, path: str = ":memory:", **limits: int) -> Any:
+BEHIND = {
+    "name": "ldap.example", "addresses": ["10.0.0.1"], "ca": "ca", "certificate": "crt", "key": "key", "bind_name": "uid={local},dc=x",
+    "most": {"behind": 4, "stranger": 2}, "quiet_seconds": 1800,
+}  # fmt: skip
+"""A directory behind, as the settings file has it."""
+
+
+def _refusals(issuer: ModuleType, clock: Clock, path: str = ":memory:", **limits: Any) -> Any:
     wanted = {"refusals_per_client": 3, "refusals_per_user": 5, "refusals_per_network": 8, "refusals_per_frontend": 50, **limits}
     chosen = issuer.Settings(issuer="https://x/", frontends=(FRONTEND,), directory_base_dn="dc=x", refusals_file=path, **wanted)
     return issuer.Refusals(chosen, clock)
@@ -381,7 +388,7 @@ def test_a_frontend_is_whom_its_certificate_names(issuer: ModuleType) -> None:
 # ----- several issuers
 
 
-def _pair(issuer: ModuleType, clock: Clock, **limits: int) -> tuple[Any, Any]:
+def _pair(issuer: ModuleType, clock: Clock, **limits: Any) -> tuple[Any, Any]:
     """Two issuers that know of one another."""
     wanted = {"refusals_per_client": 3, "refusals_per_user": 5, "refusals_per_network": 8, "refusals_per_frontend": 50, **limits}
     chosen = issuer.Settings(issuer="https://x/", frontends=(FRONTEND,), directory_base_dn="dc=x", peers=("other.site",), **wanted)

@@ -232,6 +232,7 @@ class Slow:
     def __init__(self, issuer: ModuleType) -> None:
         self.tried: deque[tuple[str, str]] = deque()
         self._person = issuer.Person
+        self.behind = False
 
     def check(self, login: str, password: str) -> Any:
         self.tried.append((login, password))
@@ -240,6 +241,9 @@ class Slow:
 
     def has(self, login: str) -> bool:
         return login.startswith("alice")
+
+    def elsewhere(self, login: str, password: str) -> bool:
+        return self.behind and not password.startswith("app")
 
 
 def _tries(issuer: ModuleType, slots: int = 2, **more: int) -> tuple[Any, Any, Slow]:

@@ -5,7 +5,8 @@ that has shown its certificate (mutual TLS client authentication, RFC 8705 secti
 RS256, that is good for one user at one mail store for about a minute, together with that store's name. There is no call that lists,
 searches or reads anything, and nothing is remembered between two questions but how often a name was refused and where it got in.
 
-Passwords are tried by an LDAP simple bind as the user; the issuer has no account in the directory. It runs on Debian's packages
+Passwords are tried by an LDAP simple bind as the user; the issuer has no account in the directory. Where an organisation's own directory
+judges them, that one is asked (`ticket_behind`), about users whom the directory here knows. It runs on Debian's packages
 (gunicorn, Flask, Authlib, ldap3), which are imported only where they are used, so that the rest can be tested without them.
 """
 
@@ -28,10 +29,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from ticket_behind import APP_PASSWORD, Behind, DirectoryBehind, DirectoryUnavailable, dn_value
 from ticket_turns import Busy, Turns
 from ticket_uses import Uses
 
@@ -53,8 +55,6 @@ LOGIN = (
     r"(?=[^@]{1,64}@)[a-z0-9_][a-z0-9_'&\-]*(\.[a-z0-9_'&\-]+)*"
     r"@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?![0-9]+$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
-APP_PASSWORD = re.compile(r"([a-km-np-z2-9]{4})(?:-[a-km-np-z2-9]{5}){4}")
-"""An app password: which one it is, and twenty characters nobody guesses (docs/decisions/0046)."""
 APP_SERVICES = frozenset({"imap", "submission"})
 """What an app password is good for, as frontends name it."""
 _LOGGABLE = re.compile(r"[^A-Za-z0-9.:/@+_='&-]")
@@ -89,6 +89,7 @@ class Settings:
     uses_file: str = ":memory:"
     peers: tuple[str, ...] = ()
     login_pattern: str = LOGIN
+    behind: Behind | None = None
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
@@ -98,7 +99,8 @@ class Settings:
         if unknown:
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
         names = {key: tuple(name.lower() for name in values.get(key, ())) for key in ("frontends", "peers")}
-        return cls(**{**values, **names})
+        behind = {"behind": Behind.from_mapping(values["behind"])} if values.get("behind") else {}
+        return cls(**{**values, **names, **behind})
 
     @classmethod
     def from_file(cls, path: Path) -> "Settings":
@@ -125,10 +127,6 @@ class Person:
         return self.login
 
 
-class DirectoryUnavailable(Exception):
-    """The directory gave no answer either way, so neither may we."""
-
-
 class Directory(Protocol):
     """Whoever can tell whether a password is right."""
 
@@ -137,6 +135,9 @@ class Directory(Protocol):
 
     def has(self, login: str) -> bool:
         """Tell whether this is a user's name; raise DirectoryUnavailable if that can't be told now."""
+
+    def elsewhere(self, login: str, password: str) -> bool:
+        """Tell whether a directory behind is asked about this password, as it was given; settings alone decide."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +185,13 @@ class Refusals:
     | place | the same, whether he got in or not | always | closes |
     | user | a name, whoever asks | where he did not get in lately | closes |
     | network | different names one network asks for, and what is no name | where he did not | closes |
+    | behind | what a directory behind refused of a name | where that one is asked | closes |
+    | stranger | the same, up to where it closes | where he did not | closes |
     | frontend | all that one frontend asks | never | is told of |
+
+    `behind` and `stranger` do not drain: they are counted as that directory counts before it locks the account (docs/decisions/0049). Each
+    begins anew once the seconds are over after which it forgets, `behind` with the right password as well; at their limit it is not asked
+    before that.
 
     A count drains evenly, its limit within a window. At its limit it closes for a while, twice as long after each further refusal, up to a
     longest wait; then one question is let through. So a count never stays closed longer than that wait, and in the long run guesses come no
@@ -209,8 +216,9 @@ class Refusals:
 
     MOST_ROWS = 50_000
     KNOWN_SECONDS = 30 * 86400
-    OWN = ("client", "place")
-    OTHERS = ("user", "network")
+    OWN = ("client", "place", "behind")
+    OTHERS = ("user", "network", "stranger")
+    QUIET = ("behind", "stranger")
     _TABLES = """
         CREATE TABLE IF NOT EXISTS counts (key TEXT PRIMARY KEY, level REAL NOT NULL, at REAL NOT NULL, until REAL NOT NULL);
         CREATE INDEX IF NOT EXISTS counts_at ON counts (at);
@@ -235,21 +243,31 @@ class Refusals:
             "user": settings.refusals_per_user,
             "network": settings.refusals_per_network,
             "frontend": settings.refusals_per_frontend,
+            **(settings.behind.most if settings.behind else {}),
         }
+        self._quiet = settings.behind.quiet_seconds if settings.behind else 0
         self._clock = clock
         self._lock = threading.Lock()
         self._database = self._open(settings.refusals_file)
 
-    def closed(self, login: str | None, address: str, frontend: str) -> str | None:
-        """Return which count keeps a name (None: what is no name) from being tried now: `client`, `place`, `user`, `network`, or None."""
-        found: str | None = self._with(lambda database: self._closed(database, self._keys(login, address, frontend)), None)
+    def closed(self, login: str | None, address: str, frontend: str, *, behind: bool = False) -> str | None:
+        """Return which count keeps a name (None: what is no name) from being tried now, or None.
+
+        Args:
+            behind: whether it would be tried in a directory behind.
+        """
+        keys = self._keys(login, address, frontend, behind=behind)
+        found: str | None = self._with(lambda database: self._closed(database, keys), None)
         return found
 
-    def refused(self, login: str | None, address: str, frontend: str, *, tried: bool) -> Refused:
-        """Count what was not granted: a wrong password, or a question that was not tried because a count is closed."""
-        counted: Refused = self._with(
-            lambda database: self._refused(database, self._keys(login, address, frontend), tried), Refused(not tried, [])
-        )
+    def refused(self, login: str | None, address: str, frontend: str, *, tried: bool, behind: bool = False) -> Refused:
+        """Count what was not granted: a wrong password, or a question that was not tried because a count is closed.
+
+        Args:
+            behind: whether a directory behind has counted it, or would have.
+        """
+        keys = self._keys(login, address, frontend, behind=behind)
+        counted: Refused = self._with(lambda database: self._refused(database, keys, tried), Refused(not tried, []))
         return counted
 
     def known(self, login: str, address: str) -> bool:
@@ -257,9 +275,13 @@ class Refusals:
         known: bool = self._with(lambda database: self._known(database, f"{login} {network(address)}"), False)
         return known
 
-    def forget(self, login: str, address: str) -> None:
-        """The right password came from this network: it is known now, and what came from others still counts."""
-        self._with(lambda database: self._forget(database, login, address), None)
+    def forget(self, login: str, address: str, *, behind: bool = False) -> None:
+        """The right password came from this network: it is known now, and what came from others still counts.
+
+        Args:
+            behind: whether a directory behind took it, and has forgotten what was wrong before.
+        """
+        self._with(lambda database: self._forget(database, login, address, behind), None)
 
     def shown(self, login: str, is_user: Callable[[str], bool]) -> str:
         """Return a name as logs have it: itself if a user has it; else a keyed digest, since it may be a password in the wrong field.
@@ -286,7 +308,10 @@ class Refusals:
         row = database.execute("SELECT until FROM counts WHERE key = ?", (key,)).fetchone()
         now = self._clock()
         # A clock that was set back must not make a wait longer than the longest.
-        return bool(row and now < row[0] <= now + self._settings.refusals_longest_wait_seconds)
+        return bool(row and now < row[0] <= now + self._longest(key.partition(" ")[0]))
+
+    def _longest(self, kind: str) -> int:
+        return self._quiet if kind in self.QUIET else self._settings.refusals_longest_wait_seconds
 
     def _known(self, database: sqlite3.Connection, key: str) -> bool:
         since = self._clock() - self.KNOWN_SECONDS
@@ -295,13 +320,14 @@ class Refusals:
     def _refused(self, database: sqlite3.Connection, keys: Mapping[str, str], tried: bool) -> Refused:
         elsewhere = any(self._waits(database, keys[kind]) for kind in self.OTHERS if kind in keys)
         own = any(self._waits(database, keys[kind]) for kind in self.OWN if kind in keys)
-        kinds = [*self.OWN] if tried or not own else []
+        kinds = ["client", "place"] if tried or not own else []
+        kinds += ["behind"] if tried else []
         # Where a count is closed for others it would not have been tried elsewhere, and counted nothing.
         if tried and not elsewhere:
-            kinds += ["user", "frontend", *(["network"] if self._is_new(database, keys.get("place", "")) else [])]
+            kinds += ["user", "stranger", "frontend", *(["network"] if self._is_new(database, keys.get("place", "")) else [])]
         reached = [kind for kind in kinds if kind in keys and self._count(database, kind, keys[kind], self._clock())]
         self._note(database, [(self.COUNT, keys[kind]) for kind in kinds if kind in keys])
-        window = 2 * max(self._settings.refusals_window_seconds, self._settings.refusals_longest_wait_seconds)
+        window = 2 * max(self._settings.refusals_window_seconds, self._settings.refusals_longest_wait_seconds, self._quiet)
         self._trim(database, "counts", self._clock() - window)
         return Refused(not tried or elsewhere, reached)
 
@@ -314,23 +340,28 @@ class Refusals:
         """Add one to a count; tell whether that closed it."""
         limit, closes = self._limits[kind], False
         level, at, until = database.execute("SELECT level, at, until FROM counts WHERE key = ?", (key,)).fetchone() or (0.0, now, 0.0)
-        level = max(0.0, level - max(0.0, now - at) * limit / self._settings.refusals_window_seconds) + 1
+        if kind in self.QUIET:
+            level = (level if abs(now - at) < self._quiet else 0.0) + 1
+        else:
+            level = max(0.0, level - max(0.0, now - at) * limit / self._settings.refusals_window_seconds) + 1
         # What was under way when the count closed adds nothing to the wait.
-        if level > limit - 1 + 1e-6 and not now < until <= now + self._settings.refusals_longest_wait_seconds:
+        if level > limit - 1 + 1e-6 and not now < until <= now + self._longest(kind):
             doublings = min(16, max(0, round(level - limit)))
-            until = now + min(self._settings.refusals_longest_wait_seconds, self._settings.refusals_wait_seconds * 2**doublings)
+            wait = self._quiet if kind in self.QUIET else self._settings.refusals_wait_seconds * 2**doublings
+            until = now + min(self._longest(kind), wait)
             closes = True
         # An event of another issuer may be older than what is here: the time of a count never goes back for it.
         seen = min(max(at, now), self._clock())
         database.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?)", (key, min(level, limit + 16.0), seen, until))
         return closes
 
-    def _forget(self, database: sqlite3.Connection, login: str, address: str) -> None:
+    def _forget(self, database: sqlite3.Connection, login: str, address: str, behind: bool) -> None:
         now, place = self._clock(), network(address)
         key = f"{login} {place}"
-        own = self._keys(login, address, "")["client"]
-        if database.execute("DELETE FROM counts WHERE key = ?", (own,)).rowcount:
-            self._note(database, [(self.CLEAR, own)])
+        keys = self._keys(login, address, "", behind=behind)
+        for own in [keys[kind] for kind in ("client", "behind") if kind in keys]:
+            if database.execute("DELETE FROM counts WHERE key = ?", (own,)).rowcount:
+                self._note(database, [(self.CLEAR, own)])
         row = database.execute("SELECT at FROM places WHERE key = ?", (key,)).fetchone()
         # Once a day is enough: a login writes nothing otherwise.
         if place and (row is None or abs(now - row[0]) > 86400):
@@ -404,7 +435,7 @@ class Refusals:
     def _hear(self, database: sqlite3.Connection, at: float, what: str, key: str) -> None:
         if what == self.COUNT and key.partition(" ")[0] in self._limits:
             self._count(database, key.partition(" ")[0], key, at)
-        elif what == self.CLEAR and key.startswith("client "):
+        elif what == self.CLEAR and key.startswith(("client ", "behind ")):
             database.execute("DELETE FROM counts WHERE key = ? AND at <= ?", (key, at))
         elif what == self.PLACE:
             database.execute("INSERT INTO places VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET at = max(at, excluded.at)", (key, at))
@@ -425,12 +456,13 @@ class Refusals:
         self._with(write, None)
 
     @staticmethod
-    def _keys(login: str | None, address: str, frontend: str) -> dict[str, str]:
+    def _keys(login: str | None, address: str, frontend: str, *, behind: bool = False) -> dict[str, str]:
         place = network(address)
         keys = {"network": f"network {surroundings(address)}", "frontend": f"frontend {frontend}"}
         if login is not None:
             keys |= {kind: f"{kind} {login} {place}" for kind in ("client", "place")}
             keys |= {"user": f"user {login}", "known": f"{login} {place}"}
+            keys |= {kind: f"{kind} {login}" for kind in ("behind", "stranger") if behind}
         return keys
 
     def _trim(self, database: sqlite3.Connection, table: str, oldest: float) -> None:
@@ -531,8 +563,7 @@ def prepare(password: str) -> str:
 
 def person_dn(login: str, base_dn: str) -> str:
     """Return the distinguished name of a user's entry, the login name escaped as RFC 4514 section 2.4 has it."""
-    escaped = re.sub(r'([\\",+;<>=])', r"\\\1", login)
-    return f"uid={escaped},ou=people,{base_dn}"
+    return f"uid={dn_value(login)},ou=people,{base_dn}"
 
 
 def app_password_dn(login: str, device: str, base_dn: str) -> str:
@@ -600,27 +631,42 @@ class LdapDirectory:
 
     # Result codes that mean "not with this name and password" (RFC 4511 appendix A); all others mean "ask later".
     REFUSED = frozenset({32, 34, 48, 49, 50, 53})
+    QUIET_SECONDS = 60.0
+    """Between two lines about a directory behind that gives no answer."""
 
-    def __init__(self, url: str, socket: str, base_dn: str, timeout: int) -> None:
+    def __init__(self, url: str, socket: str, base_dn: str, timeout: int, behind: Behind | None = None) -> None:
         self._url = url
         self._socket = socket
         self._base_dn = base_dn
         self._timeout = timeout
+        self._behind = behind
+        self._other = DirectoryBehind(behind) if behind else None
+        self._told = -self.QUIET_SECONDS
+
+    def elsewhere(self, login: str, password: str) -> bool:
+        """Tell whether the directory behind is asked about this password."""
+        return self._behind is not None and self._behind.is_asked(login, password)
 
     def check(self, login: str, password: str) -> Person | None:
         """Return the user if the directory takes the password for his, or for one of his devices'."""
         from ldap3.core.exceptions import LDAPException
 
+        if self._other is not None and self.elsewhere(login, password):
+            return self._judged(self._other, login, password)
+
         # Octets: ldap3 runs SASLprep over text, which is not what the hash was made of, and raises an error for some.
         octets = password.encode("utf-8", "surrogateescape")
         try:
             device, dn = self._whose(login, password)
+            if not device and self._behind is not None and self._behind.judges(login):
+                # The form of an app password that is gone. What was his own here once opens nothing.
+                dn = f"cn=nobody,{self._base_dn}"
             with self._connection(self._url, user=dn, password=octets) as connection:
                 if connection.bind():
                     return self._read(connection, login, device)
                 if connection.result["result"] not in self.REFUSED:
                     raise DirectoryUnavailable(f"bind: {connection.result['description']}")
-            if not self._was_hashed(dn):
+            if not dn.startswith("cn=nobody,") and not self._was_hashed(dn):
                 with self._connection(self._url, user=f"cn=nobody,{self._base_dn}", password=octets) as connection:
                     connection.bind()
         except (LDAPException, OSError) as problem:
@@ -635,6 +681,27 @@ class LdapDirectory:
             if self._looked_up(dn) is not None:
                 return form[1], dn
         return "", person_dn(login, self._base_dn)
+
+    def _judged(self, other: DirectoryBehind, login: str, password: str) -> Person | None:
+        """Return the user if the directory behind takes the password for his, and he is one of ours who is not locked, before and after."""
+        try:
+            taken = other.takes(login, password, known=self._place(login) is not None)
+        except DirectoryUnavailable as problem:
+            if time.monotonic() - self._told >= self.QUIET_SECONDS:
+                self._told = time.monotonic()
+                warn("alarm=directory-behind reason=%s", loggable(str(problem)))
+            raise
+        return self._place(login) if taken else None
+
+    def _place(self, login: str) -> Person | None:
+        """Return a user who may log in, without asking for a password; None if there is none, or he is locked."""
+        from ldap3.core.exceptions import LDAPException
+
+        try:
+            found = self._looked_up(person_dn(login, self._base_dn))
+        except (LDAPException, OSError) as problem:
+            raise DirectoryUnavailable(f"{type(problem).__name__}") from problem
+        return None if found is None else self._person(found, login)
 
     def has(self, login: str) -> bool:
         """Tell whether there is such an entry, locked or not."""
@@ -671,7 +738,7 @@ class LdapDirectory:
         with self._connection(self._socket, **options) as connection:
             if not connection.bind():
                 raise DirectoryUnavailable(f"local socket: {connection.result['description']}")
-            if not connection.search(dn, "(objectClass=*)", search_scope="BASE", attributes=["pwdAccountLockedTime"]):
+            if not connection.search(dn, "(objectClass=*)", search_scope="BASE", attributes=["pwdAccountLockedTime", "mailHost"]):
                 return None
             found = [each for each in connection.response if each.get("type") == "searchResEntry"]
             return dict(found[0]["raw_attributes"]) if found else None
@@ -681,13 +748,47 @@ class LdapDirectory:
         dn, wanted = person_dn(login, self._base_dn), ["mailHost", "pwdAccountLockedTime"]
         if not connection.search(dn, "(objectClass=inetOrgPerson)", search_scope="BASE", attributes=wanted):
             raise DirectoryUnavailable("own entry not readable")
-        found = connection.response[0]["raw_attributes"]
+        return self._person(connection.response[0]["raw_attributes"], login, device)
+
+    @staticmethod
+    def _person(found: Mapping[str, Any], login: str, device: str = "") -> Person | None:
         if found.get("pwdAccountLockedTime"):
             return None
         values = found.get("mailHost") or []
         if not values:
             raise DirectoryUnavailable("entry without a store")
         return Person(login=login, store=values[0].decode("ascii").lower(), device=device)
+
+
+class OneAtATime:
+    """Lets one question of a name pass at a time.
+
+    Args:
+        patience: seconds a question waits for the one before it.
+    """
+
+    def __init__(self, patience: float = 10.0) -> None:
+        self._patience = patience
+        self._over = threading.Condition()
+        self._names: set[str] = set()
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Wait for one's turn, and have it within the block.
+
+        Raises:
+            Busy: it did not come.
+        """
+        with self._over:
+            if not self._over.wait_for(lambda: name not in self._names, self._patience):
+                raise Busy("one question of a name at a time")
+            self._names.add(name)
+        try:
+            yield
+        finally:
+            with self._over:
+                self._names.discard(name)
+                self._over.notify_all()
 
 
 class Tries:
@@ -699,9 +800,14 @@ class Tries:
         refusals: the limits; they are looked at again when the turn comes, since others may have reached them meanwhile.
     """
 
+    BEHIND_AT_ONCE = 16
+
     def __init__(self, settings: Settings, users: Directory, refusals: Refusals) -> None:
         slots = settings.parallel_passwords or len(os.sched_getaffinity(0))
         self._turns = Turns(slots, settings.queue_seconds, settings.queue_per_user)
+        # A directory behind costs this host no processor. Who waits for it keeps nobody waiting who does not ask it.
+        self._turns_behind = Turns(self.BEHIND_AT_ONCE, settings.queue_seconds, settings.queue_per_user)
+        self._one = OneAtATime()
         self._users = users
         self._refusals = refusals
         self._refused_in: deque[float] = deque(maxlen=32)
@@ -720,8 +826,9 @@ class Tries:
         path = (frontend, "known", login) if known else (frontend, "new", surroundings(address), login)
         digest = hashlib.blake2b(password.encode("utf-8", "surrogatepass"), key=self._secret).digest()
         work = functools.partial(self._try, login, password, address, frontend)
+        turns = self._turns_behind if self._users.elsewhere(login, password) else self._turns
         began = time.monotonic()
-        answer: tuple[str | None, Person | None] = self._turns.ask(path, (frontend, login, network(address), digest), work, waiting)
+        answer: tuple[str | None, Person | None] = turns.ask(path, (frontend, login, network(address), digest), work, waiting)
         if answer[1] is None:
             self._refused_in.append(time.monotonic() - began)
         return answer
@@ -731,16 +838,26 @@ class Tries:
         return min(LONGEST_HOLD, random.choice([*self._refused_in] or [0.0]))  # noqa: S311 - no secret
 
     def _try(self, login: str, password: str, address: str, frontend: str, askers: int) -> tuple[str | None, Person | None]:
-        limit = self._refusals.closed(login, address, frontend)
+        if not self._users.elsewhere(login, password):
+            return self._tried(login, password, address, frontend, askers)
+        # A directory behind locks accounts: between the look at the limit and the count no other question of the name may pass.
+        with self._one.of(login):
+            return self._tried(login, password, address, frontend, askers, behind=True)
+
+    def _tried(
+        self, login: str, password: str, address: str, frontend: str, askers: int, *, behind: bool = False
+    ) -> tuple[str | None, Person | None]:
+        limit = self._refusals.closed(login, address, frontend, behind=behind)
         if limit:
             for _ in range(askers):
-                self._refusals.refused(login, address, frontend, tried=False)
+                self._refusals.refused(login, address, frontend, tried=False, behind=behind)
             return limit, None
         person = self._users.check(login, password)
         if person is not None:
-            self._refusals.forget(login, address)
+            self._refusals.forget(login, address, behind=behind)
             return None, person
-        counted = [self._refusals.refused(login, address, frontend, tried=True) for _ in range(askers)]
+        # However many asked the same, a directory behind was asked once.
+        counted = [self._refusals.refused(login, address, frontend, tried=True, behind=behind and not more) for more in range(askers)]
         for reached in [kind for each in counted for kind in each.reached]:
             alarm(reached, self.shown(login), frontend, address)
         return ("as-elsewhere" if counted[0].later else None), None
@@ -799,7 +916,9 @@ def create_app(
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     conf = settings or Settings.from_file(Path(os.environ["TICKET_ISSUER_SETTINGS"]))
-    users = directory or LdapDirectory(conf.directory_url, conf.directory_socket, conf.directory_base_dn, conf.directory_timeout_seconds)
+    users = directory or LdapDirectory(
+        conf.directory_url, conf.directory_socket, conf.directory_base_dn, conf.directory_timeout_seconds, conf.behind
+    )
     signing_key = key or SigningKey.from_pem(Path(os.environ["TICKET_ISSUER_SIGNING_KEY"]).read_bytes())
 
     class TemporarilyUnavailable(OAuth2Error):  # type: ignore[misc,unused-ignore]
@@ -846,7 +965,7 @@ def create_app(
                 raise InvalidScopeError()
             login = normalise_login(username, conf.login_pattern)
             address = request.headers.get("X-Client-IP", "")
-            password = prepare(password)
+            given, password = password, prepare(password)
             if login is None or not password or len(password) > LONGEST_PASSWORD:
                 # Somebody may have typed his password where his name belongs: what can't be a name is not logged.
                 g.login = NOT_A_NAME
@@ -855,9 +974,12 @@ def create_app(
                     alarm(reached, g.login, g.frontend, address)
                 raise SlowDown() if g.limit else InvalidGrantError()
             g.asked_for = login
-            g.limit = refusals.closed(login, address, g.frontend)
+            behind = users.elsewhere(login, password)
+            # Which form a password has in a directory behind is not ours to say.
+            password = given if behind else password
+            g.limit = refusals.closed(login, address, g.frontend, behind=behind)
             if g.limit:
-                refusals.refused(login, address, g.frontend, tried=False)
+                refusals.refused(login, address, g.frontend, tried=False, behind=behind)
                 raise SlowDown()
             try:
                 g.limit, person = tries.of(login, password, address, g.frontend, functools.partial(say_wait, request.environ))

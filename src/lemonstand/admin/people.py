@@ -254,6 +254,11 @@ class People:
         """The store that a host, by its inner name, serves for."""
         return self._pair_of.get(host, host.partition(".")[0])
 
+    def judged_behind(self, name: str) -> str:
+        """The directory that judges a user's password in place of this site's; empty: none."""
+        service = self.site.settings.services.directory
+        return service.name if service is not None and service.judges(name) else ""
+
     def lists(self) -> dict[str, Any]:
         """What stores and relays should have been told."""
         return lists_of(self.everybody().values(), self._pair_of)
@@ -331,6 +336,8 @@ class People:
             InputError: the name or an alias is taken or can't be one, or there is no such store. Nothing was changed.
         """
         user, own = self.sound(name), [self.sound(alias) for alias in aliases]
+        if password is not None:
+            self._users.own_password(user)
         (people, edition), (told, unasked) = self.seen([user, *own])
         for alias in own:
             self._free(alias, people, user)
@@ -342,7 +349,8 @@ class People:
         entry = {"name": user, "id": new_identity(user), "store": host, "aliases": sorted({*own} - {user}), "quota": quota}
         change = Change(add=[entry | ({"password": password} if password else {})])
         self.carry_out(change, people, edition, told, unasked)
-        self._say(f"{user}: added on {where}" + ("" if password else "; no password yet: lemonstand user passwd " + user))
+        lacks = "" if password or self.judged_behind(user) else f"; no password yet: lemonstand user passwd {user}"
+        self._say(f"{user}: added on {where}{lacks}")
         self.tell_room(told, 1)
         return where
 

@@ -86,8 +86,31 @@ class Users:
         self._say = say
 
     def passwd(self, name: str, password: str) -> None:
-        """Sets a password; open sessions stay."""
-        self.change({"action": "passwd", "name": load_names().canonical(name), "password": password})
+        """Sets a password; open sessions stay.
+
+        Raises:
+            InputError: another directory judges this user's, so one that is set here would open nothing.
+        """
+        user = load_names().canonical(name)
+        self.own_password(user)
+        self.change({"action": "passwd", "name": user, "password": password})
+
+    def own_password(self, user: str) -> None:
+        """Refuses a password for a user whose is judged elsewhere (record 0049).
+
+        Args:
+            user: a name as it is kept.
+
+        Raises:
+            InputError: it is.
+        """
+        service = self._site.settings.services.directory
+        if service is not None and service.judges(user):
+            raise InputError(
+                f"{user}'s password is judged by the directory {service.name}, which this site changes nothing in",
+                f"{self._site.inventory} (lemonstand_services.directory)",
+                f"have it changed there; for one device: lemonstand user app-password add {user} DEVICE",
+            )
 
     def change(self, order: dict[str, Any]) -> None:
         """Has a change written. An auth host that is cut off from the one that took it is told by itself; which it can't be is said."""

@@ -142,7 +142,8 @@ def _targets(site: Site, ends: Iterable[str]) -> list[tuple[str, str, str]]:
 def _left_open(site: Site, invariant: Invariant, source: Host, target: str, zone: str, port: int) -> bool:
     """Whether an exception of the invariant covers a knock."""
     for each in invariant.exempt:
-        by_way = not each.destination or each.destination == zone
+        # At an address of a list with an exception there is no host of the inventory (site/rules.py).
+        by_way = not each.list and (not each.destination or each.destination == zone)
         allowed = (22, site.hosts[target].shell_port) if each.ports == "ssh" and target in site.hosts else each.ports
         if _is(source, each.source) and by_way and (allowed is None or port in allowed) and each.protocol in {None, "tcp"}:
             return True

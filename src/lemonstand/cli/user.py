@@ -100,9 +100,11 @@ def user_list(chosen: Chosen) -> None:
         table.add_column(heading)
     with people_of(chosen) as people:
         for row in people.everybody().values():
+            # Not by this site's directory, which may have an old password of his or none.
+            state = "elsewhere" if people.judged_behind(row.name) and not row.locked else row.state
             day = f"{row.password_set[:4]}-{row.password_set[4:6]}-{row.password_set[6:]}" if row.password_set else ""
-            style = "" if row.state == "active" else "yellow"
-            table.add_row(row.name, people.store_of(row), row.state, day, ", ".join(row.aliases), style=style)
+            style = "" if state == "active" or state != row.state else "yellow"
+            table.add_row(row.name, people.store_of(row), state, day, ", ".join(row.aliases), style=style)
     Console(highlight=False).print(table)
 
 

@@ -21,6 +21,7 @@ NAMES = {
     "smarthost": "the smarthost",
     "mirror": "the mirror for packages",
     "mirror_dmz": "the mirror for packages of the DMZ",
+    "directory": "the directory behind",
 }
 STATES = {
     "established": "established, whether or not anything is sent",

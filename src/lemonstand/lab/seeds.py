@@ -59,8 +59,10 @@ def seed_lab(topology: Topology, folder: Path) -> None:
 
 
 def seed_secrets(folder: Path) -> None:
-    """What a lab's inventory may read from files, made once: the relays' password at the peer, and what sudo asks for on hosts."""
-    for name in ("smarthost", BECOME):
+    """What a lab's inventory may read from files, made once: what relays log in with at the peer and what searches in a directory behind,
+    and what sudo asks for on hosts.
+    """
+    for name in ("smarthost", "directory", BECOME):
         path = folder / "secrets" / name
         if not path.exists():
             write_text(path, secrets.token_urlsafe(18) + "\n")

@@ -64,6 +64,7 @@ class Flow(BaseModel):
         "no_smarthost",
         "mirror",
         "mirror_dmz",
+        "directory",
         "several_edges",
         "several_frontends",
         "several_auths",

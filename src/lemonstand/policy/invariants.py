@@ -22,6 +22,7 @@ class Exempt(BaseModel):
     Args:
         source: by whom, an end.
         destination: which way in; empty: each.
+        list: to the addresses of which list alone; empty: of none in particular.
         protocol: by which; None: each.
         ports: on which; None: each.
         why: what it is for.
@@ -31,6 +32,7 @@ class Exempt(BaseModel):
 
     source: str = Field(alias="from")
     destination: str = Field("", alias="to")
+    list: str = ""
     protocol: Literal["tcp", "udp"] | None = None
     ports: Literal["ssh"] | tuple[StrictInt, ...] | None = None
     why: str = Field(min_length=4)
@@ -55,7 +57,7 @@ class Invariant(BaseModel):
         kinds = load_kinds()
         known = {*kinds.zones, *kinds.groups, "controllers", ANY}
         ends = {*self.sources, *self.destinations, *(each.source for each in self.exempt), *(each.destination for each in self.exempt)}
-        unknown = ends - known - {""}
+        unknown = (ends - known - {""}) | ({each.list for each in self.exempt} - {*kinds.lists, ""})
         if unknown:
             raise ValueError(f"{self.id} is about unknown ends: {', '.join(sorted(unknown))}")
         return self

@@ -113,6 +113,7 @@ def analyse(site: Site, catalogue: Catalogue | None = None) -> Analysis:
             *((_names(site.group(group)) or group, what + _of_several(site, group), harm) for group, what, harm in ASSETS),
             *_copies(site),
             *_backups(site),
+            *_passwords_behind(site),
         ),
         standpoints=tuple(_standpoint(site, position, known) for position in POSITIONS),
         deviations=known.deviations,
@@ -164,6 +165,26 @@ def _backups(site: Site) -> tuple[tuple[str, str, str], ...]:
             "controllers",
             "the keys of all backups, for the day their hosts are gone",
             "with the repository itself: all mail and the directory, as far back as backups go",
+        ),
+    )
+
+
+def _passwords_behind(site: Site) -> tuple[tuple[str, str, str], ...]:
+    """What a directory behind adds: passwords that open more than mail, and accounts that guesses could lock (record 0049)."""
+    service = site.settings.services.directory
+    if service is None:
+        return ()
+    return (
+        (
+            _names((*site.group("frontends"), *site.group("auths"))),
+            f"passwords that {service.name} judges, as they are typed",
+            "whoever breaks into one of these hosts reads them while users log in, and they open whatever else that directory opens: "
+            "app passwords are for mail alone, and never go there",
+        ),
+        (
+            _names(site.group("auths")),
+            f"the way to {service.name}, and a certificate for it",
+            "passwords tried there past the issuer's limits, until accounts are locked; no password, no hash and no list of names",
         ),
     )
 
@@ -233,6 +254,7 @@ THEN = {
     ("resolvers", 53): "names: also a narrow way out for what is collected",
     ("edges", 123): "the time",
     ("ntp", 123): "the time",
+    ("directory", 0): "yes or no about a name and its password, to who shows an auth host's certificate; nothing about the names it has",
     ("smarthost", 0): "somebody who hands on mail in the site's name, to who shows the password; nothing of it comes back",
     ("mirror", 0): "signed packages; the mirror can withhold or delay what is new, and learns what a host has",
     ("mirror_dmz", 0): "signed packages; a narrow way out for what is collected, to that mirror alone",

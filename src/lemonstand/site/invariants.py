@@ -139,6 +139,7 @@ def _excuses(exempt: Exempt, flow: Flow, source: End, target: End, addressing: A
     return (
         _is(source, exempt.source)
         and (not exempt.destination or _is(target, exempt.destination))
+        and exempt.list in {"", flow.destination}
         and exempt.protocol in {None, flow.protocol}
         and (ports is None or set(flow.ports) <= set(ports))
     )

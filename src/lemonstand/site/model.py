@@ -334,7 +334,42 @@ class MirrorService(Strict):
     ca: Path | None = Field(None, description="PEM file on the controller: who signs its certificate, where it speaks HTTPS; none: HTTP")
 
 
-Service = BackupService | SmarthostService | MirrorService
+class DirectorySearch(Strict):
+    """How a user's entry is found in a directory behind."""
+
+    base: str = Field(description="distinguished name the search begins at", min_length=1)
+    filter: str = Field(description="finds one entry: a filter (RFC 4515) with {login}, {local} and {domain}", pattern=r"^\(.*\)$")
+    bind_name: str = Field(description="distinguished name of who searches", min_length=1)
+    password_file: Path = Field(description="file on the controller with its password in its one line, readable by its owner alone")
+
+
+class DirectoryService(Strict):
+    """A directory of the organisation's own, LDAP or Active Directory, that judges users' passwords."""
+
+    name: HostName = Field(description="the name in its certificate")
+    addresses: tuple[IPv4Address | IPv6Address, ...] = Field(
+        description="its addresses, in a zone of the site or private ones; asked in turn", min_length=1
+    )
+    port: StrictInt = Field(636, description="the TCP port it listens on, with TLS from the first octet on", ge=1, le=65535)
+    ca: Path = Field(description="PEM file on the controller: who signs its certificate")
+    bind_name: str | None = Field(
+        None, description="the name a user binds as: a distinguished name with {login}, {local} and {domain}, or a userPrincipalName"
+    )
+    search: DirectorySearch | None = Field(None, description="how an entry is found, in place of bind_name")
+    domains: tuple[HostName, ...] = Field((), description="mail domains whose users it judges; none: all of the site")
+    own_passwords: tuple[str, ...] = Field((), description="users whose passwords stay here, such as those of checks")
+    locks_after: StrictInt = Field(10, description="wrong passwords after which it locks an account", ge=3, le=1000)
+    locks_seconds: StrictInt = Field(
+        1800, description="seconds without a wrong password after which it has forgotten those before", ge=60, le=86400
+    )
+
+    def judges(self, login: str) -> bool:
+        """Whether it judges a user's password."""
+        own = {each.lower() for each in self.own_passwords}
+        return login not in own and (not self.domains or login.rpartition("@")[2] in self.domains)
+
+
+Service = BackupService | SmarthostService | MirrorService | DirectoryService
 
 
 class Services(Strict):
@@ -343,6 +378,10 @@ class Services(Strict):
     backup: BackupService | None = Field(None, description="where backups go: {name, addresses, port, ca}")
     smarthost: SmarthostService | None = Field(
         None, description="who hands on mail to others: {name, addresses, port, user, password_file, ca, spf}"
+    )
+    directory: DirectoryService | None = Field(
+        None,
+        description="who judges passwords: {name, addresses, port, ca, bind_name or search, domains, own_passwords, locks_after, …}",
     )
 
     mirror: MirrorService | None = Field(
@@ -450,7 +489,7 @@ class SiteSettings(Strict):
     )
     services: Services = Field(
         _default("services"),
-        description="what others run: `backup`, `smarthost`, `mirror`, `mirror_dmz`; what is not named is off, its flows as well",
+        description="what others run: `backup`, `smarthost`, `mirror`, `mirror_dmz`, `directory`; what is not named is off, flows too",
         examples=[{"backup": {"name": "backup.example.org", "addresses": ["192.0.2.250"]}}],
     )
     update_days: StrictInt = Field(

@@ -8,7 +8,8 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 from lemonstand.errors import InputError
@@ -43,6 +44,8 @@ from lemonstand.site.shipped import filter_plugin
 
 KINDS = load_kinds()
 SERVICES = f"{PREFIX}services"
+PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
+"""Networks that nobody outside an organisation has a route to (RFC 1918, RFC 4193)."""
 
 
 @dataclass(frozen=True)
@@ -468,8 +471,9 @@ def users_have_a_password(draft: Draft) -> Iterator[InputError]:
     if users is None or any("user_passwords" not in values for values in draft.hosts.values()):
         return
     passwords = {name: host for host, values in draft.hosts.items() for name in values["user_passwords"]}
+    behind = _services(draft).directory
     for number, user in enumerate(users):
-        if user.password_hash is None and user.name not in passwords:
+        if user.password_hash is None and user.name not in passwords and not (behind and behind.judges(user.name)):
             yield InputError(
                 f"{user.name} has neither a password nor a hash",
                 draft.at("users", number),
@@ -628,7 +632,10 @@ def a_smarthost_is_somebody_elses(draft: Draft) -> Iterator[InputError]:
                 "name an address of whoever hands mail on for you; without a smarthost relays send by themselves",
             )
     yield from _without_its_ca(draft, service, "smarthost")
-    file, where = service.password_file, draft.at("services", "smarthost", "password_file")
+    yield from _password_nobody_reads(service.password_file, draft.at("services", "smarthost", "password_file"))
+
+
+def _password_nobody_reads(file: Path, where: str) -> Iterator[InputError]:
     if not file.is_file():
         yield InputError(f"{file} is not there", where, "put the password there, in one line, mode 0600; ansible-vault may encrypt it")
     elif file.stat().st_mode & 0o077:
@@ -659,6 +666,74 @@ def mirrors_are_somebody_elses(draft: Draft) -> Iterator[InputError]:
                 draft.at("services", name, "key"),
                 "write it with gpg --armor --export; without `key` Debian's own keys count",
             )
+
+
+def a_directory_behind_is_near(draft: Draft) -> Iterator[InputError]:
+    """Who judges passwords is no host of the site, and is not across the Internet, where auth hosts never go (INV-1)."""
+    service = _services(draft).directory
+    if service is None:
+        return
+    for number, host, address in _at_hosts(draft, service):
+        if set(draft.raw.hosts[host].groups) & set(ROLE_GROUPS):
+            yield InputError(
+                f"passwords would be judged by {host} ({address}), a host of this site",
+                draft.at("services", "directory", "addresses", number),
+                "name an address of the organisation's own directory; without one the directory of auth hosts judges",
+            )
+    zones: Mapping[str, Zone] = draft.settings.get("zones") or {}
+    for number, address in enumerate(service.addresses):
+        zone = zone_at(address, zones)
+        if zone in {"dmz", OUTSIDE} or (zone is None and not any(address in network for network in PRIVATE)):
+            yield InputError(
+                f"passwords would be judged at {address}, " + (f"in the zone {zone}" if zone else "across the Internet"),
+                draft.at("services", "directory", "addresses", number),
+                "name a private address (RFC 1918, RFC 4193) or one in an inner zone: have a replica, or a leg of that directory, there",
+            )
+    yield from _without_its_ca(draft, service, "directory")
+    if service.search is not None:
+        yield from _password_nobody_reads(service.search.password_file, draft.at("services", "directory", "search", "password_file"))
+
+
+def a_directory_behind_knows_whom_it_is_asked_about(draft: Draft) -> Iterator[InputError]:
+    """A login name becomes one name there, and no other's."""
+    service = _services(draft).directory
+    if service is None:
+        return
+    at = draft.at("services", "directory")
+    if (service.bind_name is None) == (service.search is None):
+        yield InputError(
+            "the directory behind has " + ("both bind_name and search" if service.search else "neither bind_name nor search"),
+            at,
+            "give one of them: the name a user binds as, or how his entry is found",
+        )
+        return
+    template = service.bind_name or (service.search.filter if service.search else "")
+    where = draft.at("services", "directory", *(("bind_name",) if service.bind_name else ("search", "filter")))
+    parts = set(re.findall(r"\{([^{}]*)\}", template))
+    known = {"login", "local", "domain"}
+    if parts - known or not parts & {"login", "local"}:
+        what = f"'{template}' says {{{sorted(parts - known)[0]}}}" if parts - known else f"'{template}' is the same for every user"
+        yield InputError(what, where, "use {login} (the whole address), or {local} and {domain} (its parts)")
+    mail: tuple[str, ...] = draft.settings.get("mail_domains") or ()
+    judged = service.domains or mail
+    if "login" not in parts and "domain" not in parts and len(judged) > 1:
+        yield InputError(
+            f"'{template}' is the same for one name in {judged[0]} and in {judged[1]}: the one could log in as the other",
+            where,
+            "use {login}, or {domain} beside {local}; or name one of the domains in 'domains'",
+        )
+    for number, domain in enumerate(service.domains):
+        if mail and domain not in mail:
+            yield InputError(
+                f"{domain} is in no mail domain of this site", draft.at("services", "directory", "domains", number),
+                suggest(domain, mail, f"one of {', '.join(mail)}"),
+            )  # fmt: skip
+    for number, name in enumerate(service.own_passwords):
+        if mail and name.lower().rpartition("@")[2] not in mail:
+            yield InputError(
+                f"'{name}' is no login name of this site", draft.at("services", "directory", "own_passwords", number),
+                f"a whole address in one of {', '.join(mail)}",
+            )  # fmt: skip
 
 
 def _addressing(draft: Draft, zones: Mapping[str, Zone]) -> Addressing:
@@ -1287,6 +1362,8 @@ RULES: tuple[Rule, ...] = (
     backups_go_elsewhere,
     a_smarthost_is_somebody_elses,
     mirrors_are_somebody_elses,
+    a_directory_behind_is_near,
+    a_directory_behind_knows_whom_it_is_asked_about,
     waivers_are_known,
     accepts_are_known,
     own_settings_leave_controls_alone,

@@ -194,6 +194,29 @@ def ask_oddly(inner_services: InnerServices, account: Account, other: str) -> di
         return dict(zip(cases, pool.map(lambda case: _http(inner_services, *case), cases.values()), strict=True))
 
 
+def ask_for_another(inner_services: InnerServices, account: Account, other: str) -> dict[str, Any]:
+    """Asks the issuer for another user's ticket by what a directory might take for his name, or for a password though it is none.
+
+    Returns:
+        By case `{status, body, ticket}`; `own password` is the one that must work.
+    """
+    form = {"grant_type": "password", "scope": "mail", "client_id": inner_services["client"], "username": other}
+    own = {"username": account["user"], "password": account["password"]}
+    name, _, domain = other.partition("@")
+    passwords = {"empty": "", "NUL": "\0", "NUL first": "\0" + account["password"], "a space": " ", "a byte order mark": "\ufeff"}
+    names = {
+        "a DN that ends early": f"{name},ou=people", "a second RDN": f"{name}+cn=x@{domain}", "an escaped comma": f"{name}\\,x@{domain}",
+        "an octet in hexadecimal": f"{name}\\00@{domain}", "a filter that ends early": f"{name})(|(uid=*@{domain}",
+        "a pattern": f"{name[:2]}*@{domain}", "NUL in the name": f"{name}\0x@{domain}", "a place of the template": f"{{local}}@{domain}",
+    }  # fmt: skip
+    cases = {"own password": {**form, **own}}
+    cases |= {f"password: {case}": {**form, "password": password} for case, password in passwords.items()}
+    cases |= {f"name: {case}": {**form, **own, "username": odd} for case, odd in names.items()}
+    with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
+        asked = pool.map(lambda case: _http(inner_services, "POST", "/token", case, "issuer-client"), cases.values())
+        return dict(zip(cases, asked, strict=True))
+
+
 def _http(inner_services: InnerServices, verb: str, path: str, form: dict[str, str] | None, certificate: str) -> dict[str, Any]:
     try:
         wire = Wire(inner_services["issuer_address"], 8443)

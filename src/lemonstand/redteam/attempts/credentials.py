@@ -77,6 +77,21 @@ def issuer_answers(lab: LabUnderAttack) -> Seen:
     return Seen(bool(taken), told(seen, taken), "the own password brings a ticket")
 
 
+@code_of("frontend-behind-the-issuer")
+def behind_the_issuer(lab: LabUnderAttack) -> Seen:
+    """What a directory would take for another's name, or for a password though it is none; and the way to one behind."""
+    frontend, other = lab.name("frontends"), lab.two["user"]
+    seen = dict(lab.ask(frontend, "ask-for-another", inner_services=lab.inner_services, account=lab.one, other=other))
+    own = seen.pop("own password")
+    need(own["ticket"], f"the issuer refuses the right password: {own}")
+    taken = [case for case, answer in seen.items() if answer["ticket"] or answer["status"] in range(200, 300)]
+    service = lab.site.settings.services.directory
+    targets = [(str(address), service.port) for address in service.addresses] if service else []
+    reached = [f"{a}:{p}" for a, p, what in lab.ask(frontend, "reach", targets=targets, timeout=1.5) if what == "open"] if targets else []
+    got = told(seen, taken) + (f"; reached {', '.join(reached)}" if reached else "; no way to the directory behind" if targets else "")
+    return Seen(bool(taken or reached), got, "the own password brings a ticket")
+
+
 @code_of("frontend-issuer-certificate")
 def issuer_certificate(lab: LabUnderAttack) -> Seen:
     """A question without the certificate for questions."""
