@@ -546,11 +546,12 @@ class Pair:
     def _clear_kept(self, told: dict[str, Any]) -> None:
         """Remove what the copy of the mailbox holds, and what the store must have dealt with by itself."""
         for path, _, user in kept_copies(self.directory, self._owners()):
-            came, whole = path.stat().st_mtime, max(self.pushed.get(user, 0.0), self.in_step_there)
-            elsewhere = told["users"].get(user) != self.store and time.time() - came > SETTLED_SECONDS
-            here = whole > came and holds(home_of(self.settings, user), identity(_head(path)), came - 3600)
-            if elsewhere or here or whole > came + SETTLED_SECONDS:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # an operator's command delivered it
+                came, whole = path.stat().st_mtime, max(self.pushed.get(user, 0.0), self.in_step_there)
+                elsewhere = told["users"].get(user) != self.store and time.time() - came > SETTLED_SECONDS
+                here = whole > came and holds(home_of(self.settings, user), identity(_head(path)), came - 3600)
+                if elsewhere or here or whole > came + SETTLED_SECONDS:
+                    path.unlink(missing_ok=True)
 
     def deliver_kept(self, least_age: float = UNDER_WAY_SECONDS, held: Iterable[str] = (), oldest: float = float("inf")) -> int:
         """Deliver what relays had handed over and the mailbox has not; what it has is a copy.
@@ -569,8 +570,10 @@ class Pair:
         delivered = 0
         owners = self._owners()
         for path, address, user in kept_copies(self.directory, owners):
-            came = path.stat().st_mtime
-            known_by = identity(_head(path))
+            try:
+                came, known_by = path.stat().st_mtime, identity(_head(path))
+            except FileNotFoundError:
+                continue  # its mailbox has it: the service was clearing the shelf while this host began to serve
             if time.time() - came < least_age or any(name in known_by for name in waiting):
                 continue
             if time.time() - came <= oldest and not holds(home_of(self.settings, user), known_by, came - 3600):
