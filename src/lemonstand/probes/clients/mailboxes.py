@@ -142,7 +142,7 @@ def limit(endpoint: Endpoint, account: Account) -> dict[str, Any]:
 def _offer(session: Imap, octets: int) -> dict[str, Any]:
     """Begins an APPEND with a literal that waits for leave (RFC 9051 4.3) and sends none of it."""
     session.wire.send(f"limit APPEND INBOX {{{octets}}}\r\n".encode())
-    line = session.wire.line(TIMEOUT).decode("utf-8", "replace")
+    line = session.leave(TIMEOUT).decode("utf-8", "replace")
     return {"asked": line.startswith("+"), "answer": line[:200]}
 
 

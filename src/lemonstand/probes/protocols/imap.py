@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from lemonstand.probes.events import Later, Refused
 from lemonstand.probes.protocols.wire import AGAIN_AFTER, TIMEOUT, Account, Closed, Endpoint, Wire, context
 
+UNTAGGED = 100
+"""Lines before an answer: more are none."""
 LITERAL = re.compile(rb"~?\{(\d+)\+?\}$")
 
 
@@ -140,7 +142,7 @@ class Imap:
             pending += b" " + head + b"{%d%s}\r\n" % (len(part.data), b"" if sync else b"+")
             if sync:
                 self.wire.send(pending)
-                answer = self.response()
+                answer = self.leave()
                 if not answer.startswith(b"+"):
                     raise Refused(f"no leave for a literal: {answer[:200]!r}")
                 pending = b""
@@ -171,6 +173,14 @@ class Imap:
             last = self.wire.line()
             whole += b"\r\n" + data + last
         return whole
+
+    def leave(self, timeout: float | None = None) -> bytes:
+        """The answer to a literal that waits for leave: `+`, or a tagged refusal; what is untagged may come before it (RFC 9051 section 7)."""
+        for _ in range(UNTAGGED):
+            line = self.response(timeout)
+            if not line.startswith(b"* ") or line.upper().startswith(b"* BYE"):
+                break
+        return line
 
     def plain(self, account: Account) -> Answer:
         """AUTHENTICATE PLAIN with its first response in the same line (RFC 4959)."""
