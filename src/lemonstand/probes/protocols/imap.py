@@ -175,7 +175,7 @@ class Imap:
         return whole
 
     def leave(self, timeout: float | None = None) -> bytes:
-        """The answer to a literal that waits for leave: `+`, or a tagged refusal; what is untagged may come before it (RFC 9051 section 7)."""
+        """The answer to a literal that waits for leave, `+` or a refusal; what is untagged may come before it (RFC 9051 section 7)."""
         for _ in range(UNTAGGED):
             line = self.response(timeout)
             if not line.startswith(b"* ") or line.upper().startswith(b"* BYE"):
