@@ -224,7 +224,7 @@ def test_an_older_base_image_is_no_reason_to_lose_mail(made: dict[str, Any], mon
 
 def test_hosts_of_an_older_image_find_the_packages_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr(images, "_index", lambda folder: " ".join(sorted(path.name for path in folder.glob("*.deb"))))
+    monkeypatch.setattr(images, "index", lambda folder: " ".join(sorted(path.name for path in folder.glob("*.deb"))))
     old, new = (tmp_path / "base" / key / "packages" for key in ("old", "new"))
     for folder, names in ((old, ("a_1.deb", "gone_1.deb")), (new, ("a_1.deb", "b_1.deb"))):
         folder.mkdir(parents=True)

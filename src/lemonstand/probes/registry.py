@@ -29,7 +29,7 @@ PROBES: dict[str, str] = {
     "forward-abuse": "clients.forward.abuse",
     "guess": "clients.tickets.guess",
     "held-addresses": "network.failover.held",
-    "directory-behind": "hosts.behind.asked",
+    "directory-behind": "clients.behind.asked",
     "backup-deeds": "hosts.backups.deeds",
     "hold-back": "network.interruptions.hold_back",
     "idle": "clients.idle.idle",
