@@ -7,6 +7,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from lemonstand.checks.test_delivery import PEER_MAIL, PEER_USER
 from lemonstand.derived.dns import keys
 from lemonstand.measure import Vantage, open_vantage
@@ -30,6 +32,7 @@ def test_the_peer_takes_mail_for_the_sites_own(deployed: str, lemonstand: Comman
     assert "answers are as they should be" in lemonstand("dns", "--lab", deployed, "--check").stdout
 
 
+@pytest.mark.long
 def test_a_key_is_changed_under_load_and_no_message_lacks_a_signature(deployed: str, lab_site: Site, lemonstand: Command) -> None:
     (first,) = (key["selector"] for key in keys(lab_site) if key["state"] == "signs")
     with open_vantage(lab_site) as vantage, ThreadPoolExecutor(1) as pool:

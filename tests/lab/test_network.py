@@ -20,6 +20,7 @@ FILTER = "/usr/local/lib/lemonstand/packet-filter"
 ROLLBACK_SECONDS = 8
 
 
+@pytest.mark.long
 def test_plan_names_a_rule_put_in_by_hand_and_apply_takes_it_out(deployed: str, lemonstand: Command, on: Callable[..., str]) -> None:
     on("store", "nft", "insert", "rule", "inet", "lemonstand", "input", "tcp", "dport", "9999", "accept")
     planned = lemonstand("plan", "--lab", deployed, "--limit", "store").stdout

@@ -109,6 +109,7 @@ def test_the_lock_holds_with_a_seat_down(deployed: str, lemonstand: Command, oth
     assert "bob@elsewhere changes this site since" in done.stdout and "says store" in done.stdout
 
 
+@pytest.mark.long
 def test_an_older_controller_goes_on_only_on_purpose(deployed: str, lemonstand: Command, on: On) -> None:
     newest = "/var/lib/lemonstand/operations/newest.json"
     for host in ("auth", "store"):

@@ -64,11 +64,11 @@ def mutate(
         raise InputError("a seed is for a sample", "--seed", "add --sample N")
     if chosen.lab is None:
         raise InputError("mutants break hosts on purpose: labs only", "--site", "name a lab's inventory")
+    mutants = _possible(chosen, mutants, names)
     if count is not None:
         seed = todays_seed() if seed is None else seed
         mutants = sample(mutants, count, seed)
         click.echo(f"a sample of {len(mutants)}; the same again: --sample {count} --seed {seed}")
-    mutants = _possible(chosen, mutants, names)
     click.get_current_context().exit(_over(chosen, chosen.lab, mutants, seed, together=together, all_checks=all_checks))
 
 
@@ -98,12 +98,15 @@ def _possible(chosen: Chosen, mutants: tuple[Mutant, ...], names: tuple[str, ...
         group = load_kinds().group_of(mutant.host)
         return "" if mutant.host in hosts or (group is not None and group not in load_kinds().apart) else mutant.host
 
+    left: dict[str, list[str]] = {}
     for mutant in mutants:
         if lack := lacking(mutant):
             if mutant.name in names:
                 what = f"the lab has no host '{lack}', which '{mutant.name}' is about"
                 raise InputError(what, "MUTANT", "bring up a lab that has one: lemonstand lab up --site")
-            click.echo(f"left out, for the lab has no {lack}: {mutant.name}")
+            left.setdefault(lack, []).append(mutant.name)
+    for lack, without in left.items():
+        click.echo(f"left out, for the lab has no {lack}: {', '.join(without)}")
     return tuple(mutant for mutant in mutants if not lacking(mutant))
 
 
