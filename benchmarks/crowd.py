@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 from bench import lemonstand, machine, table_of
+from dormancy import PROCESSES, SHARED
 from rich.console import Console
 
 from lemonstand import lab as labs
@@ -30,9 +31,6 @@ from lemonstand.probes.protocols.wire import Account
 from lemonstand.remote.prober import Running, results
 from lemonstand.site import Site, load_site
 
-SHARED = 200
-"""Sessions a login process holds."""
-PROCESSES = ("imap-login", "imap", "imap-hibernate", "auth", "anvil", "stats", "dovecot", "log", "config", "mailbox-nudge")
 CLIENTS = 4
 """Programs that hold the sessions, side by side."""
 SETTLE_SECONDS = 60
@@ -92,15 +90,9 @@ def limits(lab: str, site: Site) -> list[Limit]:
             text = labs.run_on(lab, host.name, f"doveadm -f tab service status {service} 2>/dev/null || true").splitlines()
             if len(text) > 1:
                 values = dict(zip(text[0].split("\t"), text[1].split("\t"), strict=False))
-                room = int(values["process_limit"]) * int(values["client_limit"])
-                found.append((host.name, f"sessions of {service}", room - _free(values), room))
+                share, busy = int(values["client_limit"]), int(values["process_count"]) - int(values["process_avail"])
+                found.append((host.name, f"sessions of {service}", busy * share, int(values["process_limit"]) * share))
     return sorted((Limit(now / most, host, what, now, most) for host, what, now, most in found if most), reverse=True)
-
-
-def _free(values: dict[str, str]) -> int:
-    """Clients a service could still take: processes that are not there yet, and room in those that are."""
-    share, limit, count = int(values["client_limit"]), int(values["process_limit"]), int(values["process_count"])
-    return (limit - count) * share + int(values.get("process_avail", "0")) * share
 
 
 def measured(lab: str, site: Site, sessions: int, minutes: float, console: Console) -> None:

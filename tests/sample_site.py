@@ -177,6 +177,15 @@ def _own_address(tree: Tree, group: str) -> str:
     return str(hosts[group]["lemonstand_interfaces"][group]["ipv4"])
 
 
+def _served_by_a_store(name: str, service: Tree) -> Callable[[Tree], object]:
+    """A service at an address of the site's own store."""
+
+    def spoil(tree: Tree) -> None:
+        tree["all"]["lemonstand_services"] = {name: {**service, "addresses": [_own_address(tree, "store")]}}
+
+    return spoil
+
+
 def _unset(variable: str) -> Callable[[Tree], object]:
     return lambda tree: tree["all"].pop(variable)
 
@@ -929,9 +938,7 @@ BAD_SITES: tuple[Bad, ...] = (
     ),
     Bad(
         "backups to a host of the site",
-        lambda tree: tree["all"].__setitem__(
-            "lemonstand_services", {"backup": {"name": "backup.example.net", "addresses": [_own_address(tree, "store")]}}
-        ),
+        _served_by_a_store("backup", {"name": "backup.example.net"}),
         "backups would go to store (",
         SITE_YML,
         "name an address of a machine that is no host of this inventory",
@@ -945,9 +952,7 @@ BAD_SITES: tuple[Bad, ...] = (
     ),
     Bad(
         "a smarthost that is a host of the site",
-        lambda tree: tree["all"].__setitem__(
-            "lemonstand_services", {"smarthost": {**SMARTHOST, "addresses": [_own_address(tree, "store")]}}
-        ),
+        _served_by_a_store("smarthost", SMARTHOST),
         "mail to others would go to store (",
         SITE_YML,
         "name an address of whoever hands mail on for you",
@@ -998,9 +1003,7 @@ BAD_SITES: tuple[Bad, ...] = (
     ),
     Bad(
         "a directory behind that is a host of the site",
-        lambda tree: tree["all"].__setitem__(
-            "lemonstand_services", {"directory": {**DIRECTORY, "addresses": [_own_address(tree, "store")]}}
-        ),
+        _served_by_a_store("directory", DIRECTORY),
         "passwords would be judged by store (",
         SITE_YML,
         "name an address of the organisation's own directory",
@@ -1031,7 +1034,7 @@ BAD_SITES: tuple[Bad, ...] = (
     ),
     Bad(
         "packages from a host of the site",
-        lambda tree: tree["all"].__setitem__("lemonstand_services", {"mirror_dmz": {**MIRROR, "addresses": [_own_address(tree, "store")]}}),
+        _served_by_a_store("mirror_dmz", MIRROR),
         "packages would come from store (",
         SITE_YML,
         "name an address of a mirror that is no host of this inventory",

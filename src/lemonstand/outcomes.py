@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from lemonstand.observations import strain
+
+Service = TypeVar("Service")
 
 
 class Unanswered(Exception):
@@ -67,6 +69,21 @@ def not_measurable(reason: str) -> NoReturn:
         NotMeasurable: always.
     """
     raise NotMeasurable(reason)
+
+
+def named(service: Service | None, otherwise: str) -> Service:
+    """What a site names, such as a smarthost.
+
+    Args:
+        service: it, or None.
+        otherwise: how the site does without it.
+
+    Raises:
+        NotMeasurable: it names none, so there is nothing to look at.
+    """
+    if service is None:
+        not_measurable(f"{otherwise} (lemonstand_services)")
+    return service
 
 
 def expect(holds: bool, what: str, *, seen: object, expected: object, remedy: str = "", late: bool = False) -> None:

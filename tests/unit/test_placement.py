@@ -53,7 +53,7 @@ def _load(role: str, name: str) -> ModuleType:
 placement = _load("base", "placement")
 served = _load("mail_store", "served_users")
 names = _load("mail_store", "home_names")
-gap = _load("mail_store", "uid_gap")
+commands = _load("mail_store", "home_commands")
 standby = _load("mail_store", "mail_standby")
 relay = _load("mail_relay", "relay_placement")
 way = _load("mail_store", "relay_way")
@@ -224,22 +224,27 @@ def test_nobody_else_brings_a_copy(caller: str, user: str, since: int, words: di
         standby.allowed(_pair(tmp_path), words, caller, user, since)
 
 
-def test_each_mailbox_goes_on_behind_what_clients_may_have_seen() -> None:
-    given: list[tuple[str, ...]] = []
+def test_each_mailbox_goes_on_behind_what_clients_may_have_seen(tmp_path: Path) -> None:
+    given: list[list[str]] = []
 
-    def doveadm(*words: str) -> str:
+    def run(words: list[str]) -> str:
         given.append(words)
         rows = [
             {"mailbox": "INBOX", "uidnext": "7", "highestmodseq": "90"},
             {"mailbox": "a name with blanks", "uidnext": "1", "highestmodseq": "1"},
         ]
-        return json.dumps(rows) if words[:3] == ("-f", "json", "mailbox status") else ""
+        return json.dumps(rows) if "status" in words else ""
 
-    assert gap.leave(doveadm) == 2
-    assert given[1:] == [
-        ("mailbox update", "--min-next-uid", "1000007", "--min-highest-modseq", "1000090", "INBOX"),
-        ("mailbox update", "--min-next-uid", "1000001", "--min-highest-modseq", "1000001", "a name with blanks"),
-    ]
+    assert commands.leave_gap("alice@lemon.test", tmp_path, run) == 2
+    whose = ["env", "USER=alice@lemon.test", "doveadm", "-o", f"mail_home={tmp_path}"]
+    assert given == [
+        [*whose, "-f", "json", "mailbox", "status", "--no-userdb-lookup", "uidnext highestmodseq", "*"],
+        [*whose, "mailbox", "update", "--no-userdb-lookup", "--min-next-uid", "1000007", "--min-highest-modseq", "1000090", "INBOX"],
+        [
+            *whose, "mailbox", "update", "--no-userdb-lookup", "--min-next-uid", "1000001", "--min-highest-modseq", "1000001",
+            "a name with blanks",
+        ],
+    ]  # fmt: skip
 
 
 def test_nothing_is_brought_to_who_is_about_to_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ sys.path.insert(0, "/usr/local/lib/lemonstand")
 
 with contextlib.suppress(ImportError):  # stores alone have it, and mail
     import home_names
-    import uid_gap
+    from home_commands import at, leave_gap
 
 FOLDER = Path("/etc/lemonstand/backup")
 STATE = Path("/var/lib/lemonstand-backup")
@@ -241,17 +242,6 @@ def own(path: Path, owner: str) -> Path:
     return path
 
 
-def at(user: str, home: Path, *words: str) -> list[str]:
-    """A command of doveadm's for a home that is no user's: the same Dovecot and settings, and nobody is asked where the home is."""
-    form, command, rest = (words[:2], words[2], words[3:]) if words[0] == "-f" else ((), words[0], words[1:])
-    return ["env", f"USER={user}", "doveadm", "-o", f"mail_home={home}", *form, *command.split(), "--no-userdb-lookup", *rest]
-
-
-def leave_gap(user: str, home: Path, owner: str) -> None:
-    """Leave numbers out in each mailbox of a home."""
-    uid_gap.leave(lambda *words: call(at(user, home, *words), owner=owner, codes=FOUND))
-
-
 def copy_mail(mail: dict[str, Any]) -> dict[str, int]:
     """Bring the spool to what the store has.
 
@@ -414,11 +404,18 @@ def read_word() -> dict[str, Any]:
 
 def write_word(word: dict[str, Any]) -> None:
     """Replace it in one step."""
-    handle, temporary = tempfile.mkstemp(dir=STATE, prefix=".state-")
+    put(WORD, json.dumps(word), mode=0o644)
+
+
+def put(path: Path, text: str, *, mode: int) -> None:
+    """Put a file in another one's place in one step, on the disk before it is there."""
+    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(word, stream)
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(WORD)
+        stream.write(text)
+        stream.flush()
+        os.fsync(handle)
+    Path(fresh).chmod(mode)
+    Path(fresh).replace(path)
 
 
 @contextlib.contextmanager
@@ -625,12 +622,7 @@ def rekeyed(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
                     restic(given, "key", "add", "--host", given["host"], "--new-password-file", stream.name, seconds=ANSWER_SECONDS)
             if not opened(given, {"key": key})["opens"]:
                 raise Failed("the repository does not open with the new key", "the old one is in use as before; see the repository's log")
-            handle, fresh = tempfile.mkstemp(dir=FOLDER, prefix=".key-")
-            with os.fdopen(handle, "w", encoding="ascii") as stream:
-                stream.write(f"{key}\n")
-                stream.flush()
-                os.fsync(handle)
-            Path(fresh).replace(FOLDER / "key")
+            put(FOLDER / "key", f"{key}\n", mode=0o600)
         known = json.loads(restic(given, "key", "list", "--json", "--no-lock", seconds=ANSWER_SECONDS))
     return {
         "current": next((each["id"] for each in known if each["current"]), ""),
@@ -701,7 +693,7 @@ def mailbox(given: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
                 )
             call(["doveadm", "backup", "-R", "-u", user, *at(user, place, "dsync-server")], owner=owner)
             # What came after the backup had numbers that clients may remember.
-            leave_gap(user, home_of(given["mail"], user), owner)
+            leave_gap(user, home_of(given["mail"], user), partial(call, owner=owner, codes=FOUND))
             return told
         told = {"messages": len(found), "mailboxes": len({row["mailbox"] for row in found})}
         if not order.get("dry"):
@@ -922,7 +914,7 @@ def put_mail(mail: dict[str, Any], given: dict[str, Any], snapshot: str) -> dict
         told["mailboxes"] += len(seen["boxes"])
         told["messages"] += seen["messages"]
         told["scripts"] += seen["scripts"]
-        leave_gap(user, home, owner)
+        leave_gap(user, home, partial(call, owner=owner, codes=FOUND))
     return told
 
 

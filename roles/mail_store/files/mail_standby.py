@@ -36,9 +36,9 @@ from typing import Any
 
 sys.path.insert(0, "/usr/local/lib/lemonstand")
 
+import home_commands
 import home_names
 import placement
-import uid_gap
 
 SETTINGS = Path("/etc/lemonstand/mail-standby.json")
 RUN = Path("/run/lemonstand-mail")
@@ -817,26 +817,27 @@ def take_over(pair: Pair, given: dict[str, Any]) -> dict[str, Any]:
         return {"taken": placement.put(given["placement"])}
     with TAKING_OVER.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        leave_gaps([user for user in pair.users(placement.read()) if home_of(pair.settings, user).is_dir()])
+        leave_gaps(pair, pair.users(placement.read()))
         return {"taken": placement.put(given["placement"])}
 
 
-def leave_gaps(users: Iterable[str]) -> None:
-    """Leave numbers out in all mailboxes of users whose last changes were not handed over.
+def leave_gaps(pair: Pair, users: Iterable[str]) -> None:
+    """Leave numbers out in all mailboxes that are here of users whose last changes were not handed over.
 
     Raises:
         Refused: a user's mailboxes can't be told so.
     """
 
-    def leave(user: str) -> None:
-        def doveadm(*words: str) -> str:
-            form, command, rest = (words[:2], words[2], words[3:]) if words[0] == "-f" else ((), words[0], words[1:])
-            done = subprocess.run(["doveadm", *form, *command.split(), "-u", user, *rest], capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise Refused(f"{user}: no numbers can be left out: {done.stderr.strip()[-200:]}")
-            return done.stdout
+    def run(words: list[str]) -> str:
+        done = subprocess.run(words, user=OWNER, group=OWNER, extra_groups=[], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Refused(f"no numbers can be left out: {done.stderr.strip()[-200:]}")
+        return done.stdout
 
-        uid_gap.leave(doveadm)
+    def leave(user: str) -> None:
+        home = home_of(pair.settings, user)
+        if home.is_dir():
+            home_commands.leave_gap(user, home, run)
 
     with concurrent.futures.ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
         for _ in pool.map(leave, users):

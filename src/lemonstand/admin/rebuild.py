@@ -12,6 +12,7 @@ from typing import Any
 
 from lemonstand.admin import holdings
 from lemonstand.admin.access import PYTHON, Hosts, program
+from lemonstand.admin.answering import ANSWER_SECONDS, wait_until_it_answers
 from lemonstand.admin.backups import Backups
 from lemonstand.admin.keys import list_keys
 from lemonstand.admin.people import Change, People
@@ -19,11 +20,9 @@ from lemonstand.admin.placement import Placement, heard, newest, serving, told_h
 from lemonstand.admin.stores import Stores
 from lemonstand.admin.users import PROGRAM as DIRECTORY
 from lemonstand.errors import InputError, LemonstandError
-from lemonstand.paths import data_dir
-from lemonstand.policy.kinds import MANAGEMENT, load_kinds
+from lemonstand.policy.kinds import load_kinds
 from lemonstand.site import Site
 
-ANSWER_SECONDS = 60
 COPY_SECONDS = 6 * 3600
 """For a standby to be given all mail of its store."""
 LOOK_SECONDS = 5
@@ -285,14 +284,7 @@ class Rebuild:
         Raises:
             LemonstandError: it is not.
         """
-        legs = [leg for zone, leg in self._site.hosts[self.name].interfaces.items() if zone != MANAGEMENT]
-        order = {
-            "doors": [{"port": port, "says": says} for port, says in load_kinds().kinds[self.kind].answers.items()],
-            "addresses": [str(address) for leg in legs for address in leg.addresses],
-            "seconds": ANSWER_SECONDS,
-        }
-        text = (data_dir("playbooks") / "files" / "member_answers.py").read_text(encoding="utf-8")
-        self._hosts.run(self.name, PYTHON, program(text, order), seconds=ANSWER_SECONDS * 3)
+        wait_until_it_answers(self._hosts, self._site.hosts[self.name], self.kind, within=3 * ANSWER_SECONDS)
         if self.kind == "auths":
             self._keys_taken()
 

@@ -9,18 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from lemonstand.admin.access import PYTHON, Hosts, Unreachable, program
+from lemonstand.admin.access import Hosts, Unreachable
+from lemonstand.admin.answering import ANSWER_SECONDS, wait_until_it_answers
 from lemonstand.admin.spread import WATCH, read_spread
 from lemonstand.errors import InputError, LemonstandError
-from lemonstand.paths import data_dir
-from lemonstand.policy.kinds import MANAGEMENT, load_kinds
 from lemonstand.site import Site
 
 PROGRAM = "/usr/local/lib/lemonstand/host-updates"
 """Put on hosts by the role `updates`."""
 ORDER = ("relays", "auths", "edges", "frontends", "stores")
 """Kinds in the order in which they are renewed. Frontends come before stores: what their old processes still hold ends with the stores'."""
-ANSWER_SECONDS, LOOK_SECONDS, WORK_SECONDS = 60, 400, 5400
+LOOK_SECONDS, WORK_SECONDS = 400, 5400
 SETTLE_SECONDS = 2
 """From `drained` to no new connection."""
 DRAINED = "lemonstand upgrade"
@@ -213,17 +212,8 @@ class Upgrade:
         Raises:
             LemonstandError: it is not within a minute, and what is missing.
         """
-        kind = load_kinds().kinds[self._kind(name)]
-        order = {
-            "doors": [{"port": port, "says": says} for port, says in kind.answers.items()],
-            "addresses": [
-                str(address) for zone, leg in self._site.hosts[name].interfaces.items() if zone != MANAGEMENT for address in leg.addresses
-            ],
-            "seconds": ANSWER_SECONDS,
-        }
-        text = (data_dir("playbooks") / "files" / "member_answers.py").read_text(encoding="utf-8")
         try:
-            self._hosts.run(name, PYTHON, program(text, order), seconds=2 * ANSWER_SECONDS)
+            wait_until_it_answers(self._hosts, self._site.hosts[name], self._kind(name), within=2 * ANSWER_SECONDS)
         except Unreachable:
             raise
         except LemonstandError as fault:
@@ -244,11 +234,11 @@ class Upgrade:
         edges = [host.name for host in self._site.group("edges")]
         if kind not in ("frontends", "relays") or not edges or len(self._site.group(kind)) < 2:
             return False
-        seen = [each for each in read_spread(self._site, self._hosts).members if each.host == name]
-        if any(each.gets == "drained" and DRAINED not in each.about for each in seen):
+        members = read_spread(self._site, self._hosts).members
+        if any(each.host == name and each.gets == "drained" and DRAINED not in each.about for each in members):
             return False  # an operator did, for his own reason
-        others = {each.host for each in read_spread(self._site, self._hosts).members if each.host != name and each.gets == "yes"}
-        if not others & {host.name for host in self._site.group(kind)}:
+        beside = {host.name for host in self._site.group(kind)} - {name}
+        if not any(each.host in beside and each.gets == "yes" for each in members):
             raise LemonstandError(f"{name} is the only one of its kind that gets connections", name, "see `lemonstand service status`")
         self._on_edges(edges, "drain", name, "--reason", DRAINED)
         time.sleep(SETTLE_SECONDS)

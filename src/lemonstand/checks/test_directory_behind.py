@@ -13,10 +13,10 @@ import pytest
 
 from lemonstand.admin import AppPasswords, Hosts
 from lemonstand.checks.conftest import FactsOf, HostFactory, Measure
-from lemonstand.checks.test_failures import IN, LATER, WRONG, _expect_answers
+from lemonstand.checks.test_failures import IN, LATER, WRONG, expect_answers
 from lemonstand.checks.undone import locked_out, undone
 from lemonstand.measure import Vantage
-from lemonstand.outcomes import expect, not_measurable
+from lemonstand.outcomes import expect, named, not_measurable
 from lemonstand.probes.protocols.wire import Account
 from lemonstand.remote.endpoints import Endpoints
 from lemonstand.remote.prober import Prober
@@ -34,10 +34,7 @@ DEVICE = "probe: while it is away"
 
 
 def _behind(site: Site) -> DirectoryService:
-    service = site.settings.services.directory
-    if service is None:
-        not_measurable("the site's own directory judges passwords: no other one is named (lemonstand_services)")
-    return service
+    return named(site.settings.services.directory, "the site's own directory judges passwords: no other one is named")
 
 
 def _judged(service: DirectoryService, accounts: list[Account]) -> Account:
@@ -131,9 +128,9 @@ def test_a_lock_here_holds_whatever_is_said_there(
         locked = vantage.ask("login-answers", endpoint=endpoints(), account=account)
     after = vantage.ask("login-answers", endpoint=endpoints(), account=account)
     measure("answered after", max(each["seconds"] for tries in before.values() for each in tries), "s", volatile=True)
-    _expect_answers(before, IN, "the right password is refused")
-    _expect_answers(locked, WRONG, "a user who is locked here gets in")
-    _expect_answers(after, IN, "a lock that was lifted goes on")
+    expect_answers(before, IN, "the right password is refused")
+    expect_answers(locked, WRONG, "a user who is locked here gets in")
+    expect_answers(after, IN, "a lock that was lifted goes on")
 
 
 @contextmanager
@@ -185,11 +182,11 @@ def test_a_directory_behind_that_is_away_is_no_answer(
                 for name, each in {"right": account, "wrong": wrong, "device": device}.items()
             }
         after = vantage.ask("login-answers", endpoint=endpoints(), account=account)
-    _expect_answers(before, IN, "the right password is refused")
+    expect_answers(before, IN, "the right password is refused")
     for name in ("right", "wrong"):
         took = max(each["seconds"] for tries in answers[name].values() for each in tries)
         measure(f"{name} password: answered after", took, "s", volatile=True)
-        _expect_answers(answers[name], LATER, f"a directory behind that is away reads as something else ({name} password)")
+        expect_answers(answers[name], LATER, f"a directory behind that is away reads as something else ({name} password)")
         expect(took < ANSWER_SECONDS, "who waits for a directory that is away waits long", seen=took, expected=ANSWER_SECONDS, late=True)
-    _expect_answers(answers["device"], IN, "an app password waits for the directory behind")
-    _expect_answers(after, IN, "logins don't come back with the directory behind")
+    expect_answers(answers["device"], IN, "an app password waits for the directory behind")
+    expect_answers(after, IN, "logins don't come back with the directory behind")

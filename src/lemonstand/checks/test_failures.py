@@ -53,7 +53,7 @@ def _issuers(site: Site) -> list[str]:
     return [each.name for each in site.group("auths")]
 
 
-def _expect_answers(answers: Answers, wanted: Mapping[str, tuple[str, str | None]], what: str) -> None:
+def expect_answers(answers: Answers, wanted: Mapping[str, tuple[str, str | None]], what: str) -> None:
     for service, (status, code) in wanted.items():
         wrong = [each for each in answers[service] if each["status"] != status or (code is not None and each["code"] != code)]
         expect(not wrong, f"{what} ({service})", seen=wrong[:3], expected=f"{status} {code or ''}".strip())
@@ -76,7 +76,7 @@ def test_an_issuer_that_is_down_is_no_wrong_password(
     wrong = vantage.ask(
         "login-answers", endpoint=endpoints(), account=Account(user=accounts[0]["user"], password="not" + secrets.token_hex(8))
     )
-    _expect_answers(wrong, WRONG, "a wrong password is not called one")
+    expect_answers(wrong, WRONG, "a wrong password is not called one")
     with vantage.start("talk", seconds=90, endpoint=endpoints(), account=accounts[0], every=1.0, within=60) as session:
         session.wait("talking")
         with undone(host, names, "systemctl stop ticket-issuer", "systemctl start ticket-issuer"):
@@ -85,12 +85,12 @@ def test_an_issuer_that_is_down_is_no_wrong_password(
         lived = session.result()
     for family, answers in down.items():
         measure(f"IPv{family}: answered after", max(each["seconds"] for tries in answers.values() for each in tries), "s")
-        _expect_answers(answers, LATER, "an issuer that is down reads as something else")
+        expect_answers(answers, LATER, "an issuer that is down reads as something else")
         stuck = [each for tries in answers.values() for each in tries if not each["usable"]]
         expect(not stuck, "the connection is lost with the login", seen=stuck[:2], expected="usable for another try")
     measure("answers on the session of before", lived["answered"])
     expect(not lived["ended"], "a session ends with the issuer", seen=lived["ended"], expected="it goes on")
-    _expect_answers(back, IN, "logins don't come back with the issuer")
+    expect_answers(back, IN, "logins don't come back with the issuer")
     _expect_silence(site, wrong, back, *down.values())
 
 
@@ -108,8 +108,8 @@ def test_a_frozen_issuer_keeps_nobody_waiting(
         )
     thawed = vantage.ask("login-answers", seconds=150, endpoint=endpoints(), account=accounts[0], count=TRIES)
     measure("slowest answer", max(each["seconds"] for tries in frozen.values() for each in tries), "s")
-    _expect_answers(frozen, LATER, "a frozen issuer reads as something else, or keeps clients waiting")
-    _expect_answers(thawed, IN, "logins don't come back with the issuer")
+    expect_answers(frozen, LATER, "a frozen issuer reads as something else, or keeps clients waiting")
+    expect_answers(thawed, IN, "logins don't come back with the issuer")
     _expect_silence(site, frozen)
 
 
@@ -125,11 +125,11 @@ def test_logins_work_soon_after_the_issuer_is_back(
     with undone(host, _issuers(site), away, back):
         until = time.monotonic() + OUTAGE_SECONDS
         while time.monotonic() < until:
-            _expect_answers(vantage.ask("login-answers", seconds=150, **tries), LATER, "an issuer that is away reads as something else")
+            expect_answers(vantage.ask("login-answers", seconds=150, **tries), LATER, "an issuer that is away reads as something else")
     after = vantage.ask("login-answers", seconds=150, **{**tries, "count": 1})
     took = max(each["seconds"] for answers in after.values() for each in answers)
     measure(f"{way}: a login after it", took, "s")
-    _expect_answers(after, IN, "logins don't come back with the issuer")
+    expect_answers(after, IN, "logins don't come back with the issuer")
     expect(took <= BACK_SECONDS, "logins come back late", seen=f"{took} s", expected=f"within {BACK_SECONDS} s", late=True)
 
 

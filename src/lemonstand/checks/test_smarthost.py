@@ -12,7 +12,7 @@ from lemonstand.checks.conftest import FactsOf, HostFactory, Measure
 from lemonstand.checks.test_delivery import PEER_USER
 from lemonstand.checks.undone import undone
 from lemonstand.measure import Vantage
-from lemonstand.outcomes import expect, invalid, not_measurable
+from lemonstand.outcomes import expect, invalid, named, not_measurable
 from lemonstand.site import Site
 from lemonstand.site.model import SmarthostService
 
@@ -29,10 +29,7 @@ TRUE = "cp -p /run/master.cf.true /etc/postfix/master.cf && rm /run/master.cf.tr
 
 
 def _smarthost(site: Site) -> SmarthostService:
-    service = site.settings.services.smarthost
-    if service is None:
-        not_measurable("relays send by themselves: no smarthost is named (lemonstand_services)")
-    return service
+    return named(site.settings.services.smarthost, "relays send by themselves: no smarthost is named")
 
 
 def hops(service: SmarthostService) -> list[str]:

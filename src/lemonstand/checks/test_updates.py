@@ -10,7 +10,7 @@ import pytest
 
 from lemonstand.admin.upgrades import PROGRAM, REMEDY
 from lemonstand.checks.conftest import HostFactory, Measure
-from lemonstand.outcomes import expect, not_measurable
+from lemonstand.outcomes import expect, named
 from lemonstand.policy.releases import load_releases
 from lemonstand.site import Site
 from lemonstand.site.model import MirrorService
@@ -40,10 +40,7 @@ def _said(host: HostFactory, node: str, word: str) -> dict[str, Any]:
 
 
 def _mirror(site: Site, node: str) -> MirrorService:
-    service = site.settings.services.mirror_of(site.hosts[node].groups)
-    if service is None:
-        not_measurable("no mirror is named for this host (lemonstand_services)")
-    return service
+    return named(site.settings.services.mirror_of(site.hosts[node].groups), "no mirror is named for this host")
 
 
 @pytest.mark.answer("live")

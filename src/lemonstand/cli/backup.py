@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from lemonstand.cli.base import Chosen, Group, main, site_options
+from lemonstand.cli.base import Chosen, Group, again, main, site_options
 from lemonstand.errors import InputError, LemonstandError
 
 if TYPE_CHECKING:
@@ -142,22 +143,22 @@ def backup_rotate_keys(chosen: Chosen, *, hosts: tuple[str, ...]) -> None:
     """
     from lemonstand.admin.operations import operation  # noqa: PLC0415
 
-    failed = False
+    failed: list[str] = []
     with _backups(chosen) as backups:
         names = backups.chosen(hosts)
-        with operation(backups.site, backups.hosts, "backup rotate-keys", names[0]):
+        with operation(backups.site, backups.hosts, shlex.join(again(whole=True)), ", ".join(names)):
             for host in names:
                 try:
                     others = backups.rotate_key(host)
                 except LemonstandError as fault:
-                    failed = True
+                    failed.append(host)
                     click.echo(str(fault), err=True)
                     continue
                 click.echo(
                     f"{host}: has another key; whoever runs the repository removes the old one: restic key remove {' '.join(others)}"
                 )
-    if failed:
-        click.get_current_context().exit(1)
+            if failed:
+                raise LemonstandError("not all keys were changed", ", ".join(failed), "see why above, then give the command again")
 
 
 @backup_group.command("accounts")

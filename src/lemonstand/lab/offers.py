@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
-from lemonstand.errors import InputError, LemonstandError
+from lemonstand.errors import InputError
 from lemonstand.files import write_text
 from lemonstand.lab import images
 from lemonstand.lab.shell import run
@@ -145,5 +145,3 @@ def _publish(work: Path, target: Path, packages: str) -> None:
     for old in (target / "newer").glob("*.deb"):
         if old.name not in names:
             old.unlink()
-    if not (target / "InRelease").exists():
-        raise LemonstandError("the repository was not written", str(target), "give the command again")

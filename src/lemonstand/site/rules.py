@@ -614,6 +614,13 @@ def _at_hosts(draft: Draft, service: Service) -> Iterator[tuple[int, str, IPv4Ad
         yield from ((number, host, address) for host, _, leg in draft.legs() if address in leg.addresses)
 
 
+def _at_no_host_of_ours(draft: Draft, name: str, service: Service, what: str, remedy: str) -> Iterator[InputError]:
+    """No address of a service is one of a host that the site sets up; `what` has a place for that host."""
+    for number, host, address in _at_hosts(draft, service):
+        if set(draft.raw.hosts[host].groups) & set(ROLE_GROUPS):
+            yield InputError(what.format(f"{host} ({address})"), draft.at("services", name, "addresses", number), remedy)
+
+
 def _without_its_ca(draft: Draft, service: Service, name: str) -> Iterator[InputError]:
     if service.ca is not None and not service.ca.is_file():
         yield InputError(f"{service.ca} is not there", draft.at("services", name, "ca"), "put the PEM file there, or correct the path")
@@ -624,13 +631,8 @@ def a_smarthost_is_somebody_elses(draft: Draft) -> Iterator[InputError]:
     service = _services(draft).smarthost
     if service is None:
         return
-    for number, host, address in _at_hosts(draft, service):
-        if set(draft.raw.hosts[host].groups) & set(ROLE_GROUPS):
-            yield InputError(
-                f"mail to others would go to {host} ({address}), a host of this site",
-                draft.at("services", "smarthost", "addresses", number),
-                "name an address of whoever hands mail on for you; without a smarthost relays send by themselves",
-            )
+    remedy = "name an address of whoever hands mail on for you; without a smarthost relays send by themselves"
+    yield from _at_no_host_of_ours(draft, "smarthost", service, "mail to others would go to {}, a host of this site", remedy)
     yield from _without_its_ca(draft, service, "smarthost")
     yield from _password_nobody_reads(service.password_file, draft.at("services", "smarthost", "password_file"))
 
@@ -648,13 +650,8 @@ def mirrors_are_somebody_elses(draft: Draft) -> Iterator[InputError]:
     for name, service in (("mirror", services.mirror), ("mirror_dmz", services.mirror_dmz)):
         if service is None:
             continue
-        for number, host, address in _at_hosts(draft, service):
-            if set(draft.raw.hosts[host].groups) & set(ROLE_GROUPS):
-                yield InputError(
-                    f"packages would come from {host} ({address}), a host of this site: who breaks it chooses what others run",
-                    draft.at("services", name, "addresses", number),
-                    "name an address of a mirror that is no host of this inventory",
-                )
+        what = "packages would come from {}, a host of this site: who breaks it chooses what others run"
+        yield from _at_no_host_of_ours(draft, name, service, what, "name an address of a mirror that is no host of this inventory")
         yield from _without_its_ca(draft, service, name)
         if service.key is not None and not service.key.is_file():
             yield InputError(
@@ -673,13 +670,8 @@ def a_directory_behind_is_near(draft: Draft) -> Iterator[InputError]:
     service = _services(draft).directory
     if service is None:
         return
-    for number, host, address in _at_hosts(draft, service):
-        if set(draft.raw.hosts[host].groups) & set(ROLE_GROUPS):
-            yield InputError(
-                f"passwords would be judged by {host} ({address}), a host of this site",
-                draft.at("services", "directory", "addresses", number),
-                "name an address of the organisation's own directory; without one the directory of auth hosts judges",
-            )
+    remedy = "name an address of the organisation's own directory; without one the directory of auth hosts judges"
+    yield from _at_no_host_of_ours(draft, "directory", service, "passwords would be judged by {}, a host of this site", remedy)
     zones: Mapping[str, Zone] = draft.settings.get("zones") or {}
     for number, address in enumerate(service.addresses):
         zone = zone_at(address, zones)

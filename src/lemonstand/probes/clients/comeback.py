@@ -79,8 +79,7 @@ def _live(endpoint: Endpoint, account: Account, session: Imap, tag: str, until: 
         session, tag = again
         seen["back"] += 1
     try:
-        session.wire.send(b"DONE\r\n")
-        seen["answered"] = session.finish(tag).ok and session.command("NOOP").ok
+        seen["answered"] = session.done(tag).ok and session.command("NOOP").ok
         session.quit()
     except (OSError, ValueError) as fault:
         seen["ended"].append(f"{type(fault).__name__}: {fault}"[:100])

@@ -123,8 +123,7 @@ def _wait(client: _Client, until: float) -> None:
             if line.upper().startswith(b"* BYE"):
                 client.ended = line.decode("utf-8", "replace")
                 return
-        client.session.wire.send(b"DONE\r\n")
-        done = client.session.finish(client.tag)
+        done = client.session.done(client.tag)
         client.answered = done.ok and client.session.command("NOOP").ok
         if not client.answered:
             client.ended = f"{done.status} {done.text}"

@@ -158,8 +158,7 @@ def _idle(desk: Desk) -> str:
     except TimeoutError:
         raise Lacking(f"nothing was told within {PUSH_SECONDS} s") from None
     finally:
-        desk.one.wire.send(b"DONE\r\n")
-        desk.one.finish(tag)
+        desk.one.done(tag)
     desk.run(f"UID STORE {uid} +FLAGS.SILENT (\\Deleted)")
     desk.run(f"UID EXPUNGE {uid}")
     return seen[-1].decode()

@@ -82,8 +82,7 @@ def idle(
     capture.stop()
     answered = False
     if not ended:
-        session.wire.send(b"DONE\r\n")
-        answered = session.finish(tag).ok
+        answered = session.done(tag).ok
         if apart:
             session.command("CLOSE")
             session.command("DELETE", box)

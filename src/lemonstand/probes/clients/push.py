@@ -40,7 +40,6 @@ def push(endpoint: Endpoint, account: Account, within: float, source: str = "") 
     if arrived:
         emit("exists")
     # On the same connection, so it shows that the client is heard too.
-    session.wire.send(b"DONE\r\n")
-    answered = session.finish(tag).ok
+    answered = session.done(tag).ok
     session.quit()
     return {"arrived": arrived, "answered": answered, "lines": lines[:20]}

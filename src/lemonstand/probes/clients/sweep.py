@@ -263,8 +263,7 @@ def _listen(place: _Mailbox, sleeper: _Sleeper, begin: float, at: float, until: 
                 sleeper.early = True
             elif now >= at and place.heard(line):
                 sleeper.told = now
-        session.wire.send(b"DONE\r\n")
-        answer = session.finish(tag)
+        answer = session.done(tag)
         if not answer.ok:
             sleeper.ended = f"{answer.status} {answer.text}"
     except (OSError, ValueError) as fault:

@@ -84,7 +84,6 @@ def _listen(session: Imap, until: float, counts: dict[str, int]) -> None:
             emit("heard", text=text[:200], kind=kind)
             if text.upper().startswith("* BYE"):
                 raise ConnectionError(text[:200])
-        session.wire.send(b"DONE\r\n")
-        answer = session.finish(tag)
+        answer = session.done(tag)
         if answer.status == "BYE":
             raise ConnectionError(answer.text)

@@ -174,6 +174,11 @@ class Imap:
             whole += b"\r\n" + data + last
         return whole
 
+    def done(self, tag: str) -> Answer:
+        """Ends IDLE (RFC 2177)."""
+        self.wire.send(b"DONE\r\n")
+        return self.finish(tag)
+
     def leave(self, timeout: float | None = None) -> bytes:
         """The answer to a literal that waits for leave, `+` or a refusal; what is untagged may come before it (RFC 9051 section 7)."""
         for _ in range(UNTAGGED):
