@@ -1,6 +1,6 @@
 """What the silence of each host in turn costs: sleeping sessions, seconds without logins, messages lost and doubled, time to heal. A table.
 
-Run on a lab of pairs that is up and deployed: `python benchmarks/survival.py --lab NAME [--hosts edge1,store1] [--sessions 200] [--apply]`.
+Run on a lab of pairs that is up and deployed: `python benchmarks/survival.py --lab NAME [--hosts edge1,store1] [--pace 4] [--apply]`.
 Users sleep in IDLE, twenty clients write numbered messages (APPEND, submission, and mail to the MX from outside), four users log in again
 and again; the host neither hears nor says anything at all its legs but management's. Of a store that falls silent the standby is promoted;
 once the store is back and in step it serves again. With `--apply` a whole apply runs meanwhile. Two accounts write more than anybody does,
@@ -36,7 +36,8 @@ from lemonstand.remote.endpoints import PEER_SENDER, ca_of_exchangers, public_en
 from lemonstand.remote.prober import Running, results
 
 WRITERS = {"append": 8, "submit": 6, "mx": 6, "login": 4}
-PACE = 1.0
+PACE_SECONDS = 4.0
+"""From one message of a writer to its next: each costs a standby a process, and all hosts share one machine."""
 LEAD_SECONDS = 5
 """How long everybody is at work before the host falls silent."""
 AWAY_SECONDS = 30
@@ -82,10 +83,11 @@ class Trial:
         lab: its name.
         vantage: of its site.
         sessions: that sleep meanwhile.
+        pace: seconds from one message of a writer to its next.
     """
 
-    def __init__(self, lab: str, vantage: Vantage, sessions: int) -> None:
-        self._lab, self._vantage, self._sessions = lab, vantage, sessions
+    def __init__(self, lab: str, vantage: Vantage, sessions: int, pace: float) -> None:
+        self._lab, self._vantage, self._sessions, self._pace = lab, vantage, sessions, pace
         self._site = vantage.site
         asleep = vantage.site.settings.probe_users
         # Who sleeps is told of mail for INBOX; so others get what is written: one user of each store.
@@ -113,15 +115,18 @@ class Trial:
                     away.wait("holding")
                     began = time.monotonic()
                     run = self._apply() if apply else None
-                    time.sleep(NOTICED_SECONDS)
-                    if partner:
-                        cost.promoted = stores.promote(partner, now=True)["seconds"]
-                    loss = failover.Loss(host)
-                    failover.wake(vantage, crowd, loss)
-                    cost.answered, cost.ended = loss.answered, loss.ended
-                    time.sleep(max(0.0, began + AWAY_SECONDS - time.monotonic()))
-                    away.enough()
-                    away.result()
+                    try:
+                        time.sleep(NOTICED_SECONDS)
+                        if partner:
+                            cost.promoted = stores.promote(partner, now=True)["seconds"]
+                        loss = failover.Loss(host)
+                        failover.wake(vantage, crowd, loss)
+                        cost.answered, cost.ended = loss.answered, loss.ended
+                        time.sleep(max(0.0, began + AWAY_SECONDS - time.monotonic()))
+                    finally:
+                        # Whatever came of it: the next host is not lost while this one is away.
+                        away.enough()
+                        away.result()
                 back = time.monotonic()
                 while (trouble := self._trouble(hosts, stores)) and time.monotonic() - back < HEAL_SECONDS:
                     time.sleep(1)
@@ -150,7 +155,7 @@ class Trial:
         vantage, users = self._vantage, [account["user"] for account in self._users]
         doors = failover.doors(vantage)
         exchangers = [endpoint for _, endpoint in public_endpoints(self._site, ca_of_exchangers(self._site), "relays")]
-        common: dict[str, Any] = {"seconds": LONGEST, "tag": tag, "within": LONGEST, "pace": PACE}
+        common: dict[str, Any] = {"seconds": LONGEST, "tag": tag, "within": LONGEST, "pace": self._pace}
         with contextlib.ExitStack() as stack:
             running: dict[str, Running] = {}
             for kind, count in WRITERS.items():
@@ -263,6 +268,7 @@ def main() -> int:
     parser.add_argument("--lab", required=True)
     parser.add_argument("--hosts", default="", help="names, with commas; default: each host of the site")
     parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--pace", type=float, default=PACE_SECONDS, help="seconds from one message of a writer to its next")
     parser.add_argument("--apply", action="store_true", help="a whole apply runs while the host is silent")
     given = parser.parse_args()
     site = site_of(given.lab)
@@ -270,7 +276,7 @@ def main() -> int:
     table = table_of(f"{given.sessions} sleeping sessions, 20 writers", HEADINGS)
     code = 0
     with writers_let_through(given.lab), open_vantage(site) as vantage:
-        trial = Trial(given.lab, vantage, given.sessions)
+        trial = Trial(given.lab, vantage, given.sessions, given.pace)
         for name in names:
             try:
                 cost = trial.lose(name, apply=given.apply)

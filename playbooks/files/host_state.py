@@ -40,7 +40,7 @@ OUR_TABLES = {"inet lemonstand", "inet lemonstand_closed", "inet lemonstand_spre
 # A process's name as the kernel has it: 15 letters at most.
 OURS = {
     "dovecot", "imap-login", "submission-logi", "managesieve-log", "lmtp", "master", "gunicorn", "sshd", "sshd-session", "systemd", "slapd",
-    "smtpd", "certbot", "mail-standby",
+    "smtpd", "certbot", "mail-standby", "nginx",
 }  # fmt: skip
 DROPS = {"drop": "drops", "reject": "rejects", "queue": "queues", "synproxy": "intercepts", "notrack": "takes out of conntrack"}
 TRANSLATES = {"dnat": "translates", "snat": "translates", "masquerade": "translates", "redirect": "redirects", "tproxy": "diverts"}

@@ -15,10 +15,11 @@ WAITS = re.compile("^(changed|unconfirmed):", re.MULTILINE)
 """What a program says where something waits to be confirmed."""
 TEXTS = {"type": "list", "elements": "str"}
 STEP = {
-    "unit": {"type": "str"}, "restart": TEXTS, "reload": TEXTS, "also": TEXTS, "tool": TEXTS, "confirm": TEXTS, "program": {"type": "str"},
+    "unit": {"type": "str"}, "off": {"type": "str"}, "restart": TEXTS, "reload": TEXTS, "also": TEXTS,
+    "tool": TEXTS, "confirm": TEXTS, "program": {"type": "str"},
     "order": {"type": "dict"},
 }  # fmt: skip
-KINDS = ("unit", "tool", "program")
+KINDS = ("unit", "off", "tool", "program")
 Step = dict[str, Any]
 
 
@@ -70,7 +71,7 @@ class ActionModule(HostAction):
                 text = Path(find("files", step["program"])).read_text(encoding="utf-8")
                 yield self.program(text, "main_encoded", step.get("order") or {}, known)
                 continue
-            calls.append(_converge(step) if kind == ["unit"] else list(step["tool"]))
+            calls.append(_call(kind[0], step))
             if step.get("confirm"):
                 done = self.tools(calls)
                 calls = []
@@ -81,6 +82,13 @@ class ActionModule(HostAction):
                     yield {**self.tools([step["confirm"]]), "changed": False}
         if calls:
             yield self.tools(calls)
+
+
+def _call(kind: str, step: Step) -> list[str]:
+    """The program a step runs, with its arguments."""
+    if kind == "off":
+        return [CONVERGE, step["off"], "--off"]
+    return _converge(step) if kind == "unit" else list(step["tool"])
 
 
 def _below(step: Step, folder: str) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ version_added: "0.2.0"
 author: lemonstand
 options:
   steps:
-    description: Each is exactly one of O(steps[].unit), O(steps[].tool) and O(steps[].program).
+    description: Each is exactly one of O(steps[].unit), O(steps[].off), O(steps[].tool) and O(steps[].program).
     type: list
     elements: dict
     default: []
@@ -34,6 +34,9 @@ options:
         description: Other units that get the same policy for what comes after a crash, and are not touched otherwise.
         type: list
         elements: str
+      off:
+        description: Name of a systemd unit, with its ending, that the host has no use for (any more). It is stopped, and starts at no boot.
+        type: str
       tool:
         description: Absolute path and arguments of a program that a role has put on the host. It says what it did in lines that begin with C(changed:), and understands C(--check). No secrets.
         type: list

@@ -28,6 +28,7 @@ VALUES: dict[str, Any] = {
     "lemonstand_middleboxes": [{"name": "box", "between": ["internet", "dmz"], "established": 86400}],
     "lemonstand_timers": {},
     "lemonstand_managesieve": True,
+    "lemonstand_self_service": True,
     "lemonstand_probe_users": ["alice@lemon.example", "bob@lemon.example"],
     "lemonstand_flows_extra": [],
     "lemonstand_flows_disabled": [],

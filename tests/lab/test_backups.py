@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import pytest
+
 from .conftest import Command
 
 PART = "/srv/backups/store"
 DAMAGE = f"find {PART}/data -type f -exec chmod u+w {{}} + -exec dd if=/dev/urandom of={{}} bs=64 count=1 conv=notrunc status=none ';'"
 
 
+@pytest.mark.long
 def test_damage_in_the_repository_is_named_and_its_remedy_heals(deployed: str, lemonstand: Command, on: Callable[..., str]) -> None:
     lemonstand("backup", "run", "--lab", deployed)
     on("repository", DAMAGE)

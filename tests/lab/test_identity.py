@@ -227,6 +227,7 @@ def test_no_edit_of_the_inventory_undoes_a_password_or_a_lock(
         lemonstand("apply", "--lab", deployed, "--limit", "auth")
 
 
+@pytest.mark.long
 def test_an_emptied_directory_is_not_seeded(
     deployed: str, lemonstand: Command, on: Callable[..., str], prober: Prober, lab_site: Site
 ) -> None:

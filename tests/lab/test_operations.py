@@ -69,6 +69,7 @@ def test_a_second_apply_leaves_the_stamps_and_is_remembered(deployed: str, lemon
     assert set(newest["hosts"]) >= set(before)
 
 
+@pytest.mark.long
 def test_what_an_older_version_left_is_named_then_gone(deployed: str, lemonstand: Command, on: On) -> None:
     """A host as versions before stamps left it: the plan names what goes, and changes nothing; apply does it, once."""
     on("relay", f"rm {STAMP}; printf '#!/bin/sh\\n' >{LEFT}; chmod 755 {LEFT}")

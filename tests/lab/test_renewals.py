@@ -54,6 +54,7 @@ def operations(lemonstand: Command, lab: str) -> list[str]:
     return [run["result"] for run in runs if "--due" in run["command"]]
 
 
+@pytest.mark.long
 def test_what_is_due_is_renewed_and_nothing_else(
     deployed: str, lemonstand: Command, on: Callable[..., str], last_run: Callable[[], dict[str, Any]]
 ) -> None:

@@ -72,6 +72,7 @@ def test_snapshots_are_listed_and_unknown_ones_named(deployed: str, snapshot: st
     assert labs.kept(deployed) == []
 
 
+@pytest.mark.long
 def test_a_sample_of_mutants_is_noticed(deployed: str, lemonstand: Command) -> None:
     done = lemonstand("mutate", "--lab", deployed, "--sample", str(SAMPLE), timeout=1800)
     assert "--seed" in done.stdout

@@ -59,6 +59,7 @@ def test_what_is_broken_is_told(deployed: str, lemonstand: Command, on: object) 
     lemonstand("verify", "--lab", deployed, "-k", "test_the_handset_reaches_both_services")
 
 
+@pytest.mark.long
 def test_sessions_outlive_routine_work_soft_errors_and_a_forgetful_edge(deployed: str, lemonstand: Command) -> None:
     words = "routine_work or learnt_again or soft_errors or silent_connections"
     lemonstand("verify", "--lab", deployed, "--disruptive", "-k", words)

@@ -28,6 +28,7 @@ while read -r where path <&3; do
     /etc/dovecot/dovecot.conf) cp -R "$root/etc/dovecot/." /etc/dovecot/; judge "$where" "$path" doveconf -c /etc/dovecot/dovecot.conf -n ;;
     /etc/ldap/lemonstand.conf) judge "$where" "$path" slaptest -u -f "$file" ;;
     /etc/chrony/chrony.conf) judge "$where" "$path" chronyd -p -f "$file" ;;
+    /etc/nginx/lemonstand.conf) mkdir -p /run/password-page; judge "$where" "$path" nginx -q -t -c "$file" ;;
     /etc/nsd/nsd.conf) judge "$where" "$path" nsd-checkconf "$file" ;;
     /etc/nsd/*.zone) name=${path#/etc/nsd/lemonstand-}; judge "$where" "$path" nsd-checkzone "${name%.zone}" "$file" ;;
     /etc/lemonstand/dkim/opendkim.conf)

@@ -26,7 +26,7 @@ Rendered = dict[str, dict[str, dict[str, str]]]
 """Texts by shape, host and path."""
 PACKAGES = (
     "nftables dovecot-core dovecot-imapd dovecot-submissiond dovecot-lmtpd dovecot-sieve dovecot-auth-lua dovecot-managesieved "
-    "slapd chrony nsd opendkim postfix postfix-pcre openssl gunicorn certbot pebble"
+    "slapd chrony nsd opendkim postfix postfix-pcre openssl gunicorn certbot pebble nginx"
 )
 
 
@@ -116,6 +116,7 @@ SHAPES: dict[str, Callable[[Tree], object]] = {
     "ipv4-only": _single("ipv6"),
     "mixed": _mixed,
     "managesieve": lambda tree: tree["all"].update(lemonstand_managesieve=True),
+    "self-service": lambda tree: tree["all"].update(lemonstand_self_service=True),
     "nat-hostile": _timers("nat-hostile"),
     "dormant": _timers("dormant", lemonstand_middleboxes=[]),
     "acme": _acme,

@@ -12,7 +12,7 @@ from lemonstand.paths import data_dir
 from lemonstand.policy import DEFAULT_PROFILE, load_flows, load_timers
 from lemonstand.policy.controls import CATALOGUE, load_controls
 
-CATALOGUED = 199
+CATALOGUED = 200
 """Requirements of the reference matrix of RFC 5383 and the profile."""
 
 

@@ -33,6 +33,7 @@ class Manager:
         self.active = True
         self.restarts = 0
         self.main = 0
+        self.enabled = "enabled"
 
     def drop_in(self, unit: str) -> Path:
         return self.units / f"{unit}.d" / "lemonstand-restart.conf"
@@ -40,7 +41,7 @@ class Manager:
     def __call__(self, *words: str, check: bool = True) -> str:
         verb, unit = words[0], words[-1]
         if verb == "is-enabled":
-            return "enabled"
+            return self.enabled
         if verb == "show":
             text = self.drop_in(unit).read_text() if self.drop_in(unit).exists() else ""
             return "\n".join([
@@ -226,3 +227,22 @@ def test_who_renews_some_files_says_which_want_a_restart(
     assert "restart slapd.service" in _run(program, monkeypatch, capsys, *part)
     assert _run(program, monkeypatch, capsys, *part) == ""
     assert str(files["own.conf"]) in _run(program, monkeypatch, capsys, "slapd.service", "--restart", *words[:2], "--reload", words[2])
+
+
+def test_what_a_host_has_no_use_for_is_turned_off(
+    program: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped, disabled and forgotten, whether its file is still there or not; check mode says so; a second run finds nothing."""
+    manager: Manager = program.systemctl
+    _run(program, monkeypatch, capsys, "dovecot.service")
+    manager.orders.clear()
+    said = _run(program, monkeypatch, capsys, "dovecot.service", "--off", "--check")
+    assert said == "changed: would stop dovecot.service\nchanged: would disable dovecot.service\n" and not manager.orders
+
+    said = _run(program, monkeypatch, capsys, "dovecot.service", "--off")
+    assert said == "changed: stop dovecot.service\nchanged: disable dovecot.service\n"
+    assert manager.orders == ["stop dovecot.service", "disable --quiet dovecot.service"]
+    assert not (program.MEMORY / "dovecot.service.json").exists(), "what starts again begins anew"
+
+    manager.active, manager.enabled = False, "not-found"
+    assert _run(program, monkeypatch, capsys, "dovecot.service", "--off") == ""

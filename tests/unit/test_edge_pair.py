@@ -48,7 +48,15 @@ class Pairs:
         children = tree["hosts"]["all"]["children"]
         self.groups = {group: list(members["hosts"]) for group, members in children.items()}
         self.hosts = {name: {**tree["all"], **host} for members in children.values() for name, host in members["hosts"].items()}
-        chosen = {"implicit_tls": True, "managesieve": False, "acme": False, "backup": False, "smarthost": False, "no_smarthost": True}
+        chosen = {
+            "implicit_tls": True,
+            "managesieve": False,
+            "self_service": False,
+            "acme": False,
+            "backup": False,
+            "smarthost": False,
+            "no_smarthost": True,
+        }
         chosen |= {"mirror": False, "mirror_dmz": False, "directory": False}
         conditions = {**chosen, **several(lambda group: self.groups.get(group, []))}
         raw = [flow.model_dump(by_alias=True, mode="json") for flow in load_flows().flows]

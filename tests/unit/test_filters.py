@@ -46,7 +46,7 @@ HOSTS = {
     "relay": _host(dmz=20, management=13),
 }
 GROUPS = {"edges": ["edge"], "frontends": ["frontend"], "auths": ["auth"], "stores": ["store"], "relays": ["relay"]}
-OFF = ("implicit_tls", "managesieve", "acme", "backup", "smarthost", "mirror", "mirror_dmz", "directory")
+OFF = ("implicit_tls", "managesieve", "self_service", "acme", "backup", "smarthost", "mirror", "mirror_dmz", "directory")
 NOTHING = {**dict.fromkeys(OFF, False), "no_smarthost": True, **several_of(lambda _: ["the only one"])}
 """Conditions of a site with one host of each kind, and nothing more than it must have."""
 

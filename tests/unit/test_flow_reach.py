@@ -48,7 +48,7 @@ class Place:
         # A second auth host, with which the flows between them are used.
         tree["hosts"]["all"]["children"]["auths"]["hosts"]["auth2"] = host(21, auth=leg("auth0", "192.0.2.76", "2001:db8:3::11"))
         acme = {"source": "acme", "directory": "https://acme.example/dir"}
-        every = {"lemonstand_managesieve": True, "lemonstand_public_certificate": acme}
+        every = {"lemonstand_managesieve": True, "lemonstand_self_service": True, "lemonstand_public_certificate": acme}
         tree["all"] |= {**every, "lemonstand_ntp_servers": ["203.0.113.53"], **shared}
         write_site(folder, tree)
         self.site: Site = build(folder, RawSite.from_plain(read(folder, PLAYBOOKS)), load_flows(), load_timers())
@@ -58,7 +58,15 @@ class Place:
 
     def flows(self, without: str = "", more: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
         """The active flows as the filters have them."""
-        chosen = {"implicit_tls": True, "managesieve": True, "acme": True, "backup": False, "smarthost": False, "no_smarthost": True}
+        chosen = {
+            "implicit_tls": True,
+            "managesieve": True,
+            "self_service": True,
+            "acme": True,
+            "backup": False,
+            "smarthost": False,
+            "no_smarthost": True,
+        }
         chosen |= {"mirror": False, "mirror_dmz": False, "directory": False}
         conditions = {**chosen, **several(lambda group: self.groups.get(group, ()))}
         found: list[dict[str, Any]] = filters.active_flows(FLOWS, conditions, more, [without] if without else [])

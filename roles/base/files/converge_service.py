@@ -3,6 +3,7 @@
 
     converge-service UNIT [--restart FILE...] [--reload FILE...] [--enable] [--also UNIT...] [--check]
     converge-service UNIT [--renewed FILE...] [--renewed-restart FILE...] [--check]
+    converge-service UNIT --off [--check]
 
 What the unit was last started or reloaded with is remembered (/var/lib/lemonstand/converge): of each file a digest and when it was
 written, and which start of the unit it was. A file that differs restarts or reloads the unit, a unit that isn't active is started, one
@@ -12,7 +13,8 @@ with that: it is reloaded, and restarted if it was started since.
 Every service gets the same policy for what comes after a crash (POLICY below), as a drop-in that systemd reads without touching the
 service; so do those named by --also, of which nothing else is touched.
 The second form is for who renews some of the unit's files between two runs: a running unit is reloaded (or restarted) if one of them
-differs, and what is remembered of its other files stays. Every action is a line `changed: ...`; with --check nothing is done and the
+differs, and what is remembered of its other files stays. The third is for what a host has no use for: the unit is stopped, and starts at
+no boot, whether its file is still there or not. Every action is a line `changed: ...`; with --check nothing is done and the
 lines say `changed: would ...`. Exit status 1: the unit is not active afterwards; the end of its journal is printed.
 """
 
@@ -143,6 +145,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--renewed-restart", nargs="*", default=[], metavar="FILE")
     parser.add_argument("--also", nargs="*", default=[], metavar="UNIT")
     parser.add_argument("--enable", action="store_true")
+    parser.add_argument("--off", action="store_true")
     parser.add_argument("--check", action="store_true")
     return parser.parse_args()
 
@@ -200,11 +203,29 @@ def enable(unit: str, check: bool) -> None:
         systemctl("enable", "--quiet", unit)
 
 
+def turn_off(unit: str, memory: pathlib.Path, check: bool) -> None:
+    """Stop a unit that this host has no use for, and have it start at no boot."""
+    would = "would " if check else ""
+    if show(unit).get("ActiveState") not in ("inactive", "failed"):
+        print(f"changed: {would}stop {unit}")
+        if not check:
+            systemctl("stop", unit)
+    if systemctl("is-enabled", unit, check=False) == "enabled":
+        print(f"changed: {would}disable {unit}")
+        if not check:
+            systemctl("disable", "--quiet", unit)
+    if not check:
+        memory.unlink(missing_ok=True)
+
+
 def main() -> int:
     """Brings one unit to its files; returns the exit status."""
     given = arguments()
     unit: str = given.unit
     memory = MEMORY / (unit + ".json")
+    if given.off:
+        turn_off(unit, memory, given.check)
+        return 0
     known, started = remembered(memory)
     renewed = [*given.renewed, *given.renewed_restart]
     wanted: dict[str, Stamp] = {path: [digest(path), written(path)] for path in [*given.restart, *given.reload, *renewed]}

@@ -294,8 +294,8 @@ def suffix_here(wanted: str) -> str:
     return wanted
 
 
-def policy_attributes(length: int) -> dict[str, list[str]]:
-    """Return what the password policy says: a least length, and locks that are an operator's alone."""
+def policy_attributes(length: int, *, own: bool) -> dict[str, list[str]]:
+    """Return what the password policy says: a least length, locks that are an operator's alone, and whether users change their own."""
     return {
         "pwdAttribute": ["userPassword"],
         "pwdMinLength": [str(length)],
@@ -303,7 +303,7 @@ def policy_attributes(length: int) -> dict[str, list[str]]:
         # Without it slapd would not look at pwdAccountLockedTime; no number of failures locks an account.
         "pwdLockout": ["TRUE"],
         "pwdMaxFailure": ["0"],
-        "pwdAllowUserChange": ["FALSE"],
+        "pwdAllowUserChange": ["TRUE" if own else "FALSE"],
     }
 
 
@@ -311,7 +311,7 @@ def seed_own(order: dict[str, Any], connection: Any, lines: list[str]) -> None:
     """Bring the directory's own entries about: the policy, and the one that unknown names are tried on."""
     check, base = order["check"], order["base_dn"]
     policy, nobody = f"cn=policy,{base}", f"cn=nobody,{base}"
-    wanted = policy_attributes(order["password_length"])
+    wanted = policy_attributes(order["password_length"], own=bool(order.get("self_service")))
     if connection is None or not connection.search(policy, "(objectClass=*)", search_scope="BASE", attributes=list(wanted)):
         lines.append(f"changed: entry {policy}")
         if not check:

@@ -54,6 +54,7 @@ ASIDE = ".set-aside"
 KEPT = ".kept"
 FIRST_WORD_SECONDS = 10.0
 PUSH_SECONDS = 3600
+BREATH_SECONDS = 5.0
 LONGEST_WORD = 4 * 1024 * 1024
 """Octets of one: the longest have the names of all scripts and attributes of a user."""
 STALE_SECONDS = 60
@@ -975,6 +976,14 @@ def tell(words: bytes) -> None:
             way.sendto(words, "\0" + address[1:] if address.startswith("@") else address)
 
 
+def breathe() -> None:
+    """Print an empty line now and then: how long an order takes grows with the mail it is about, and who gave it hears that it goes on."""
+    with contextlib.suppress(OSError):
+        while True:
+            time.sleep(BREATH_SECONDS)
+            print(flush=True)
+
+
 def main(words: Iterable[str]) -> int:
     """Reads the arguments."""
     what, *rest = [*words, ""]
@@ -986,6 +995,7 @@ def main(words: Iterable[str]) -> int:
         return 0
     try:
         given = json.loads(sys.stdin.readline())
+        threading.Thread(target=breathe, daemon=True).start()
         print(json.dumps(ORDERS[given["action"]](Pair(settings), given)))
     except (OSError, Refused, ValueError, KeyError, smtplib.SMTPException) as problem:
         print(json.dumps({"error": str(problem)}))

@@ -90,6 +90,9 @@ class Settings:
     peers: tuple[str, ...] = ()
     login_pattern: str = LOGIN
     behind: Behind | None = None
+    self_service: bool = False
+    self_service_per_hour: int = 60
+    password_length: int = 12
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
@@ -138,6 +141,9 @@ class Directory(Protocol):
 
     def elsewhere(self, login: str, password: str) -> bool:
         """Tell whether a directory behind is asked about this password, as it was given; settings alone decide."""
+
+    def replace(self, login: str, old: str, new: str) -> bool:
+        """Put a password in the place of another; False if that is not the user's; raise DirectoryUnavailable if it can't be done now."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -643,6 +649,31 @@ class LdapDirectory:
         self._other = DirectoryBehind(behind) if behind else None
         self._told = -self.QUIET_SECONDS
 
+    def replace(self, login: str, old: str, new: str) -> bool:
+        """Give a user another password, as himself (RFC 4511 section 4.6); slapd hashes it.
+
+        Returns:
+            False if the old one is not his (any more), or he is locked.
+
+        Raises:
+            DirectoryUnavailable: it can't be done now.
+        """
+        from ldap3.core.exceptions import LDAPException
+
+        dn = person_dn(login, self._base_dn)
+        before, after = (text.encode("utf-8", "surrogateescape") for text in (old, new))
+        try:
+            with self._connection(self._url, user=dn, password=before, read_only=False) as connection:
+                if not connection.bind():
+                    if connection.result["result"] in self.REFUSED:
+                        return False
+                    raise DirectoryUnavailable(f"bind: {connection.result['description']}")
+                if not connection.modify(dn, {"userPassword": [("MODIFY_REPLACE", [after])]}):
+                    raise DirectoryUnavailable(f"modify: {connection.result['description']}")
+        except (LDAPException, OSError) as problem:
+            raise DirectoryUnavailable(f"{type(problem).__name__}") from problem
+        return True
+
     def elsewhere(self, login: str, password: str) -> bool:
         """Tell whether the directory behind is asked about this password."""
         return self._behind is not None and self._behind.is_asked(login, password)
@@ -717,7 +748,7 @@ class LdapDirectory:
         import ldap3
 
         server = ldap3.Server(url, get_info=ldap3.NONE, connect_timeout=self._timeout)
-        connection = ldap3.Connection(server, receive_timeout=self._timeout, read_only=True, **options)
+        connection = ldap3.Connection(server, receive_timeout=self._timeout, **{"read_only": True, **options})
         try:
             yield connection
         finally:
@@ -902,6 +933,48 @@ def hold_until(moment: float) -> None:
         time.sleep(remaining)
 
 
+def who_asks(conf: Settings, claimed: str | None) -> str | None:
+    """Return the frontend that asks, if its certificate, which TLS has verified, has the name it goes by (RFC 8705 section 2.1)."""
+    from flask import g, request
+
+    peer = request.environ.get("gunicorn.socket")
+    names = certificate_names(peer.getpeercert() if hasattr(peer, "getpeercert") else None)
+    client_id = authenticated_client(claimed, names, conf.frontends)
+    g.frontend = client_id or "unknown:" + ",".join(sorted(names))
+    return client_id
+
+
+def told(conf: Settings, tries: Tries, started: float, verdict: str, status: int) -> None:
+    """Write the line about an answer, and hold a refusal back for as long as they all take.
+
+    Args:
+        started: when the question came, by the monotonic clock.
+    """
+    from flask import g, request
+
+    if "login" not in g and "asked_for" in g:
+        g.login = tries.shown(g.asked_for, ask=verdict == "invalid_grant" or g.get("limit") == "as-elsewhere")
+    log.info(
+        "decision=%s status=%d user=%s frontend=%s client=%s service=%s session=%s store=%s ticket=%s%s%s%s",
+        verdict,
+        status,
+        loggable(g.get("login")),
+        loggable(g.get("frontend")),
+        loggable(request.headers.get("X-Client-IP")),
+        loggable(g.get("service") or request.headers.get("X-Client-Service")),
+        loggable(request.headers.get("X-Client-Session")),
+        loggable(g.get("store")),
+        loggable(g.get("ticket")),
+        f" device={g.device}" if g.get("device") else "",
+        f" limit={g.limit}" if g.get("limit") else "",
+        f" reason={g.reason!r}" if "reason" in g else "",
+    )
+    if verdict in {"invalid_grant", "slow_down"}:
+        # Refusals cost one hash; the least time hides what else differs between them. What was not tried takes as long as they do.
+        least = conf.refusal_milliseconds / 1000
+        hold_until(started + (max(least, tries.lately()) if g.get("limit") not in {None, "as-elsewhere"} else least))
+
+
 def create_app(
     settings: Settings | None = None,
     directory: Directory | None = None,
@@ -1004,10 +1077,7 @@ def create_app(
 
     def authenticate_frontend(query_client: Callable[[str], Frontend | None], oauth_request: Any) -> Frontend:
         """RFC 8705 section 2.1: the certificate TLS has verified, and the name it carries."""
-        peer = request.environ.get("gunicorn.socket")
-        names = certificate_names(peer.getpeercert() if hasattr(peer, "getpeercert") else None)
-        client_id = authenticated_client(oauth_request.form.get("client_id"), names, conf.frontends)
-        g.frontend = client_id or "unknown:" + ",".join(sorted(names))
+        client_id = who_asks(conf, oauth_request.form.get("client_id"))
         client = query_client(client_id) if client_id else None
         if client is None:
             raise InvalidClientError(status_code=401)
@@ -1042,31 +1112,14 @@ def create_app(
         started = time.monotonic()
         response: Response = server.create_token_response()
         answer = response.get_json(silent=True) or {}
-        verdict = "granted" if response.status_code == 200 else str(answer.get("error"))
-        if "login" not in g and "asked_for" in g:
-            g.login = tries.shown(g.asked_for, ask=verdict == "invalid_grant" or g.get("limit") == "as-elsewhere")
-        log.info(
-            "decision=%s status=%d user=%s frontend=%s client=%s service=%s session=%s store=%s ticket=%s%s%s%s",
-            verdict,
-            response.status_code,
-            loggable(g.get("login")),
-            loggable(g.get("frontend")),
-            loggable(request.headers.get("X-Client-IP")),
-            loggable(request.headers.get("X-Client-Service")),
-            loggable(request.headers.get("X-Client-Session")),
-            loggable(g.get("store")),
-            loggable(g.get("ticket")),
-            f" device={g.device}" if g.get("device") else "",
-            f" limit={g.limit}" if g.get("limit") else "",
-            f" reason={g.reason!r}" if "reason" in g else "",
-        )
-        if verdict in {"invalid_grant", "slow_down"}:
-            # Refusals cost one hash; the least time hides what else differs between them. What was not tried takes as long as they do.
-            least = conf.refusal_milliseconds / 1000
-            hold_until(started + (max(least, tries.lately()) if g.get("limit") not in {None, "as-elsewhere"} else least))
+        told(conf, tries, started, "granted" if response.status_code == 200 else str(answer.get("error")), response.status_code)
         return response
 
     app.add_url_rule("/token", view_func=token, methods=["POST"])
+    if conf.self_service:
+        from ticket_own_password import OwnPasswords, offer
+
+        offer(app, OwnPasswords(conf, users, tries, refusals), functools.partial(who_asks, conf), functools.partial(told, conf, tries))
     return app
 
 

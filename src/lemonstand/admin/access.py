@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
+from typing import IO, cast
 
 from lemonstand.errors import LemonstandError
 from lemonstand.remote.connections import BECOME_REMEDY, Connection, read_connections, sockets_directory
@@ -28,6 +32,44 @@ def program(text: str, order: Mapping[str, object], entry: str = "main_encoded")
     """A program as `PYTHON` takes it, with a call of one of its functions that take an order as JSON in base64."""
     packed = base64.b64encode(json.dumps(dict(order)).encode()).decode("ascii")
     return f'{text}\nraise SystemExit({entry}("{packed}"))\n'
+
+
+def heard(words: Sequence[str], given: str, silence: float) -> subprocess.CompletedProcess[str]:
+    """Runs a command for as long as it says something.
+
+    Args:
+        given: its standard input.
+        silence: seconds without a word after which it is ended.
+
+    Raises:
+        subprocess.TimeoutExpired: it said nothing for so long.
+    """
+    said: dict[str, list[str]] = {"out": [], "err": []}
+    last = time.monotonic()
+
+    def listen(stream: IO[str], to: list[str]) -> None:
+        nonlocal last
+        for line in stream:
+            last = time.monotonic()
+            to.append(line)
+
+    pipe = subprocess.PIPE
+    with subprocess.Popen(list(words), stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment()) as process:
+        given_to, *heard_from = cast("list[IO[str]]", [process.stdin, process.stdout, process.stderr])
+        listeners = [Thread(target=listen, args=each) for each in zip(heard_from, said.values(), strict=True)]
+        for each in listeners:
+            each.start()
+        with contextlib.suppress(BrokenPipeError), given_to as stream:
+            stream.write(given)
+        while process.poll() is None:
+            if time.monotonic() - last > silence:
+                process.kill()
+                raise subprocess.TimeoutExpired(list(words), silence)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(min(1.0, silence))
+        for each in listeners:
+            each.join()
+    return subprocess.CompletedProcess(list(words), process.returncode, "".join(said["out"]), "".join(said["err"]))
 
 
 class Unreachable(LemonstandError):
@@ -74,7 +116,14 @@ class Hosts:
         return self._connections[host]
 
     def run(
-        self, host: str, command: Sequence[str], given: str = "", *, codes: tuple[int, ...] = (0,), seconds: int = ANSWER_SECONDS
+        self,
+        host: str,
+        command: Sequence[str],
+        given: str = "",
+        *,
+        codes: tuple[int, ...] = (0,),
+        seconds: float = ANSWER_SECONDS,
+        breathes: bool = False,
     ) -> str:
         """Runs a command as root and returns what it printed.
 
@@ -84,22 +133,22 @@ class Hosts:
             given: its standard input.
             codes: exit statuses that are no error.
             seconds: within which it has to end.
+            breathes: its work grows with mail or people, and it prints an empty line now and then while it is at it: `seconds` are the
+                longest it may say nothing.
 
         Raises:
             LemonstandError: the host can't be reached, or the command failed.
         """
         way = self._connections[host]
         self._used.add(host)
+        words = ["ssh", *shlex.split(way.ssh_arguments), way.target, way.as_root(command)]
         try:
-            done = subprocess.run(
-                ["ssh", *shlex.split(way.ssh_arguments), way.target, way.as_root(command)],
-                input=way.given(given),
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-                check=False,
-                env=environment(),
-            )
+            if breathes:
+                done = heard(words, way.given(given), seconds)
+            else:
+                done = subprocess.run(
+                    words, input=way.given(given), capture_output=True, text=True, timeout=seconds, check=False, env=environment()
+                )
         except subprocess.TimeoutExpired:
             raise LemonstandError(f"{host} gave no answer within {seconds} s", host, "see whether it is up, then try again") from None
         refusal = way.refusal(done.returncode, done.stderr)

@@ -153,7 +153,9 @@ class Placement:
         Raises:
             LemonstandError: it can't, and why.
         """
-        answer: dict[str, Any] = json.loads(self.hosts.run(on, STANDBY, json.dumps(order) + "\n", codes=(0, 1)) or '{"error": "no answer"}')
+        answer: dict[str, Any] = json.loads(
+            self.hosts.run(on, STANDBY, json.dumps(order) + "\n", codes=(0, 1), breathes=True) or '{"error": "no answer"}'
+        )
         if "error" in answer:
             raise LemonstandError(f"{on}: {answer['error']}", on, "`lemonstand store list` shows how things stand; then try again")
         return answer

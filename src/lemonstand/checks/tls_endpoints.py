@@ -15,6 +15,8 @@ from lemonstand.site.shipped import filter_plugin
 IMPLICIT_PORTS = (993, 465)
 """What clients that follow RFC 8314 use; there only where the TLS profile has them."""
 CLIENT_PORTS = (143, 587)
+PAGE_PORT = 443
+"""Of the page on which users change their own passwords (record 0050)."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class TlsPath:
 
 
 def client_ports(site: Site) -> tuple[int, ...]:
-    """The ports mail clients use on this site."""
-    return CLIENT_PORTS + (() if site.settings.tls_profile == "seed-strict" else IMPLICIT_PORTS)
+    """The ports mail clients use on this site, and browsers where there is a page for passwords."""
+    implicit = () if site.settings.tls_profile == "seed-strict" else IMPLICIT_PORTS
+    return CLIENT_PORTS + implicit + ((PAGE_PORT,) if site.settings.self_service else ())
 
 
 def outer_ways(site: Site) -> list[TlsPath]:

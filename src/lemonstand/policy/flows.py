@@ -57,6 +57,7 @@ class Flow(BaseModel):
         "always",
         "implicit_tls",
         "managesieve",
+        "self_service",
         "acme",
         "no_edge",
         "backup",

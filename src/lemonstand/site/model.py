@@ -449,6 +449,10 @@ class SiteSettings(Strict):
     managesieve: StrictBool = Field(
         _default("managesieve"), description="whether clients may manage their Sieve scripts (ManageSieve on 4190)"
     )
+    self_service: StrictBool = Field(
+        _default("self_service"),
+        description="whether users may change their own passwords, on a page of the frontends (HTTPS on 443)",
+    )
     users: tuple[User, ...] = Field(
         description="the mailboxes to begin with: a list of {name, store, aliases, password_hash}; each is seeded once, and "
         "commands change it then"
@@ -681,6 +685,7 @@ class Site(Strict):
         conditions = {
             "implicit_tls": self.settings.tls_profile != "seed-strict",
             "managesieve": self.settings.managesieve,
+            "self_service": self.settings.self_service,
             "acme": self.settings.public_certificate.source == "acme",
             **self.settings.services.conditions(),
             **several(self.group),

@@ -1098,6 +1098,7 @@ def _conditions(draft: Draft) -> dict[str, bool]:
     return {
         "implicit_tls": draft.settings.get("tls_profile") != "seed-strict",
         "managesieve": bool(draft.settings.get("managesieve")),
+        "self_service": bool(draft.settings.get("self_service")),
         "acme": isinstance(draft.settings.get("public_certificate"), AcmeCertificate),
         **_services(draft).conditions(),
         **several(draft.members),

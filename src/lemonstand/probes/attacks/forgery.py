@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import secrets
 import subprocess
 import tempfile
 import time
@@ -217,7 +218,41 @@ def ask_for_another(inner_services: InnerServices, account: Account, other: str)
         return dict(zip(cases, asked, strict=True))
 
 
-def _http(inner_services: InnerServices, verb: str, path: str, form: dict[str, str] | None, certificate: str) -> dict[str, Any]:
+def change_for_another(inner_services: InnerServices, account: Account, other: str) -> dict[str, Any]:
+    """Asks the issuer for another password of another user, by what this host has: its certificate, and a password of somebody else.
+
+    Returns:
+        By case `{status, body, ticket}`; `a question that is answered` is the one that shows that there is such a way.
+    """
+    new = secrets.token_urlsafe(18)
+    form = {"username": other, "password": account["password"], "new_password": new, "again": new}
+    named = {"X-Frontend": inner_services["client"], "X-Client-IP": "192.0.2.1"}
+    others = {**named, "X-Frontend": f"other.{inner_services['client'].partition('.')[2]}"}
+    cases: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
+        "a question that is answered": ({**form, "new_password": "x", "again": "x"}, "issuer-client", named),
+        "somebody else's password": (form, "issuer-client", named),
+        "no password": ({**form, "password": ""}, "issuer-client", named),
+        "a name that ends a DN": ({**form, "username": f"{other},ou=people", "password": account["password"]}, "issuer-client", named),
+        "two names": ({**form, "username": f"{account['user']}+uid={other}"}, "issuer-client", named),
+        "in another frontend's name": ({**form, "username": account["user"]}, "issuer-client", others),
+        "in nobody's name": ({**form, "username": account["user"]}, "issuer-client", {}),
+        "with the certificate for stores": ({**form, "username": account["user"]}, "store-client", named),
+    }
+    return {
+        case: _http(inner_services, "POST", "/own-password", asked, certificate, headers=headers)
+        for case, (asked, certificate, headers) in cases.items()
+    }
+
+
+def _http(
+    inner_services: InnerServices,
+    verb: str,
+    path: str,
+    form: dict[str, str] | None,
+    certificate: str,
+    *,
+    headers: dict[str, str] | None = None,
+) -> dict[str, Any]:
     try:
         wire = Wire(inner_services["issuer_address"], 8443)
     except OSError as fault:
@@ -226,9 +261,8 @@ def _http(inner_services: InnerServices, verb: str, path: str, form: dict[str, s
         wire.starttls(_inner(certificate), inner_services["issuer"])
         connection = http.client.HTTPConnection(inner_services["issuer"], 8443)
         connection.sock = wire.socket
-        connection.request(
-            verb, path, urlencode(form) if form else None, {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
-        )
+        written = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
+        connection.request(verb, path, urlencode(form) if form else None, {**written, **(headers or {})})
         answer = connection.getresponse()
         body = answer.read(4096).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as fault:

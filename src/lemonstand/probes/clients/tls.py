@@ -25,8 +25,8 @@ ANONYMOUS = {"no certificate": "aNULL:!eNULL"}
 """Suites in which a server shows no certificate: whoever is on the way may answer in its place."""
 
 UNABLE = "can't offer"
-IMPLICIT = {465, 993, 8443}
-"""Ports where TLS comes first of all (RFC 8314); 8443 is the issuer's."""
+IMPLICIT = {443, 465, 993, 8443}
+"""Ports where TLS comes first of all (RFC 8314, RFC 9110); 443 is the page's for passwords, 8443 the issuer's."""
 
 
 class TlsHop(TypedDict):
@@ -35,7 +35,8 @@ class TlsHop(TypedDict):
     Args:
         name: what the server's certificate must hold.
         address: what is dialled.
-        port: TCP port: 143, 993 (IMAP), 587, 465 (submission), 25 (SMTP), 24 (LMTP), 8443 (the issuer's HTTPS).
+        port: TCP port: 143, 993 (IMAP), 587, 465 (submission), 25 (SMTP), 24 (LMTP), 443 and 8443
+            (HTTPS of the page for passwords and of the issuer).
         ca: PEM of the CA the client trusts; empty: the system's.
         certificate: name of the client's own certificate in `/etc/lemonstand/pki` of the host that asks; empty: none.
     """

@@ -92,6 +92,17 @@ def behind_the_issuer(lab: LabUnderAttack) -> Seen:
     return Seen(bool(taken or reached), got, "the own password brings a ticket")
 
 
+@code_of("frontend-own-passwords")
+def own_passwords(lab: LabUnderAttack) -> Seen:
+    """Another password for a user whose password is not known here."""
+    frontend = lab.name("frontends")
+    seen = dict(lab.ask(frontend, "change-for-another", inner_services=lab.inner_services, account=lab.one, other=lab.two["user"]))
+    answered = seen.pop("a question that is answered")
+    need(answered["status"] == (422 if lab.site.settings.self_service else 404), f"the issuer answers otherwise than it should: {answered}")
+    taken = [case for case, answer in seen.items() if answer["status"] in range(200, 400)]
+    return Seen(bool(taken), told(seen, taken), "a question with a password that is too short is answered so")
+
+
 @code_of("frontend-issuer-certificate")
 def issuer_certificate(lab: LabUnderAttack) -> Seen:
     """A question without the certificate for questions."""
