@@ -5,7 +5,7 @@ Prints what was found as JSON, `{"faults": [...]}`; with faults they also go to 
 `look` asks the host; `judge` is a pure function of the answer.
 """
 # A text of a few hundred lines travels to each host; what is asked there is plain files.
-# ruff: noqa: PTH112, PTH118, PTH123, PTH208, UP031
+# ruff: noqa: PTH112, PTH113, PTH118, PTH123, PTH208, UP031
 
 import base64
 import hashlib
@@ -40,8 +40,9 @@ OUR_TABLES = {"inet lemonstand", "inet lemonstand_closed", "inet lemonstand_spre
 # A process's name as the kernel has it: 15 letters at most.
 OURS = {
     "dovecot", "imap-login", "submission-logi", "managesieve-log", "lmtp", "master", "gunicorn", "sshd", "sshd-session", "systemd", "slapd",
-    "smtpd", "certbot", "mail-standby", "nginx",
+    "smtpd", "certbot", "mail-standby",
 }  # fmt: skip
+PAGE = "/etc/nginx/lemonstand.conf"
 DROPS = {"drop": "drops", "reject": "rejects", "queue": "queues", "synproxy": "intercepts", "notrack": "takes out of conntrack"}
 TRANSLATES = {"dnat": "translates", "snat": "translates", "masquerade": "translates", "redirect": "redirects", "tproxy": "diverts"}
 VERDICTS = {**DROPS, **TRANSLATES, "fwd": "diverts"}
@@ -102,6 +103,7 @@ def look(order):
         "ra_devices": ra_devices(),
         "addresses": addresses(),
         "ipv6": has_ipv6(),
+        "page": os.path.isfile(PAGE),
         "listeners": listeners(sockets),
         "places": places(),
         "time": time.time(),
@@ -559,7 +561,8 @@ def judge_legs(facts, order):
 def judge_listeners(facts, order):
     ports = set(order.get("ports") or ())
     for _, port, name, process, unit in facts["listeners"]:
-        if port in ports and name not in OURS:
+        # A web server of somebody else's is not taken over: ours has its configuration here.
+        if port in ports and name not in OURS and not (name == "nginx" and facts["page"]):
             how = f"`systemctl disable --now {unit}`" if unit.endswith(".service") else "stop that"
             yield "port %d is taken by %s (process %d): %s, or give it another port" % (port, name, process, how)
 

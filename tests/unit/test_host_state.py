@@ -33,6 +33,7 @@ state = _program()
 NOW = datetime.datetime(2026, 11, 29, tzinfo=datetime.UTC).timestamp()
 A, B = "a" * 64, "b" * 64
 SOUND: Facts = {
+    "page": False,
     "filters": {"nft": [], "texts": {}, "saved": {}, "unread": []},
     "units": {"nftables.service": {"Id": "nftables.service", "UnitFileState": "disabled", "ActiveState": "inactive"}},
     "nftables_conf": "",
@@ -388,6 +389,7 @@ def test_other_states_are_named(facts: Facts, word: str) -> None:
 @pytest.mark.parametrize(
     "facts",
     [
+        {"listeners": [["::", 143, "nginx", 7, "nginx.service"]], "page": True},
         {"listeners": [["::", 8080, "nginx", 7, "nginx.service"], ["::", 143, "dovecot", 8, "dovecot.service"]]},
         {"places": {"/": {"readonly": False, "mib": 100, "inodes": 1000}}},
         {"time": NOW - 200},

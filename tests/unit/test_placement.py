@@ -574,3 +574,26 @@ def test_who_serves_and_who_there_is_are_taken_from_whoever_knows_it_newest() ->
     found = newest(told)
     assert serving(found, "store1") == "standby1"
     assert found["users"] == {"new@x": "store1"}
+
+
+def test_an_anvil_that_spins_is_ended_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was at work for all of twenty seconds; not one that had much to do before, nor another program."""
+    ticks, ended, now = os.sysconf("SC_CLK_TCK"), list[int](), [1000.0]
+
+    def at_work(process: int, name: str, seconds: float) -> None:
+        (tmp_path / str(process)).mkdir(exist_ok=True)
+        fields = ["S", *["0"] * 10, str(int(seconds * ticks)), "0", "0"]
+        (tmp_path / str(process) / "stat").write_text(f"{process} ({name}) {' '.join(fields)}\n")
+
+    monkeypatch.setattr(standby.os, "kill", lambda process, _: ended.append(process))
+    monkeypatch.setattr(standby.time, "monotonic", lambda: now[0])
+    anvil = standby.Anvil(tmp_path)
+    for process, name in ((5, "anvil"), (6, "anvil"), (7, "imap")):
+        at_work(process, name, 100.0)
+    assert anvil.look() == []
+    now[0] += anvil.PATIENCE_SECONDS + 1
+    for process, name, seconds in ((5, "anvil", 120.0), (6, "anvil", 101.0), (7, "imap", 121.0)):
+        at_work(process, name, seconds)
+    assert anvil.look() == [5] == ended
+    now[0] += anvil.PATIENCE_SECONDS + 1
+    assert anvil.look() == [], "what works no more is left alone"

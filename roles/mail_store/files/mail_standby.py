@@ -21,6 +21,7 @@ import os
 import re
 import selectors
 import shutil
+import signal
 import smtplib
 import socket
 import socketserver
@@ -959,11 +960,54 @@ def serve(settings: dict[str, Any]) -> None:
         time.sleep(max(float(settings["interval"]), min(30.0, 20 * pair.looked)))
 
 
+class Anvil:
+    """Has Dovecot start another anvil where one spins, as it may after many sleeping sessions were ended at once (docs/upstream.md).
+
+    Sessions go on, and register with the next one. Until then it would take a processor for itself.
+    """
+
+    PATIENCE_SECONDS = 20.0
+    """It has nothing to do that takes so long."""
+    SHARE = 0.5
+    """Of a processor; others may want it too."""
+
+    def __init__(self, processes: Path = Path("/proc")) -> None:
+        self._processes = processes
+        self._since: dict[int, tuple[float, float]] = {}
+
+    def look(self) -> list[int]:
+        """End each one that was at work without a pause; return which."""
+        now, there, ended = time.monotonic(), self._used(), []
+        for process, used in there.items():
+            began, before = self._since.setdefault(process, (now, used))
+            if now - began < self.PATIENCE_SECONDS:
+                continue
+            if used - before >= self.SHARE * (now - began):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGTERM)
+                print(f"<4>anvil (process {process}) was at work for {used - before:.0f} of {now - began:.0f} s; it is ended", flush=True)
+                ended.append(process)
+            self._since[process] = (now, used)
+        self._since = {process: seen for process, seen in self._since.items() if process in there and process not in ended}
+        return ended
+
+    def _used(self) -> dict[int, float]:
+        """The seconds of processor each has used (proc_pid_stat(5))."""
+        found = {}
+        for folder in self._processes.glob("[0-9]*"):
+            with contextlib.suppress(OSError, ValueError):
+                name, _, rest = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+                if name.endswith("(anvil"):
+                    found[int(folder.name)] = sum(map(int, rest.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+        return found
+
+
 def listen(settings: dict[str, Any]) -> None:
     """Ask the other member again and again who serves, whatever else is going on."""
-    pair = Pair(settings)
+    pair, anvil = Pair(settings), Anvil()
     while True:
         time.sleep(float(settings["interval"]))
+        anvil.look()
         with contextlib.suppress(OSError, ValueError, SystemExit):
             pair.ask_peer()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from lemonstand.checks.conftest import FactsOf, Measure, Members
 from lemonstand.checks.test_frontend_host import NETWORK_FILE_SYSTEMS, sessions_needed
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.policy import Relation
+from lemonstand.remote.prober import Prober
 from lemonstand.remote.settings import seconds, size
 from lemonstand.site import Site
 
@@ -16,6 +19,8 @@ pytestmark = pytest.mark.answer("configuration")
 TOKEN_MECHANISMS = {"oauthbearer", "xoauth2"}
 UNTIL_DOVECOT_ADDS_A_LINE = 1024
 """Bytes Dovecot keeps of the relay's limit for the line it adds (src/submission/submission-backend-relay.c)."""
+
+ANVIL_SECONDS, ANVIL_SHARE = 4.0, 0.5
 
 
 def _pace(site: Site, facts_of: FactsOf, store: str, measure: Measure) -> dict[str, int]:
@@ -119,6 +124,29 @@ def test_nothing_ends_sessions_by_the_clock(facts_of: FactsOf, frontends: list[s
             wrong.append(f"{name}: RuntimeMaxUSec = {longest}")
         wrong += [f"{name}: {job} restarts or kicks" for job, commands in facts.data["scheduled"].items() if _ends_sessions(commands)]
     expect(not wrong, "sessions end without need", seen=wrong, expected="shutdown_clients = no, no runtime limit, no timed restarts")
+
+
+@pytest.mark.answer("live")
+@pytest.mark.supports("LEM-5-02")
+def test_no_anvil_spins(prober: Prober, frontends: list[str], stores: list[str], measure: Measure) -> None:
+    """The process that counts sessions rests between two of them: one that is told of dead ones without end takes a processor."""
+
+    def used() -> dict[str, int]:
+        return {name: prober.ask(name, "processes", name="anvil")["processor"] for name in (*frontends, *stores)}
+
+    before, began = used(), time.monotonic()
+    time.sleep(ANVIL_SECONDS)
+    after, passed = used(), time.monotonic() - began
+    shares = {name: (after[name] - before[name]) / 1000 / passed for name in before}
+    measure("busiest anvil", round(max(shares.values()), 2), "of a processor", volatile=True)
+    spins = {name: f"{share:.0%}" for name, share in shares.items() if share > ANVIL_SHARE}
+    expect(
+        not spins,
+        "anvil is at work without a pause",
+        seen=spins,
+        expected=f"less than {ANVIL_SHARE:.0%} of a processor",
+        remedy=f"pkill -TERM -x anvil, on {', '.join(spins)}: Dovecot starts another one, and no session ends (docs/upstream.md)",
+    )
 
 
 def _ends_sessions(commands: str) -> bool:
