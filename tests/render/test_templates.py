@@ -463,3 +463,19 @@ def test_one_of_each_has_nothing_of_pairs(rendered: Rendered) -> None:
     assert not [word for word in ("keepalived", "conntrackd", "edge-watch", "edge-pair", "shared-addresses") if word in paths]
     assert "vrrp" not in rendered["plain"]["edge"]["/etc/lemonstand/nftables.nft"]
     assert "ip saddr !=" not in rendered["plain"]["edge"]["/etc/lemonstand/nftables.nft"]
+
+
+@pytest.mark.parametrize("to", ["\n\tfor <alice@lemon.example>; ", ";\n\t"], ids=["one", "several"])
+def test_the_hop_through_the_signer_says_its_queue_name_alone(rendered: Rendered, to: str) -> None:
+    """By it a standby that serves knows what the relay is about to deliver itself: without it a message came twice."""
+    lines = rendered["plain"]["relay"]["/etc/postfix/signing_headers"].splitlines()
+    rule = next(line for line in lines if line.startswith("/"))
+    pattern, _, becomes = rule[1:].partition("/ REPLACE ")
+    relay = becomes.split()[2]
+    header = (
+        f"Received: from {relay} (unknown [127.0.0.1])\n\tby {relay} (Postfix) with ESMTP id 4jf2Bn17wzzcmrw{to}Tue, 01 Dec 2026 13:45:09"
+    )
+    found = re.fullmatch(pattern.strip("^$"), header, re.DOTALL)
+    assert found is not None
+    assert becomes == f"Received: by {relay} (Postfix) id $1; $2"
+    assert found.groups() == ("4jf2Bn17wzzcmrw", "Tue, 01 Dec 2026 13:45:09")
