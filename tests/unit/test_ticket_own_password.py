@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-FILES = Path(__file__).parents[2] / "roles" / "ticket_issuer" / "files"
+from programs import load
+
 ALICE, BOB, FRONTEND, HOME = "alice@lemon.test", "bob@lemon.test", "frontend.site", "192.0.2.1"
 OLD, NEW, DEVICE = "correct horse battery", "staple 4711 wagon", "k7rq-mwx3f-a9tpe-hh2vn-cz4ud"
 
@@ -62,34 +61,21 @@ class Place:
         self.settings = issuer.Settings(issuer="https://x/", frontends=(FRONTEND,), directory_base_dn="o=x", self_service=True, **limits)
         self.people, self.clock = People(issuer.Person), Clock()
         self.refusals = issuer.Refusals(self.settings)
-        self.own = own.OwnPasswords(
-            self.settings, self.people, issuer.Tries(self.settings, self.people, self.refusals), self.refusals, self.clock
-        )
+        self.own = own.OwnPasswords(self.settings, self.people, issuer.Tries(self.settings, self.people, self.refusals), self.clock)
 
     def ask(self, user: str = ALICE, old: str = OLD, new: str = NEW, again: str | None = None) -> Any:
         form = {"username": user, "password": old, "new_password": new, "again": new if again is None else again}
         return self.own.change(form, HOME, FRONTEND)
 
 
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, FILES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    if str(FILES) not in sys.path:
-        sys.path.append(str(FILES))  # as on its host, beside what it imports
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def issuer() -> ModuleType:
-    return _module("ticket_issuer")
+    return load("roles/ticket_issuer/files/ticket_issuer.py")
 
 
 @pytest.fixture(scope="module")
-def own(issuer: ModuleType) -> ModuleType:
-    return _module("ticket_own_password")
+def own() -> ModuleType:
+    return load("roles/ticket_issuer/files/ticket_own_password.py")
 
 
 @pytest.fixture
@@ -193,6 +179,26 @@ def test_a_new_one_is_stored_in_the_form_it_is_tried_in(place: Place) -> None:
 
 
 @given(st.text(max_size=40))
+@example("alice and her dog")
+@example(DEVICE)
+@example("a word \ufffd in it")
+@example("x" * 513)
+def test_users_and_operators_are_held_to_the_same_rules(own: ModuleType, text: str) -> None:
+    """Two roles, each good alone, have the rules of a new password: what one takes the other takes."""
+    directory = load("roles/directory/files/directory_users.py")
+
+    def takes(rule: Callable[[], object], refusal: type[Exception]) -> bool:
+        try:
+            rule()
+        except refusal:
+            return False
+        return True
+
+    by_a_user = takes(lambda: own.fitting(text, ALICE, 12), own.Unfit)
+    assert by_a_user == takes(lambda: directory.check_password(text, ALICE, 12), directory.SeedError)
+
+
+@given(st.text(max_size=40))
 def test_what_is_taken_can_be_typed_again(own: ModuleType, text: str) -> None:
     """A password that fits has one form, and keeps it."""
     try:
@@ -200,3 +206,16 @@ def test_what_is_taken_can_be_typed_again(own: ModuleType, text: str) -> None:
     except own.Unfit:
         return
     assert own.fitting(fit, ALICE, 12) == fit and len(fit) >= 12
+
+
+def test_a_form_is_read_as_it_was_typed(own: ModuleType) -> None:
+    assert own.typed(b"username=a%40b&password=&again=%C3%BC+%26") == {"username": "a@b", "password": "", "again": "\u00fc &"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"new_password=%FF%FElong", b"new_password=%ED%A0%80long", b"new_password=\xff", b"&".join([b"a=b"] * 17)]
+)
+def test_octets_that_are_no_text_are_no_form(own: ModuleType, body: bytes) -> None:
+    """Else another password would be stored than the one that was typed."""
+    with pytest.raises(ValueError):
+        own.typed(body)

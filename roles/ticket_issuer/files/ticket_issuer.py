@@ -864,6 +864,20 @@ class Tries:
             self._refused_in.append(time.monotonic() - began)
         return answer
 
+    def put_off(self, login: str, address: str, frontend: str, *, behind: bool = False, askers: int = 1) -> str | None:
+        """Return the limit that keeps a name from being tried now, and count who asked; None if none does."""
+        limit = self._refusals.closed(login, address, frontend, behind=behind)
+        for _ in range(askers if limit else 0):
+            self._refusals.refused(login, address, frontend, tried=False, behind=behind)
+        return limit
+
+    def nameless(self, address: str, frontend: str) -> str | None:
+        """Count what is no name or no password, which is tried nowhere; return the limit that was reached before."""
+        limit = self._refusals.closed(None, address, frontend)
+        for reached in self._refusals.refused(None, address, frontend, tried=not limit).reached:
+            alarm(reached, NOT_A_NAME, frontend, address)
+        return limit
+
     def lately(self) -> float:
         """Return the seconds a refusal took lately, one of many: what is not tried takes as long, so that its time tells nothing."""
         return min(LONGEST_HOLD, random.choice([*self._refused_in] or [0.0]))  # noqa: S311 - no secret
@@ -878,10 +892,8 @@ class Tries:
     def _tried(
         self, login: str, password: str, address: str, frontend: str, askers: int, *, behind: bool = False
     ) -> tuple[str | None, Person | None]:
-        limit = self._refusals.closed(login, address, frontend, behind=behind)
+        limit = self.put_off(login, address, frontend, behind=behind, askers=askers)
         if limit:
-            for _ in range(askers):
-                self._refusals.refused(login, address, frontend, tried=False, behind=behind)
             return limit, None
         person = self._users.check(login, password)
         if person is not None:
@@ -1042,17 +1054,14 @@ def create_app(
             if login is None or not password or len(password) > LONGEST_PASSWORD:
                 # Somebody may have typed his password where his name belongs: what can't be a name is not logged.
                 g.login = NOT_A_NAME
-                g.limit = refusals.closed(None, address, g.frontend)
-                for reached in refusals.refused(None, address, g.frontend, tried=not g.limit).reached:
-                    alarm(reached, g.login, g.frontend, address)
+                g.limit = tries.nameless(address, g.frontend)
                 raise SlowDown() if g.limit else InvalidGrantError()
             g.asked_for = login
             behind = users.elsewhere(login, password)
             # Which form a password has in a directory behind is not ours to say.
             password = given if behind else password
-            g.limit = refusals.closed(login, address, g.frontend, behind=behind)
+            g.limit = tries.put_off(login, address, g.frontend, behind=behind)
             if g.limit:
-                refusals.refused(login, address, g.frontend, tried=False, behind=behind)
                 raise SlowDown()
             try:
                 g.limit, person = tries.of(login, password, address, g.frontend, functools.partial(say_wait, request.environ))
@@ -1119,7 +1128,7 @@ def create_app(
     if conf.self_service:
         from ticket_own_password import OwnPasswords, offer
 
-        offer(app, OwnPasswords(conf, users, tries, refusals), functools.partial(who_asks, conf), functools.partial(told, conf, tries))
+        offer(app, OwnPasswords(conf, users, tries), functools.partial(who_asks, conf), functools.partial(told, conf, tries))
     return app
 
 

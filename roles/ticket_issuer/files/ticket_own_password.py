@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl
 
 from ticket_behind import APP_PASSWORD, DirectoryUnavailable
 from ticket_issuer import LONGEST_PASSWORD, NOT_A_NAME, Directory, alarm, normalise_login, prepare
@@ -18,7 +19,7 @@ from ticket_turns import Busy
 
 if TYPE_CHECKING:
     from flask import Flask
-    from ticket_issuer import Refusals, Settings, Tries
+    from ticket_issuer import Settings, Tries
 
 SERVICE = "own-password"
 """What this way is called in the issuer's journal."""
@@ -47,6 +48,17 @@ class Outcome(NamedTuple):
     reason: str | None = None
 
 
+def typed(body: bytes) -> dict[str, str]:
+    """Return the fields of a form (application/x-www-form-urlencoded).
+
+    Flask's own reading leaves octets that are no UTF-8 as `%FF`, so that a password would be another one than was typed.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=16))
+
+
 def fitting(password: str, login: str, least: int) -> str:
     """Return a new password in the form its hash is made of (RFC 8265 section 4.2).
 
@@ -54,7 +66,8 @@ def fitting(password: str, login: str, least: int) -> str:
         least: characters it must have.
 
     Raises:
-        Unfit: it is none a user may have, by the rules that operators are held to.
+        Unfit: it is none a user may have, by the rules that operators are held to (`directory_users.py`, a role of its own; a test
+            holds the two to one another).
     """
     from precis_i18n import get_profile
 
@@ -64,6 +77,8 @@ def fitting(password: str, login: str, least: int) -> str:
         text: str = get_profile("OpaqueString").enforce(password)
     except UnicodeEncodeError as problem:
         raise Unfit("characters no password can have") from problem
+    if "\ufffd" in text:
+        raise Unfit("U+FFFD, which stands for octets that were no UTF-8")
     if len(text) < least:
         raise Unfit("too short")
     if APP_PASSWORD.fullmatch(text):
@@ -79,18 +94,14 @@ class OwnPasswords:
     Args:
         settings: the issuer's.
         users: the directory.
-        tries: where each old password is tried, in its turn.
-        refusals: the limits.
+        tries: where each old password is tried, in its turn and within the limits.
         clock: monotonic seconds.
     """
 
-    def __init__(
-        self, settings: "Settings", users: Directory, tries: "Tries", refusals: "Refusals", clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, settings: "Settings", users: Directory, tries: "Tries", clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._users = users
         self._tries = tries
-        self._refusals = refusals
         self._clock = clock
         self._one = threading.Lock()
         self._changed: dict[str, deque[float]] = {}
@@ -118,7 +129,8 @@ class OwnPasswords:
             # Nothing was asked of the directory, so nothing is counted: what is said here holds of any name.
             return Outcome("unfit", 422, login or "", reason=str(problem))
         if login is None or not old or len(old) > LONGEST_PASSWORD:
-            return self._no_name(address, frontend)
+            limit = self._tries.nameless(address, frontend)
+            return Outcome("slow_down", 429, limit=limit) if limit else Outcome("invalid_grant", 403)
         if self._users.elsewhere(login, old) or self._judged_behind(login):
             return Outcome("elsewhere", 409, login, reason="a directory elsewhere judges it")
         return self._of(login, prepare(old), new, address, frontend)
@@ -127,19 +139,13 @@ class OwnPasswords:
         behind = self._settings.behind
         return behind is not None and behind.judges(login)
 
-    def _no_name(self, address: str, frontend: str) -> Outcome:
-        limit = self._refusals.closed(None, address, frontend)
-        for reached in self._refusals.refused(None, address, frontend, tried=not limit).reached:
-            alarm(reached, NOT_A_NAME, frontend, address)
-        return Outcome("slow_down", 429, limit=limit) if limit else Outcome("invalid_grant", 403)
-
     def _of(self, login: str, old: str, new: str, address: str, frontend: str) -> Outcome:
-        limit = self._refusals.closed(login, address, frontend)
+        limit = self._tries.put_off(login, address, frontend)
         if limit:
-            self._refusals.refused(login, address, frontend, tried=False)
             return Outcome("slow_down", 429, login, limit)
         try:
-            limit, person = self._tries.of(login, old, address, frontend, _nothing)
+            # Nobody is told that it waits: browsers do that by themselves.
+            limit, person = self._tries.of(login, old, address, frontend, lambda: None)
             if limit:
                 return Outcome("slow_down", 429, login, limit)
             if person is None or person.device:
@@ -167,10 +173,6 @@ class OwnPasswords:
         return len(changed) < self._settings.self_service_per_hour
 
 
-def _nothing() -> None:
-    """Browsers wait by themselves."""
-
-
 def offer(app: "Flask", own: OwnPasswords, who_asks: Callable[[str | None], str | None], told: Callable[[float, str, int], None]) -> None:
     """Add the place where passwords are changed.
 
@@ -188,7 +190,10 @@ def offer(app: "Flask", own: OwnPasswords, who_asks: Callable[[str | None], str 
         if frontend is None:
             told(started, "invalid_client", 401)
             return {"error": "invalid_client"}, 401, {}
-        outcome = own.change(request.form, request.headers.get("X-Client-IP", ""), frontend)
+        try:
+            outcome = own.change(typed(request.get_data()), request.headers.get("X-Client-IP", ""), frontend)
+        except ValueError:
+            outcome = Outcome("unfit", 422, reason="no form, or octets that are no UTF-8")
         g.limit = outcome.limit
         if outcome.verdict == "changed" or not outcome.login:
             g.login = outcome.login or NOT_A_NAME
