@@ -973,22 +973,25 @@ class Anvil:
 
     def __init__(self, processes: Path = Path("/proc")) -> None:
         self._processes = processes
-        self._since: dict[int, tuple[float, float]] = {}
+        self._looked = float("-inf")
+        self._before: dict[int, float] = {}
 
     def look(self) -> list[int]:
-        """End each one that was at work without a pause; return which."""
-        now, there, ended = time.monotonic(), self._used(), []
+        """End each one that was at work without a pause since the look before, if that is long ago; return which."""
+        now = time.monotonic()
+        passed = now - self._looked
+        # A look reads something of every process here, and sessions may be thousands.
+        if passed < self.PATIENCE_SECONDS:
+            return []
+        there, ended = self._used(), []
         for process, used in there.items():
-            began, before = self._since.setdefault(process, (now, used))
-            if now - began < self.PATIENCE_SECONDS:
-                continue
-            if used - before >= self.SHARE * (now - began):
+            at_work = used - self._before.get(process, used)
+            if at_work >= self.SHARE * passed:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGTERM)
-                print(f"<4>anvil (process {process}) was at work for {used - before:.0f} of {now - began:.0f} s; it is ended", flush=True)
+                print(f"<4>anvil (process {process}) was at work for {at_work:.0f} of {passed:.0f} s; it is ended", flush=True)
                 ended.append(process)
-            self._since[process] = (now, used)
-        self._since = {process: seen for process, seen in self._since.items() if process in there and process not in ended}
+        self._looked, self._before = now, there
         return ended
 
     def _used(self) -> dict[int, float]:

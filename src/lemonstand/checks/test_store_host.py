@@ -8,6 +8,7 @@ import pytest
 
 from lemonstand.checks.conftest import FactsOf, Measure, Members
 from lemonstand.checks.test_frontend_host import NETWORK_FILE_SYSTEMS, sessions_needed
+from lemonstand.observations import Pool
 from lemonstand.outcomes import expect, invalid, not_measurable
 from lemonstand.policy import Relation
 from lemonstand.remote.prober import Prober
@@ -131,8 +132,12 @@ def test_nothing_ends_sessions_by_the_clock(facts_of: FactsOf, frontends: list[s
 def test_no_anvil_spins(prober: Prober, frontends: list[str], stores: list[str], measure: Measure) -> None:
     """The process that counts sessions rests between two of them: one that is told of dead ones without end takes a processor."""
 
+    names = [*frontends, *stores]
+
     def used() -> dict[str, int]:
-        return {name: prober.ask(name, "processes", name="anvil")["processor"] for name in (*frontends, *stores)}
+        with Pool(max_workers=len(names)) as pool:
+            found = list(pool.map(lambda name: prober.ask(name, "processes", name="anvil")["processor"], names))
+        return dict(zip(names, found, strict=True))
 
     before, began = used(), time.monotonic()
     time.sleep(ANVIL_SECONDS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lemonstand.observations import Pool
+from lemonstand.probes.clients import own_password
 from lemonstand.probes.clients.tls import TlsHop, hop_of
 from lemonstand.remote.endpoints import ca_of_clients, public_endpoints
 from lemonstand.remote.prober import Prober
@@ -15,8 +16,6 @@ from lemonstand.site.shipped import filter_plugin
 IMPLICIT_PORTS = (993, 465)
 """What clients that follow RFC 8314 use; there only where the TLS profile has them."""
 CLIENT_PORTS = (143, 587)
-PAGE_PORT = 443
-"""Of the page on which users change their own passwords (record 0050)."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class TlsPath:
 def client_ports(site: Site) -> tuple[int, ...]:
     """The ports mail clients use on this site, and browsers where there is a page for passwords."""
     implicit = () if site.settings.tls_profile == "seed-strict" else IMPLICIT_PORTS
-    return CLIENT_PORTS + implicit + ((PAGE_PORT,) if site.settings.self_service else ())
+    return CLIENT_PORTS + implicit + ((own_password.PORT,) if site.settings.self_service else ())
 
 
 def outer_ways(site: Site) -> list[TlsPath]:

@@ -243,10 +243,7 @@ THEN = {
     ("frontends", 443): "a form, and another password for who shows the one he has; or refused, as a login is",
     ("stores", 4190): "one user's filters, to who shows a certificate for this and that user's ticket",
     ("relays", 25): "a server that takes mail for users and relays for nobody",
-    (
-        "auths",
-        8443,
-    ): "yes or no, and a ticket of a minute, to who shows a certificate for this and a user's own password, or a new one",
+    ("auths", 8443): "yes or no, and a ticket of a minute or a new password, to who shows a certificate for this and a user's own password",
     ("auths", 636): "all accounts with their hashes, to who shows the certificate of another auth host",
     ("auths", 8444): "counts of refusals, taken from who shows the certificate of another auth host",
     ("stores", 143): "one user's mailbox, to who shows a certificate for this and that user's ticket",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import time
 from typing import Any
 from urllib.parse import urlencode
 
-from lemonstand.probes.protocols.wire import Account, Endpoint, context
+from lemonstand.probes.protocols.wire import Account, Endpoint, Wire, context
 
 PORT = 443
 SECONDS = 70
@@ -59,15 +58,15 @@ def change(endpoint: Endpoint, account: Account, new: str, again: str = "") -> d
 
 
 def _ask(endpoint: Endpoint, method: str, path: str, body: str = "") -> dict[str, Any]:
-    connection = http.client.HTTPConnection(endpoint["name"], PORT)
-    # What is dialled is an address; the name is the certificate's.
-    plain = socket.create_connection((endpoint["address"] or endpoint["name"], PORT), timeout=SECONDS)
-    connection.sock = context(endpoint["ca"]).wrap_socket(plain, server_hostname=endpoint["name"])
+    wire = Wire.to(endpoint, PORT, SECONDS)
     headers = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
     try:
+        wire.starttls(context(endpoint["ca"]), endpoint["name"])
+        connection = http.client.HTTPConnection(endpoint["name"], PORT)
+        connection.sock = wire.socket
         connection.request(method, path, body or None, headers)
         answer = connection.getresponse()
         text = answer.read(65536).decode(errors="replace")
         return {"status": answer.status, "headers": {key.lower(): value for key, value in answer.getheaders()}, "text": text}
     finally:
-        connection.close()
+        wire.close()
