@@ -94,7 +94,8 @@ class Trial:
         homes: dict[str, Account] = {}
         for user in vantage.site.settings.users:
             if user.name not in asleep:
-                homes.setdefault(vantage.site.store_of(user), Account(user=user.name, password=vantage.site.password_of(user.name) or ""))
+                account = Account(user=user.name, password=vantage.site.password_of(user.name) or "")
+                homes.setdefault(vantage.home(account), account)
         self._users = list(homes.values())
 
     def lose(self, host: str, *, apply: bool) -> Cost:
@@ -136,7 +137,7 @@ class Trial:
                     cost.apply = f"exit {run.wait(LONGEST)}"
             if partner:
                 stores.promote(host)
-            self._count(tag, cost, stores)
+            self._count(tag, cost)
         return cost
 
     @contextlib.contextmanager
@@ -201,31 +202,28 @@ class Trial:
                 wrong.append(f"{each.host}: {each.does}, copy {each.age} s old, {each.notes}")
         return "; ".join(wrong)[:300]
 
-    def _count(self, tag: str, cost: Cost, stores: Stores) -> None:
+    def _count(self, tag: str, cost: Cost) -> None:
         """Looks for every message that was accepted, and takes all of them away."""
         wanted = {name for kind, each in cost.written.items() if kind != "login" for name in each["accepted"]}
-        serving = [(each.host, each.store) for each in stores.members() if each.does == "serves"]
         end = time.monotonic() + LONGEST
         until = time.monotonic() + SETTLE_SECONDS
         while True:
             if self._queued():
                 until = min(end, time.monotonic() + SETTLE_SECONDS)
             found: Counter[str] = Counter()
-            for host, store in serving:
-                for user in (each for each in self._site.settings.users if each.name in {account["user"] for account in self._users}):
-                    if self._site.store_of(user) == store:
-                        sought = f"mailbox '*' header message-id {tag}"
-                        text = labs.run_on(self._lab, host, f"doveadm -f tab fetch -u {user.name} hdr.message-id {sought}")
-                        found.update(word.strip("<>") for word in text.split() if word.startswith("<"))
+            for account in self._users:
+                sought = f"mailbox '*' header message-id {tag}"
+                text = labs.run_on(
+                    self._lab, self._vantage.home(account), f"doveadm -f tab fetch -u {account['user']} hdr.message-id {sought}"
+                )
+                found.update(word.strip("<>") for word in text.split() if word.startswith("<"))
             if not wanted - set(found) or time.monotonic() > until:
                 break
             time.sleep(3)
         cost.lost = sorted(wanted - set(found))
         cost.doubled = sorted(name for name, count in found.items() if count > 1)
-        for host, store in serving:
-            for account in self._users:
-                if self._vantage.home(account) == store:
-                    labs.run_on(self._lab, host, f"doveadm expunge -u {account['user']} mailbox '*' header message-id {tag}")
+        for account in self._users:
+            labs.run_on(self._lab, self._vantage.home(account), f"doveadm expunge -u {account['user']} mailbox '*' header message-id {tag}")
 
 
 @contextlib.contextmanager

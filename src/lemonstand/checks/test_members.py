@@ -77,7 +77,7 @@ def inner_ways(vantage: Vantage) -> dict[str, dict[str, Any]]:
     seen: dict[str, dict[str, Any]] = {}
     for frontend, (auth, store) in zip(cycle(frontends), ways, strict=False):
         account = homes[store]
-        services = inner_services_of(site, frontend=frontend, auth=auth, user=account["user"])
+        services = inner_services_of(site, frontend=frontend, auth=auth, store=store)
         answers = vantage.prober.ask(frontend, "way-in", inner_services=services, account=account)
         seen[f"{frontend} by {auth} to {store}"] = {step: answer["status"] for step, answer in answers.items()}
     return seen

@@ -13,7 +13,7 @@ from lemonstand.checks.undone import do, undone
 from lemonstand.measure import Vantage
 from lemonstand.outcomes import expect, invalid
 from lemonstand.probes.protocols.wire import Account
-from lemonstand.remote.endpoints import ELSEWHERE, PEER_SENDER, Endpoints, home_of
+from lemonstand.remote.endpoints import ELSEWHERE, PEER_SENDER, Endpoints
 from lemonstand.remote.prober import Prober
 from lemonstand.site import Site
 
@@ -49,7 +49,7 @@ def test_mail_is_not_late_for_a_store_that_was_away(
     measure: Measure,
 ) -> None:
     """Ten seconds without a store: what came meanwhile is in the mailbox within a minute of its return."""
-    with undone(host, [home_of(site, accounts[0]["user"])], "systemctl stop dovecot", "systemctl start dovecot"):
+    with undone(host, [vantage.home(accounts[0])], "systemctl stop dovecot", "systemctl start dovecot"):
         sent = _sent(prober, outsider, exchangers, accounts[0])
         time.sleep(AWAY_SECONDS)
     back = time.monotonic()
@@ -83,7 +83,7 @@ def test_nothing_is_lost_on(
     measure: Measure,
 ) -> None:
     """An IMAP client is refused, the relay is told to try again (452, 451), and what it kept arrives once there is room."""
-    store = home_of(site, accounts[1]["user"])
+    store = vantage.home(accounts[1])
     user = shlex.quote(accounts[1]["user"])
     home = do(host, store, f"doveadm user -f home {user}").strip()
     if not home.startswith("/"):

@@ -20,12 +20,12 @@ from lemonstand.remote.endpoints import (
     ca_of_exchangers,
     endpoint_of,
     families_of,
-    home_of,
     inner_services_of,
     outsider_of,
     vantage_of,
 )
 from lemonstand.remote.prober import PROBE_SECONDS, Prober, Running
+from lemonstand.remote.serving import home_of
 from lemonstand.site import Site
 
 SPARE_SECONDS = 30
@@ -134,12 +134,16 @@ class Vantage:
 
     @property
     def inner_services(self) -> InnerServices:
-        """What a frontend talks to inside."""
-        return inner_services_of(self.site)
+        """What a frontend talks to inside, for the first account of live checks."""
+        return inner_services_of(self.site, store=self.home(self.accounts[0]))
 
     def home(self, account: Account) -> str:
-        """The store with an account's mailbox."""
-        return home_of(self.site, account["user"])
+        """The host that serves an account now.
+
+        Raises:
+            Invalid: no store says.
+        """
+        return home_of(self.prober, self.site, account["user"])
 
     def ask(self, probe: str, *, seconds: int = PROBE_SECONDS, **args: Any) -> Any:
         """Asks from outside."""

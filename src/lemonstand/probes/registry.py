@@ -85,6 +85,7 @@ PROBES: dict[str, str] = {
     "script-outside": "clients.script.outside",
     "script-remove": "clients.script.remove",
     "script-store": "clients.script.store",
+    "serving": "hosts.placed.serving",
     "session-tickets": "clients.tls.session_tickets",
     "sent-count": "clients.sending.sent_count",
     "sent-out": "clients.sending.sent_out",

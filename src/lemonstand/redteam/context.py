@@ -17,6 +17,7 @@ from lemonstand.probes.clients.tickets import InnerServices
 from lemonstand.probes.protocols.wire import Account, Endpoint
 from lemonstand.remote.endpoints import accounts_of, ca_of_clients, ca_of_exchangers, endpoint_of, inner_services_of
 from lemonstand.remote.prober import Prober
+from lemonstand.remote.serving import home_of
 from lemonstand.site import Site
 from lemonstand.site.model import Interface
 
@@ -134,8 +135,11 @@ class LabUnderAttack:
 
     @cached_property
     def inner_services(self) -> InnerServices:
-        """What a frontend talks to."""
-        return inner_services_of(self.site)
+        """What a frontend talks to, for the account the attacker may have."""
+        try:
+            return inner_services_of(self.site, store=home_of(self.prober, self.site, self.one["user"]))
+        except Unanswered as fault:
+            raise CouldNotTry(str(fault)) from fault
 
     @property
     def ticket(self) -> dict[str, Any]:

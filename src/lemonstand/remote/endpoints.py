@@ -134,29 +134,22 @@ def members_endpoints(site: Site, ca: str, group: str) -> dict[str, Endpoint]:
     return {f"{name} IPv{6 if ':' in endpoint['address'] else 4}": endpoint for name, endpoint in own}
 
 
-def home_of(site: Site, name: str) -> str:
-    """The inventory name of the store with the mailbox of a login name; of a name nobody has, the first store."""
-    user = next((each for each in site.settings.users if each.name == name), None)
-    return site.store_of(user) if user else site.group("stores")[0].name
-
-
-def inner_services_of(site: Site, *, frontend: str = "", auth: str = "", user: str = "") -> InnerServices:
+def inner_services_of(site: Site, *, frontend: str = "", auth: str = "", store: str = "") -> InnerServices:
     """What a frontend talks to inside, by IPv4 where there is one.
 
     Args:
         site: the site.
         frontend: who asks; default: the first frontend.
         auth: whom it asks; default: the first auth host.
-        user: whose store it talks to; default: that of the first account of live checks.
+        store: the host it talks to for a user (`serving.home_of`); default: the first store.
     """
-    probes = site.settings.probe_users
-    asking, issuing = (site.hosts[name] if name else site.group(group)[0] for name, group in ((frontend, "frontends"), (auth, "auths")))
-    store = site.hosts[home_of(site, user or (probes[0] if probes else ""))]
+    named = ((frontend, "frontends"), (auth, "auths"), (store, "stores"))
+    asking, issuing, keeping = (site.hosts[name] if name else site.group(group)[0] for name, group in named)
     domain = site.settings.internal_domain
     return InnerServices(
         issuer=f"{issuing.name}.{domain}",
         issuer_address=str(issuing.interfaces["auth"].addresses[0]),
-        store=f"{store.name}.{domain}",
-        store_address=str(store.interfaces["store"].addresses[0]),
+        store=f"{keeping.name}.{domain}",
+        store_address=str(keeping.interfaces["store"].addresses[0]),
         client=f"{asking.name}.{domain}",
     )

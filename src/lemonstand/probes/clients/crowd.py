@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import selectors
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from lemonstand.probes.protocols.imap import Imap
 from lemonstand.probes.protocols.wire import Account, Endpoint
 
 LOOK_SECONDS = 5.0
-"""How often a waiting session looks whether anybody still waits for it."""
+"""How often it is looked whether anybody still waits."""
+PARTING = 256
+"""Sessions that are ended side by side: each that is dead takes as long as a step may."""
 
 OPENERS = 6
 """Logins side by side: enough to be quick, too few to be an attack."""
@@ -64,10 +67,9 @@ def crowd(endpoints: list[Endpoint], accounts: list[Account], count: int, within
     took = round(time.monotonic() - started, 1)
     emit("idling", opened=len(clients), seconds=took)
     if clients:
-        until = time.monotonic() + within
-        # One thread a session: they sleep.
-        with ThreadPoolExecutor(max_workers=len(clients)) as pool:
-            list(pool.map(lambda client: _wait(client, until), clients))
+        _wait(clients, time.monotonic() + within)
+        with ThreadPoolExecutor(max_workers=min(len(clients), PARTING)) as pool:
+            list(pool.map(_part, clients))
     return {
         "opened": len(clients),
         "heard": sum(client.heard for client in clients),
@@ -109,20 +111,43 @@ def _open(endpoint: Endpoint, account: Account) -> _Client | str:
     return f"{endpoint['address']}: {fault}"
 
 
-def _wait(client: _Client, until: float) -> None:
+def _wait(clients: list[_Client], until: float) -> None:
+    """Hears what sessions are told until each has learnt of a message or has ended, or nobody waits any more."""
+    with selectors.DefaultSelector() as waiting:
+        for client in clients:
+            waiting.register(client.session.wire.socket, selectors.EVENT_READ, client)
+        while waiting.get_map() and (left := until - time.monotonic()) > 0:
+            ready = waiting.select(min(left, LOOK_SECONDS))
+            for key, _ in ready:
+                _hear(key.data)
+                if key.data.pushed or key.data.ended:
+                    waiting.unregister(key.fileobj)
+            if not ready and ENOUGH.is_set():  # whoever asked has seen that nothing more can come
+                return
+
+
+def _hear(client: _Client) -> None:
+    """Takes what a session has been sent, as far as it is there."""
     try:
-        while not client.pushed and (left := until - time.monotonic()) > 0:
-            try:
-                line = client.session.response(min(left, LOOK_SECONDS))
-            except TimeoutError:
-                if ENOUGH.is_set():  # whoever asked has seen that nothing more can come
-                    break
-                continue
+        while not (client.pushed or client.ended):
+            line = client.session.response(LOOK_SECONDS)
             client.heard += 1
             client.pushed = line.endswith(b" EXISTS")
             if line.upper().startswith(b"* BYE"):
                 client.ended = line.decode("utf-8", "replace")
+            if not client.session.wire.has_more():
                 return
+    except TimeoutError:
+        return  # a part of TLS' own, or of a line: the rest comes
+    except (OSError, ValueError) as fault:
+        client.ended = f"{type(fault).__name__}: {fault}"
+
+
+def _part(client: _Client) -> None:
+    """Has a session say a word of its own, and ends it."""
+    if client.ended:
+        return
+    try:
         done = client.session.done(client.tag)
         client.answered = done.ok and client.session.command("NOOP").ok
         if not client.answered:

@@ -126,6 +126,10 @@ class Wire:
         self._note("S:", line.decode("utf-8", "replace"))
         return line
 
+    def has_more(self) -> bool:
+        """Whether something is here already that was not asked for yet: no wait on the socket would tell."""
+        return bool(self._buffer) or (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0)
+
     def exactly(self, count: int) -> bytes:
         """The next bytes."""
         while len(self._buffer) < count:
