@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from lemonstand.site.raw import RawSite
+    from standing import Standing
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIABLES = ("LEMONSTAND_LAB_", "ANSIBLE_")
@@ -40,6 +41,23 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def _inventories_read() -> dict[tuple[object, ...], RawSite]:
     return {}
+
+
+@pytest.fixture(scope="session")
+def _standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    from standing import Standing  # noqa: PLC0415
+
+    found = Standing(tmp_path_factory.mktemp("standing"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(autouse=True)
+def _ansible_is_loaded_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions to Ansible are asked of a fork that has it loaded."""
+    if "lab" not in request.path.parts[-2:]:
+        for module in ("process", "pattern"):
+            monkeypatch.setattr(f"lemonstand.site.{module}.subprocess", request.getfixturevalue("_standing"))
 
 
 @pytest.fixture(autouse=True)

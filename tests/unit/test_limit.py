@@ -92,37 +92,13 @@ def test_a_typo_is_told_with_what_was_meant(site: Path) -> None:
 
 @pytest.mark.parametrize("pattern", NOBODY)
 def test_what_names_nobody_is_no_run(site: Path, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def here(inventory: Path, text: str, *_: Any) -> dict[str, Any]:
-        return match(str(inventory), text)
-
     ran: list[Any] = []
     monkeypatch.setattr("lemonstand.cli.deploy.run_playbook", lambda *a, **k: ran.append(a))
-    monkeypatch.setattr("lemonstand.site.pattern.subprocess.run", _in_this_process(here))
     result = CliRunner().invoke(cli.main, ["apply", "--site", str(site), "--limit", pattern])
     assert (result.exit_code, ran) == (2, []), result.output
     assert "Traceback" not in result.output
     if pattern != "--help":
         assert "error:" in result.stderr
-
-
-def _in_this_process(answer: Any) -> Any:
-    """Stands for the process that asks Ansible: a second a pattern would be long."""
-    import json  # noqa: PLC0415
-
-    from ansible.errors import AnsibleError  # noqa: PLC0415
-
-    run = subprocess.run
-
-    def fake(words: list[str], **options: Any) -> Any:
-        if "lemonstand.site.pattern" not in words:
-            return run(words, **options)
-        os.fsencode(words[-1]).decode("utf-8")
-        try:
-            return subprocess.CompletedProcess(words, 0, json.dumps(answer(words[-2], words[-1])), "")
-        except (AnsibleError, IndexError, ValueError) as fault:
-            return subprocess.CompletedProcess(words, 1, "", str(fault))
-
-    return fake
 
 
 def test_a_file_of_hosts(site: Path, tmp_path: Path) -> None:
