@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import grp
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,18 +95,33 @@ def test_a_refused_text_fails_the_task_and_names_the_file(play: Play, tmp_path: 
     assert not (tmp_path / "file").exists()
 
 
-@pytest.mark.parametrize(
-    ("entry", "words"),
-    [
-        ({"path": "relative"}, "absolute"),
-        ({"path": "/x", "state": "link"}, "state"),
-        ({"path": "/x", "content": "", "mode": 640}, "mode"),
-        ({"path": "/x", "content": "", "vaildate": "true"}, "vaildate"),
-        ({"path": "/x", "template": "none.j2"}, "none.j2"),
-    ],
-)
-def test_a_wrong_entry_is_refused_before_a_host_is_asked(play: Play, entry: dict[str, Any], words: str) -> None:
-    assert words in play(files(entry), code=2)
+WRONG: dict[str, dict[str, Any]] = {
+    "absolute": {"path": "relative"},
+    "state": {"path": "/x", "state": "link"},
+    "mode": {"path": "/x", "content": "", "mode": 640},
+    "vaildate": {"path": "/x", "content": "", "vaildate": "true"},
+    "none.j2": {"path": "/x", "template": "none.j2"},
+}
+"""Entries, by a word of why each is refused."""
+
+
+def refusals(play: Play, *tasks: dict[str, Any]) -> list[str]:
+    """Why each of some tasks failed, in one play; of one that did not, nothing."""
+    tried = [{**task, "register": f"tried_{number}", "ignore_errors": True} for number, task in enumerate(tasks)]
+    told = [f"{{{{ (tried_{number}.msg if tried_{number} is failed else '') | b64encode }}}}" for number in range(len(tasks))]
+    said = play(*tried, {"ansible.builtin.debug": {"msg": f"told: {' '.join(f'<{each}>' for each in told)} ."}})
+    return [base64.b64decode(each).decode() for each in re.findall(r"<([^<>]*)>", said.partition("told: ")[2].partition(" .")[0])]
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Why each wrong entry was refused."""
+    return dict(zip(WRONG, refusals(Play(tmp_path_factory.mktemp("wrong")), *(files(entry) for entry in WRONG.values())), strict=True))
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_wrong_entry_is_refused_before_a_host_is_asked(refused: dict[str, str], words: str) -> None:
+    assert words in refused[words]
 
 
 PROGRAM = """\
@@ -124,8 +141,9 @@ def test_a_program_gets_its_order_and_says_what_it_did(play: Play) -> None:
     (play.role / "files" / "it.py").write_text(PROGRAM, encoding="utf-8")
     task = {"lemonstand.lemonstand.program": {"src": "it.py", "order": {"word": "{{ secret }}"}}, "register": "done"}
     show = {"ansible.builtin.debug": {"msg": "{{ done.stdout }} {{ done.changed }}"}}
-    assert "changed: s3cret True" in play(task, show, secret="s3cret")
-    assert "s3cret" not in play(task, secret="s3cret", options=("-vvv",)).replace("changed: s3cret", "")
+    said = play(task, show, secret="s3cret", options=("-vvv",))
+    assert "changed: s3cret True" in said
+    assert "s3cret" not in said.replace("changed: s3cret", "")
     assert "would do it" in play(task, show, secret="s3cret", options=("--check",))
     assert "it can't be" in play({"lemonstand.lemonstand.program": {"src": "it.py", "order": {"fail": True}}}, code=2)
 
@@ -176,8 +194,9 @@ def test_one_task_writes_for_several_roles_what_each_says(play: Play, tmp_path: 
 
 
 def test_a_step_is_one_thing(play: Play) -> None:
-    for step in ({}, {"unit": "a.service", "tool": ["/bin/true"]}):
-        assert "a step is one of" in play({"lemonstand.lemonstand.activate": {"steps": [step]}}, code=2)
+    steps: tuple[dict[str, Any], ...] = ({}, {"unit": "a.service", "tool": ["/bin/true"]})
+    found = refusals(play, *({"lemonstand.lemonstand.activate": {"steps": [step]}} for step in steps))
+    assert ["a step is one of" in why for why in found] == [True, True]
 
 
 def test_steps_end_with_the_first_that_fails(play: Play, tmp_path: Path) -> None:

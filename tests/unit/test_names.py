@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import string
@@ -43,6 +44,7 @@ filters: Any = _module("lemonstand_name_filters", "playbooks/filter_plugins/lemo
 issuer: Any = _module("ticket_issuer_of_names", "roles/ticket_issuer/files/ticket_issuer.py")
 
 
+@functools.cache
 def _default(role: str, name: str) -> str:
     return str(yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text(encoding="utf-8"))[f"{role}_{name}"])
 
