@@ -72,7 +72,7 @@ def environment(extra: Mapping[str, str] | None = None, inventory: Path | None =
     # Ansible of our own environment, whether or not that was activated in this shell.
     found["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH') or os.defpath}"
     # Ansible keeps temporary files there, also where the home directory can't be written.
-    found |= {"LANG": LOCALE, "LC_ALL": LOCALE, "ANSIBLE_HOME": str(state_dir() / "ansible")}
+    found |= {"LANG": LOCALE, "LC_ALL": LOCALE, "ANSIBLE_HOME": str(state_dir() / "ansible"), "PYDANTIC_DISABLE_PLUGINS": "__all__"}
     if own.get("PYTHONPATH"):  # of a copy that was not installed, the way to itself
         found["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
     return {**found, **(extra or {})}

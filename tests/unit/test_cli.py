@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import stat
@@ -11,12 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
 from lemonstand import __version__, cli, paths
 from lemonstand import lab as labs
+from lemonstand.cli.base import TOPICS
 from lemonstand.cli.progress import observer
 from lemonstand.deploy import HostTally, Outcome, RunRecord, RunResult
 from lemonstand.deploy.record import Failure
@@ -55,6 +58,18 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]
 
 def test_version() -> None:
     assert __version__ in call("--version").output
+
+
+def _homes(command: click.Command) -> set[str]:
+    """The modules that have a command or what is below it."""
+    found = set() if isinstance(command, click.Group) else {inspect.unwrap(command.callback).__module__.rpartition(".")[2]}  # type: ignore[arg-type]
+    return found.union(*(_homes(each) for each in command.commands.values())) if isinstance(command, click.Group) else found
+
+
+def test_a_command_is_found_in_the_modules_the_table_names() -> None:
+    said = {name: {topic for topic, commands in TOPICS.items() if name in commands.split()} for name in cli.main.commands}
+    assert said == {name: _homes(command) for name, command in cli.main.commands.items()}
+    assert {name for commands in TOPICS.values() for name in commands.split()} == set(said)
 
 
 def test_check_prints_the_model(site: Path) -> None:

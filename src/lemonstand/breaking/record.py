@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lemonstand import __version__
+import lemonstand
 from lemonstand.breaking.catalogue import Mutant, load_mutants, load_without
 from lemonstand.breaking.runner import Verdict, named
 from lemonstand.breaking.shipped_checks import shipped
@@ -47,7 +47,7 @@ def record(path: Path, lab: str, verdicts: Iterable[Verdict], *, seed: int | Non
         reasons = load_without()
         entries = [known[name] for name in catalogue if name in known]
         data = {
-            "schema": SCHEMA_VERSION, "lemonstand": __version__, "started": _time(started), "finished": _time(now), "seed": seed,
+            "schema": SCHEMA_VERSION, "lemonstand": lemonstand.__version__, "started": _time(started), "finished": _time(now), "seed": seed,
             "complete": all(known.get(name, {}).get("verdict") == "noticed" for name in catalogue),
             "untried": [name for name in catalogue if name not in known],
             "mutants": entries,

@@ -20,7 +20,7 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
-from lemonstand import __version__
+import lemonstand
 from lemonstand.cli.access import NAMES, Access, access_options, take
 from lemonstand.deploy import INTERRUPTED
 from lemonstand.deploy.run import SECRET_NAME
@@ -72,13 +72,31 @@ class Group(click.Group):
             ctx.exit(InputError.exit_code)
 
 
-TOPICS = (
-    "alarms", "app_password", "backup", "certificates", "deploy", "dkim", "documents", "evidence", "keys", "lab", "mail", "mutate",
-    "operations", "probe", "rebuild", "redteam", "report", "service", "store", "upgrade", "user", "verify",
-)  # fmt: skip
-"""The modules of commands."""
-OWN = {"user": ("user", "store", "app_password"), "users": ("user",)}
-"""Of commands that are given often and are over soon: the modules that have all of them."""
+TOPICS = {
+    "alarms": "alarms",
+    "app_password": "user",
+    "backup": "backup restore",
+    "certificates": "certificates",
+    "deploy": "apply check plan summary",
+    "dkim": "dkim",
+    "documents": "dns firewall-request flows",
+    "evidence": "evidence",
+    "keys": "keys",
+    "lab": "lab",
+    "mail": "mail",
+    "mutate": "mutate",
+    "operations": "log unlock",
+    "probe": "probe",
+    "rebuild": "rebuild",
+    "redteam": "redteam threat-analysis",
+    "report": "report",
+    "service": "service",
+    "store": "store user",
+    "upgrade": "upgrade",
+    "user": "user users",
+    "verify": "verify",
+}
+"""The modules of commands, and the commands that each has or has a part of."""
 
 
 class Root(Group):
@@ -104,7 +122,7 @@ class Root(Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One by its name; what is not needed for it is not loaded."""
-        _load(OWN.get(cmd_name, TOPICS))
+        _load([topic for topic, commands in TOPICS.items() if cmd_name in commands.split()] or TOPICS)
         return self._known.get(cmd_name)
 
 
@@ -331,8 +349,14 @@ def again(*, limit: str | None = None, whole: bool = False) -> list[str]:
     return ["lemonstand", *context.command_path.split()[1:], *words, *(["--limit", limit] if limit else [])]
 
 
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"lemonstand, version {lemonstand.__version__}")
+        context.exit()
+
+
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="lemonstand")
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit.")
 def main() -> None:
     """Mobile mail that keeps its connections and its secrets (RFC 5383), as running hosts, with evidence.
 

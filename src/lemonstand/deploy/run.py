@@ -24,7 +24,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lemonstand import __version__, surroundings
+import lemonstand
+from lemonstand import surroundings
 from lemonstand.deploy import keeper
 from lemonstand.deploy.record import Observer, Outcome, RunRecord
 from lemonstand.errors import InputError, LemonstandError
@@ -132,7 +133,7 @@ def run_playbook(
         code = INTERRUPTED if interrupted else int(status != "0")
         message = "\n".join(tail) if code == 1 and not record.failures else ""
         summary = {
-            "lemonstand": __version__,
+            "lemonstand": lemonstand.__version__,
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
             "inventory": str(inventory),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lemonstand import __version__
+import lemonstand
 from lemonstand.derived.deviations import Accepted, acceptance, accepted, deviations, waivers_of
 from lemonstand.evidence.identity import code, inventory_hash
 from lemonstand.evidence.model import SCHEMA_VERSION, Awaited, Circumstances, Kind, Result, Standing, counts, judge, superfluous
@@ -79,7 +79,7 @@ def document(
     return {
         "schema": SCHEMA_VERSION,
         "site": site.settings.site_name if site else "",
-        "lemonstand": __version__,
+        "lemonstand": lemonstand.__version__,
         "code": dict(code()),
         "inventory": inventory_hash(Path(session.inventory)) if session.inventory else "0" * 64,
         "started": stamp(session.started),
