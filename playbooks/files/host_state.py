@@ -5,7 +5,7 @@ Prints what was found as JSON, `{"faults": [...]}`; with faults they also go to 
 `look` asks the host; `judge` is a pure function of the answer.
 """
 # A text of a few hundred lines travels to each host; what is asked there is plain files.
-# ruff: noqa: PTH112, PTH113, PTH118, PTH123, PTH208, UP031
+# ruff: noqa: PTH102, PTH112, PTH113, PTH118, PTH123, PTH208, UP031
 
 import base64
 import hashlib
@@ -93,6 +93,7 @@ def look(order):
     return {
         **facts,
         "own": own_settings(order.get("own") or {}, order.get("programs") or {}),
+        "drop_ins": {unit: unit_warnings(text) for unit, text in (order.get("drop_ins") or {}).items()},
         "placement": placement() if order.get("places") else None,
         "idle": order.get("answers") is not None and is_idle(order["answers"], sockets),
         "release": {key: release.get(key, "").strip("\"'") for key in ("ID", "VERSION_ID", "PRETTY_NAME")},
@@ -317,13 +318,14 @@ def own_settings(wanted, programs):
     """What the program that reads them says of a site's own settings; nothing where it is not here yet.
 
     Args:
-        wanted: `program` (dovecot, postfix) and `settings`.
+        wanted: `program` (dovecot, postfix), `settings`, and of Dovecot `text`.
         programs: {package: the version of its authors that roles are written for}.
     """
     settings = {name: {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
                 for name, value in (wanted.get("settings") or {}).items()}  # fmt: skip
     tool = shutil.which({"dovecot": "doveconf", "postfix": "postconf"}.get(wanted.get("program"), ""))
-    if not settings or not tool:
+    text = wanted.get("text") or ""
+    if not (settings or text.strip()) or not tool:
         return []
     lines = [f"{name} = {value}" for name, value in settings.items()]
     with tempfile.TemporaryDirectory() as folder:
@@ -331,6 +333,9 @@ def own_settings(wanted, programs):
             version = programs.get("dovecot-core", "")
             version += ".0" * (2 - version.count("."))
             lines = [f"dovecot_config_version = {version}", f"dovecot_storage_version = {version}", *lines]
+            lines.append("!include {}".format(os.path.join(folder, "text")))  # so that its lines have its own numbers
+            with open(os.path.join(folder, "text"), "w", encoding="utf-8") as stream:
+                stream.write(text + "\n")
             path, words = os.path.join(folder, "dovecot.conf"), [tool, "-c", os.path.join(folder, "dovecot.conf"), "-n"]
         else:
             path, words = os.path.join(folder, "main.cf"), [tool, "-c", folder, "-n"]
@@ -342,9 +347,37 @@ def own_settings(wanted, programs):
             done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=15, check=False)
         except (OSError, subprocess.TimeoutExpired):
             return []
-    said = [line.replace(folder, "").strip() for line in done.stderr.splitlines() if line.strip()]
+    told = done.stderr.replace(os.path.join(folder, "text"), "lemonstand_drop_ins").replace(folder, "")
+    said = [line.strip() for line in told.splitlines() if line.strip()]
     # Postfix warns of what it does not know and goes on.
-    return said[:5] if done.returncode or wanted["program"] == "postfix" else []
+    if done.returncode or not text.strip():
+        return said[:5] if done.returncode or wanted["program"] == "postfix" else []
+    # The inventory's judge read the text line by line. What the program finds in it beside that was judged by nobody.
+    judged = first_words("\n".join([*lines, text]))
+    return [f"{name}: the program reads it in text that does not say it by itself" for name in sorted(first_words(done.stdout) - judged)]
+
+
+def first_words(text):
+    """The names that lines begin with."""
+    return set(re.findall(r"^\s*(\w+)", text, re.MULTILINE))
+
+
+def unit_warnings(text):
+    """What systemd has against a drop-in of a service, on a unit made for that: the real one may not be here yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        unit = os.path.join(folder, "site.service")
+        os.mkdir(unit + ".d")
+        for path, content in ((unit, "[Service]\nExecStart=/bin/true\n"), (unit + ".d/text.conf", text + "\n")):
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(content)
+        try:
+            words = ["systemd-analyze", "verify", "--man=no", unit]
+            done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=15, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+    # It warns of what it does not know and goes on; of other units here it may warn as well.
+    lines = [line for line in done.stderr.splitlines() if folder in line]
+    return [re.sub(r"^\S*/text.conf:(\d+)", r"line \1", line).replace(folder + "/", "") for line in lines[:5]]
 
 
 def summary(told):
@@ -372,7 +405,7 @@ def judge(facts, order):
     host forwards), `ssh` (whom SSH is to let in: users, root), `routers` (devices on which routers are to be heard), `foreign_tables`
     (looked at by the operator), `authorities` (the controller's CAs: {name: {fingerprints, key_ids}}), `pki_dir`, `trusted` and `requests`
     (which CA should be trusted, which should have signed what), `places` ({user: store} of the inventory), `own` (the site's
-    own settings of a program), `new_authorities`, `now`
+    own settings of a program), `drop_ins` (its own text for units), `new_authorities`, `now`
     (seconds since 1970), `settled` (this host is configured: what a run would mend is a fault).
     """
     faults = []
@@ -396,7 +429,11 @@ def judge(facts, order):
 def judge_own(facts, order):
     wanted = order.get("own") or {}
     for said in facts.get("own") or ():
-        yield f"{wanted['program']} does not take the site's own settings: {said}; correct lemonstand_{wanted['program']}_extra"
+        where = "lemonstand_{}_extra{}".format(wanted["program"], " or lemonstand_drop_ins" if wanted.get("text") else "")
+        yield f"{wanted['program']} does not take the site's own settings: {said}; correct {where}"
+    for unit, warnings in (facts.get("drop_ins") or {}).items():
+        for said in warnings:
+            yield f"systemd does not take the site's own text for {unit}: {said}; correct lemonstand_drop_ins"
 
 
 def judge_places(facts, order):

@@ -49,7 +49,9 @@ class ActionModule(HostAction):
             result["diff"] += [{"prepared": f"- {path}\n"} for path in stale]
         word = "would " if self.check else ""
         lines = {f"user {name}": f"changed: {word}make the user {name}" for name in missing}
-        lines |= {path: f"changed: {word}write {path} ({', '.join(each['what'])})" for path, each in differing.items()}
+        for path, each in differing.items():
+            deed = "remove" if by_path[path].state == "absent" else "write"
+            lines[path] = f"changed: {word}{deed} {path} ({', '.join(each['what'])})"
         lines |= {path: f"changed: {word}remove {path}" for path in stale}
         result["stdout"] = "\n".join(lines.values())
         if self.check:

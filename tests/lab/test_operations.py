@@ -127,7 +127,16 @@ def test_an_older_controller_goes_on_only_on_purpose(deployed: str, lemonstand: 
 def test_own_settings_that_the_program_refuses_change_nothing(
     deployed: str, lemonstand: Command, last_run: Callable[[], dict[str, Any]], tmp_path: Path
 ) -> None:
-    for extra in ({"lemonstand_postfix_extra": {"no_such_setting": 1}}, {"lemonstand_dovecot_extra": {"stores": {"no_such_setting": 1}}}):
+    own: list[dict[str, Any]] = [
+        {"lemonstand_postfix_extra": {"no_such_setting": 1}},
+        {"lemonstand_dovecot_extra": {"stores": {"no_such_setting": 1}}},
+        {"lemonstand_drop_ins": {"stores": {"dovecot": "protocol imap {\n  no_such_setting = 1\n}\n"}}},
+    ]
+    for extra in own:
         done = lemonstand("apply", "--lab", deployed, "-e", json.dumps(extra), code=1)
         assert "does not take the site's own settings" in done.stdout and "no_such_setting" in done.stdout
         assert last_run()["changes"] == []
+    unit = {"lemonstand_drop_ins": {"relays": {"postfix.service": "[Service]\nCPUWeight=many\n"}}}
+    done = lemonstand("apply", "--lab", deployed, "-e", json.dumps(unit), code=1)
+    assert "systemd does not take the site's own text for postfix.service: line 2: " in done.stdout
+    assert last_run()["changes"] == []

@@ -229,6 +229,27 @@ def test_who_renews_some_files_says_which_want_a_restart(
     assert str(files["own.conf"]) in _run(program, monkeypatch, capsys, "slapd.service", "--restart", *words[:2], "--reload", words[2])
 
 
+def test_a_sites_own_drop_in_restarts_its_unit_as_it_comes_and_goes(
+    program: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Who has none sees no change; one that comes, changes or goes restarts that unit once; who renews certificates leaves it alone."""
+    path = tmp_path / "units" / "dovecot.service.d" / program.SITE
+    _run(program, monkeypatch, capsys, "dovecot.service")
+    assert _run(program, monkeypatch, capsys, "dovecot.service") == ""
+    path.write_text("[Service]\nCPUWeight=50\n")
+    assert _run(program, monkeypatch, capsys, "dovecot.service", "--renewed", str(tmp_path / "cert")) == (
+        f"changed: reload dovecot.service ({tmp_path / 'cert'})\n"
+    )
+    for change in (None, "[Service]\nCPUWeight=60\n", ""):
+        if change:
+            path.write_text(change)
+        elif change == "":
+            path.unlink()
+        assert _run(program, monkeypatch, capsys, "dovecot.service", "--check") == f"changed: would restart dovecot.service ({path})\n"
+        assert _run(program, monkeypatch, capsys, "dovecot.service") == f"changed: restart dovecot.service ({path})\n"
+        assert _run(program, monkeypatch, capsys, "dovecot.service") == ""
+
+
 def test_what_a_host_has_no_use_for_is_turned_off(
     program: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ SOUND: Facts = {
     "placement": None,
     "idle": False,
     "own": [],
+    "drop_ins": {},
     "release": {"ID": "debian", "VERSION_ID": "13", "PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"},
     "programs": {"dovecot-core": ["1:2.4.1+dfsg1-6+deb13u2", True]},
     "systemd": True,

@@ -12,6 +12,7 @@ it died before it got here. A file that was written anew and holds the same may 
 with that: it is reloaded, and restarted if it was started since.
 Every service gets the same policy for what comes after a crash (POLICY below), as a drop-in that systemd reads without touching the
 service; so do those named by --also, of which nothing else is touched.
+A site's own drop-in of the unit (SITE below) counts as one of its files for a restart, and so does that it is gone.
 The second form is for who renews some of the unit's files between two runs: a running unit is reloaded (or restarted) if one of them
 differs, and what is remembered of its other files stays. The third is for what a host has no use for: the unit is stopped, and starts at
 no boot, whether its file is still there or not. Every action is a line `changed: ...`; with --check nothing is done and the
@@ -28,6 +29,7 @@ import time
 
 MEMORY = pathlib.Path("/var/lib/lemonstand/converge")
 UNITS = pathlib.Path("/etc/systemd/system")
+SITE = "lemonstand-site.conf"
 PROPERTIES = "LoadState,Type,DropInPaths,NeedDaemonReload,ActiveState,InvocationID,NRestarts,MainPID"
 ENABLED = {"enabled", "alias", "static", "indirect", "generated"}
 """What `systemctl is-enabled` says of a unit for which nothing is to be done."""
@@ -78,6 +80,12 @@ def remembered(memory: pathlib.Path) -> tuple[dict[str, Stamp], str | None]:
     """What the unit was last brought to, and which start of it that was; None where nothing is known."""
     known = json.loads(memory.read_text()) if memory.exists() else {}
     return (known["files"], known["start"]) if "files" in known else ({path: [found, None] for path, found in known.items()}, None)
+
+
+def drop_in(unit: str, known: dict[str, Stamp]) -> list[str]:
+    """The site's own drop-in of a unit, where there is one or was one."""
+    path = UNITS / (unit + ".d") / SITE
+    return [str(path)] if path.exists() or str(path) in known else []
 
 
 def systemctl(*words: str, check: bool = True) -> str:
@@ -228,6 +236,7 @@ def main() -> int:
         return 0
     known, started = remembered(memory)
     renewed = [*given.renewed, *given.renewed_restart]
+    given.restart += [] if renewed else drop_in(unit, known)
     wanted: dict[str, Stamp] = {path: [digest(path), written(path)] for path in [*given.restart, *given.reload, *renewed]}
     shown = show(unit)
     if renewed:

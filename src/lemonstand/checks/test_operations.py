@@ -21,6 +21,7 @@ ASKED = {"dovecot": "doveconf -h", "postfix": "postconf -h"}
 """How the programs are asked for a setting in force."""
 STAMP = "/var/lib/lemonstand/stamp.json"
 OWNER = "root root 644"
+DOVECOT_CONF = "/etc/dovecot/dovecot.conf"
 
 
 @measurement(waits=True)
@@ -148,5 +149,15 @@ def test_own_settings_are_those_the_site_declares(host: HostFactory, site: Site,
         program, _, name = each.partition(" ")
         seen[each] = host(node).run(f"{ASKED[program]} %s", name).stdout.strip()
         measure(f"the site's own: {each}", value)
+    for program, text in site.drop_ins(node).items():
+        each, measured = f"text for {program}", f"{len(text.splitlines())} lines"
+        place = DOVECOT_CONF if program == "dovecot" else f"/etc/systemd/system/{program}.d/lemonstand-site.conf"
+        told = (
+            host(node).run("systemctl show -P DropInPaths -P NeedDaemonReload %s", program).stdout.split() if place != DOVECOT_CONF else []
+        )
+        taken = place == DOVECOT_CONF or (place in told and "no" in told)
+        wanted[each] = measured
+        seen[each] = measured if taken and text.strip() in host(node).run(f"cat {place}").stdout else f"not in {place}, or not read since"
+        measure(f"the site's own: {each}", measured)
     measure("the site's own settings", len(wanted))
     expect(seen == wanted, "the site's own settings are not in force", seen=seen, expected=wanted, remedy="lemonstand apply")

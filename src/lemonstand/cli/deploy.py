@@ -59,13 +59,12 @@ def check(chosen: Chosen) -> None:
     for flow, gap in one_family_flows(loaded).items():
         console.print(f"finding:   flow '{flow}' works {gap}", markup=False, highlight=False, soft_wrap=True)
     for host in loaded.hosts:
-        for program, own in loaded.own_settings(host).items():
-            console.print(
-                f"own:       {program} on {host}: {', '.join(f'{name} = {value}' for name, value in own.items())}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+        lines = [
+            (program, ", ".join(f"{name} = {value}" for name, value in own.items())) for program, own in loaded.own_settings(host).items()
+        ]
+        lines += [(program, f"text of {len(text.splitlines())} lines") for program, text in loaded.drop_ins(host).items()]
+        for program, own in lines:
+            console.print(f"own:       {program} on {host}: {own}", markup=False, highlight=False, soft_wrap=True)
     for deviation in deviations(loaded):
         console.print(f"deviation: {deviation}", markup=False, highlight=False, soft_wrap=True)
     if settings.services.backup is None:

@@ -28,6 +28,7 @@ class Kind(BaseModel):
         joins_zones: whether a member may stand in several zones, management apart.
         programs: packages whose versions the roles depend on, with the version of their authors they are written for.
         answers: TCP ports a member that is at work says something on, with the beginning of its greeting, or `tls` for a handshake.
+        units: services whose settings a site may add to (`lemonstand_drop_ins`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +41,7 @@ class Kind(BaseModel):
     joins_zones: StrictBool = False
     programs: dict[str, str] = {}
     answers: dict[int, str] = {}
+    units: tuple[str, ...] = ()
 
     @property
     def home(self) -> str | None:

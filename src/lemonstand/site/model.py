@@ -34,6 +34,8 @@ FOREIGN_TABLE = r"^(ip|ip6|inet|arp|netdev|legacy-ip|legacy-ip6) [^\s]+$"
 """A table as preflight names it: family and name; `legacy-` for those of xtables."""
 
 SettingName = Annotated[str, Field(pattern=r"^[a-z][a-zA-Z0-9_]{1,60}$")]
+MAX_DROP_IN = 65536
+"""Characters of one text of a site's own."""
 SettingValue = StrictBool | StrictInt | Annotated[str, Field(pattern=r"^[!-;=-~][ -~]{0,400}$")]
 """In one line, and no name of a file that Dovecot would read in its place (`<`)."""
 MILTER = r"^(unix:/[A-Za-z0-9_./-]{1,90}|inet:(127\.0\.0\.1|\[::1\]|localhost):[0-9]{1,5})$"
@@ -584,6 +586,12 @@ class SiteSettings(Strict):
         "one that gives no answer puts mail off",
         examples=[["inet:127.0.0.1:11332"]],
     )
+    drop_ins: dict[Literal["frontends", "auths", "stores", "relays"], dict[str, Annotated[str, Field(max_length=MAX_DROP_IN)]]] = Field(
+        _default("drop_ins"),
+        description="the site's own text for Dovecot and for services, by kind of host and program: "
+        "{stores: {dovecot: …, dovecot.service: …}}; what controls depend on is refused",
+        examples=[{"stores": {"dovecot.service": "[Service]\nMemoryHigh=6G\n"}}],
+    )
     dmarc_policy: Literal["none", "quarantine", "reject"] = Field(
         _default("dmarc_policy"),
         description="what others are asked to do with mail in the domains' names that neither SPF nor DKIM shows to be theirs (DMARC)",
@@ -721,6 +729,11 @@ class Site(Strict):
             program: {name: plain[value] if isinstance(value, bool) else str(value) for name, value in settings.items()}
             for program, settings in found.items()
         }
+
+    def drop_ins(self, host: str) -> dict[str, str]:
+        """The site's own text on a host, by program: `dovecot`, or a unit."""
+        groups = self.hosts[host].groups
+        return {name: text for group, texts in self.settings.drop_ins.items() if group in groups for name, text in texts.items()}
 
     def group(self, name: str) -> tuple[Host, ...]:
         """The hosts of a group, in the order of the inventory."""

@@ -15,6 +15,7 @@ from typing import Any
 from lemonstand.errors import InputError
 from lemonstand.policy import Flows, Timers
 from lemonstand.policy.controls import load_controls
+from lemonstand.policy.drop_ins import DOVECOT, load_drop_ins
 from lemonstand.policy.flows import ENDPOINTS, several
 from lemonstand.policy.invariants import SSH, load_invariants
 from lemonstand.policy.kinds import MANAGEMENT, OUTSIDE, load_kinds
@@ -839,6 +840,27 @@ def own_settings_leave_controls_alone(draft: Draft) -> Iterator[InputError]:
                 )
 
 
+def drop_ins_leave_controls_alone(draft: Draft) -> Iterator[InputError]:
+    """A site's own text is for programs that read one, and says nothing that a role says or a control depends on (record 0052)."""
+    dovecots = load_own_settings()[DOVECOT].files
+    for group, texts in draft.settings.get("drop_ins", {}).items():
+        programs = (*((DOVECOT,) if group in dovecots else ()), *KINDS.kinds[group].units)
+        for program, text in texts.items():
+            if program not in programs:
+                yield InputError(
+                    f"{group} have no '{program}' to which a site may add",
+                    draft.at("drop_ins", group, program),
+                    suggest(program, programs, f"use one of {', '.join(programs)}"),
+                )
+                continue
+            for line, what, why in load_drop_ins().refusals(group, program, text):
+                yield InputError(
+                    f"line {line} of the text for {program} on {group}: '{what}' is not the site's to choose: {why}",
+                    draft.at("drop_ins", group, program),
+                    "leave it out; docs/variables.md has the variables that change what roles set",
+                )
+
+
 def timers_agree(draft: Draft) -> Iterator[InputError]:
     """The timer profile exists, and its relations hold on every host with the numbers the site changes."""
     profile, changed = draft.settings.get("timer_profile"), draft.settings.get("timers")
@@ -1360,6 +1382,7 @@ RULES: tuple[Rule, ...] = (
     waivers_are_known,
     accepts_are_known,
     own_settings_leave_controls_alone,
+    drop_ins_leave_controls_alone,
     controllers_get_in,
     controllers_come_in_where_flows_let_them,
     controllers_keep_their_way_in,
