@@ -137,7 +137,7 @@ def live(tmp_path: Path) -> dict[str, Any]:
     (folder / "fullchain.pem").write_text(_signed(tmp_path, csr)[0], encoding="ascii")
     (folder / "privkey.pem").write_text(key, encoding="ascii")
     return {
-        "live": str(folder), "names": NAMES, "unit": "", "certificate": str(tmp_path / "public.crt"), "key": str(tmp_path / "public.key"),
+        "live": str(folder), "names": NAMES, "units": [], "certificate": str(tmp_path / "public.crt"), "key": str(tmp_path / "public.key"),
     }  # fmt: skip
 
 
@@ -148,6 +148,19 @@ def test_the_clients_certificate_is_taken_over(live: dict[str, Any], capsys: pyt
     assert "changed: " in capsys.readouterr().out
     acme.adopt(live)
     assert capsys.readouterr().out == ""
+
+
+def test_every_service_that_uses_it_is_told_though_one_does_not_listen(
+    live: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "converge-service"
+    tool.write_text(f'#!/bin/sh\necho "$1" >>{tmp_path}/told\n[ "$1" != dovecot.service ]\n', encoding="ascii")
+    tool.chmod(0o755)
+    monkeypatch.setattr(acme, "CONVERGE", str(tool))
+    with pytest.raises(acme.Fault, match="converge-service dovecot"):
+        acme.adopt({**live, "units": ["dovecot.service", "nginx.service"]})
+    assert (tmp_path / "told").read_text(encoding="ascii").split() == ["dovecot.service", "nginx.service"]
+    assert Path(live["certificate"]).exists()
 
 
 def test_what_was_not_asked_for_is_not_taken_over(live: dict[str, Any], tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Takes over a certificate the ACME client got, and tells the service that uses it.
+"""Takes over a certificate the ACME client got, and tells the services that use it.
 
     acme-certificate ensure [--check]     get one unless the one in force is the client's own
     acme-certificate renew [--check]      get a new one now
@@ -20,6 +20,7 @@ from typing import Any
 
 SETTINGS = pathlib.Path("/etc/lemonstand/acme/settings.json")
 CLIENT = "lemonstand-acme.service"
+CONVERGE = "/usr/local/lib/lemonstand/converge-service"
 OPTIONS = pathlib.Path("/run/lemonstand-acme.env")
 
 
@@ -82,7 +83,11 @@ def got(settings: dict[str, Any]) -> tuple[str, str]:
 
 
 def adopt(settings: dict[str, Any]) -> None:
-    """Puts what the client got where the service reads it, and has the service read it."""
+    """Puts what the client got where services read it, and has them read it.
+
+    Raises:
+        Fault: there is nothing to take over, or a service does not read it; the others do.
+    """
     chain, key = got(settings)
     if not chain:
         raise Fault("the ACME client left no certificate in {}".format(settings["live"]))
@@ -91,11 +96,15 @@ def adopt(settings: dict[str, Any]) -> None:
         write(settings["key"], key, 0o600)
         write(settings["certificate"], chain, 0o644)
         print("changed: {}".format(settings["certificate"]))
-    if settings["unit"]:
+    faults = []
+    for unit in settings["units"]:
         # Also where the files were right already: a run that died may have written them and told nobody.
-        sys.stdout.write(
-            run("/usr/local/lib/lemonstand/converge-service", settings["unit"], "--renewed", settings["key"], settings["certificate"])
-        )
+        try:
+            sys.stdout.write(run(CONVERGE, unit, "--renewed", settings["key"], settings["certificate"]))
+        except Fault as fault:
+            faults.append(str(fault))
+    if faults:
+        raise Fault("; ".join(faults))
 
 
 def start(options: str = "") -> None:
