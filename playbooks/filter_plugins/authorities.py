@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
+import importlib.util
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +20,54 @@ RETIRED = "retired"
 """The folder below it with CAs that are no longer used."""
 
 
-def authorities(directory: object) -> dict[str, dict[str, list[str]]]:
+def authorities(directory: object, signer: Sequence[str] = ()) -> dict[str, dict[str, list[str]]]:
     """The CAs in a directory that can be read: fingerprints (SHA-256) and key identifiers (RFC 5280 4.2.1.2), in hexadecimal.
 
     Of each the one that signs comes first; while it is changed the next and the old one follow.
+
+    Args:
+        signer: the command that asks who has their keys: a controller that has no copies yet hears of them there.
     """
     found: dict[str, dict[str, list[str]]] = {}
-    for folder in _folders(Path(str(directory)).expanduser()):
-        for path in certificate_files(folder):
+    for name, texts in (_copies(Path(str(directory)).expanduser()) or _heard(list(signer), str(directory))).items():
+        for text in texts:
             try:
-                certificate = x509.load_pem_x509_certificate(path.read_bytes())
+                certificate = x509.load_pem_x509_certificate(text)
                 identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-            except (OSError, ValueError, x509.ExtensionNotFound):
+            except (ValueError, x509.ExtensionNotFound):
                 continue
             fingerprint = hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
-            known = found.setdefault(folder.name, {"fingerprints": [], "key_ids": []})
+            known = found.setdefault(name, {"fingerprints": [], "key_ids": []})
             known["fingerprints"].append(fingerprint)
             known["key_ids"].append(identifier.hex())
     return found
+
+
+def _copies(root: Path) -> dict[str, list[bytes]]:
+    """The certificates in a directory, by CA."""
+    found: dict[str, list[bytes]] = {}
+    for folder in _folders(root):
+        for path in certificate_files(folder):
+            with contextlib.suppress(OSError):
+                found.setdefault(folder.name, []).append(path.read_bytes())
+    return found
+
+
+def _heard(signer: list[str], directory: str) -> dict[str, list[bytes]]:
+    """The certificates a signer names, by CA."""
+    if not signer:
+        return {}
+    path = Path(__file__).resolve().parents[2] / "roles" / "certificates" / "files" / "sign_certificates.py"
+    spec = importlib.util.spec_from_file_location("lemonstand_sign_certificates_heard", path)
+    if spec is None or spec.loader is None:
+        return {}
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    try:
+        told = program.Signer(signer, Path(directory), check=True).ask("authorities", names=[])["authorities"]
+    except program.SignError as fault:
+        raise ValueError(str(fault)) from None
+    return {name: [said[part].encode() for part in program.PARTS if part in said] for name, said in told.items()}
 
 
 def certificate_files(folder: Path) -> list[Path]:
@@ -52,8 +84,12 @@ def rotation(directory: object) -> dict[str, Any]:
     return found
 
 
-def authority_faults(directory: object) -> list[str]:
-    """Sentences on what is wrong with the directory and each CA in it, with the remedy; none if there is no directory yet."""
+def authority_faults(directory: object, signer: object = None) -> list[str]:
+    """Sentences on what is wrong with the directory and each CA in it, with the remedy; none if there is no directory yet.
+
+    Args:
+        signer: who has the keys instead, if somebody has (docs/decisions/0053): then none may lie here.
+    """
     root = Path(str(directory)).expanduser()
     try:
         if not root.exists():
@@ -64,8 +100,7 @@ def authority_faults(directory: object) -> list[str]:
             return [f"{root} can't be read and written by you; give it to you: `chown -R $USER {root}`"]
         mode = stat.S_IMODE(root.stat().st_mode)
         faults = [f"others may write in {root}, which holds the CAs; `chmod go-w {root}`"] if mode & 0o022 else []
-        for folder in _folders(root):
-            faults += _faults(folder)
+        faults += _keys_here(root) if signer else [fault for folder in _folders(root) for fault in _faults(folder)]
     except OSError as fault:
         return [f"{root} can't be read: {fault.strerror}; see lemonstand_pki_dir"]
     return faults
@@ -80,12 +115,21 @@ def _folders(root: Path) -> list[Path]:
     return [path for path in folders if (path / "ca.crt").exists() or (path / "ca.key").exists()]
 
 
+def _keys_here(root: Path) -> list[str]:
+    """What is left behind once a signer has the keys; a retired CA's still opens what remembers it."""
+    keys = sorted({*root.glob("*/ca.key"), *root.glob("*/*/ca.key"), *root.glob(f"{RETIRED}/*/*/ca.key")})
+    return [
+        f"{key} is here, though lemonstand_signer has the keys of CAs; move it there, or remove it if the signer has it" for key in keys
+    ]
+
+
 def _faults(folder: Path) -> list[str]:
     certificate_file, key_file = folder / "ca.crt", folder / "ca.key"
     anew = f"move {folder} away and give all hosts new ones: `lemonstand certificates renew --new-authorities`"
     for path, other in ((certificate_file, key_file), (key_file, certificate_file)):
         if not path.exists():
-            return [f"{other} is there, but {path} is not; restore it from its backup, or {anew}"]
+            signer = "" if path == certificate_file else ", say in lemonstand_signer who has it,"
+            return [f"{other} is there, but {path} is not; restore it from its backup{signer} or {anew}"]
         if not path.is_file() or not os.access(path, os.R_OK):
             return [f"{path} can't be read by you; `chown $USER {path}`"]
     faults = []
@@ -110,9 +154,44 @@ def _faults(folder: Path) -> list[str]:
     return faults
 
 
+def signing_policy(hostvars: Any, names: list[str]) -> dict[str, Any]:
+    """What a signer is asked to sign for a site (docs/decisions/0053): no name, use, CA or day more.
+
+    Args:
+        names: of the hosts that have certificates.
+    """
+    authorities: dict[str, dict[str, set[str]]] = {}
+    settings: dict[str, Any] = {}
+    for name in names:
+        host = hostvars[name]
+        settings = settings or {key: host.get(f"certificates_{key}") for key in ("ca_label", "ca_days", "days", "ca_name_constraints")}
+        for ca in host.get("certificates_trusted_cas") or ():
+            authorities.setdefault(str(ca), {"usages": set(), "names": set()})
+        for request in host.get("certificates_requests") or ():
+            one = authorities.setdefault(str(request["ca"]), {"usages": set(), "names": set()})
+            one["usages"].add(str(request["usage"]))
+            one["names"].update(map(str, request["names"]))
+    suffixes = settings.get("ca_name_constraints") or {}
+    return {
+        "label": settings.get("ca_label") or "lemonstand",
+        "days": settings.get("days") or 90,
+        "ca_days": settings.get("ca_days") or 3650,
+        "rotate": True,
+        "seal": True,
+        "authorities": {
+            name: {"usages": sorted(one["usages"]), "names": sorted(one["names"]), "suffixes": list(suffixes.get(name, ()))}
+            for name, one in sorted(authorities.items())
+        },
+    }
+
+
 class FilterModule:
     """Announces the filters to Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Names and functions."""
-        return {"lemonstand_authorities": authorities, "lemonstand_authority_faults": authority_faults}
+        return {
+            "lemonstand_authorities": authorities,
+            "lemonstand_authority_faults": authority_faults,
+            "lemonstand_signing_policy": signing_policy,
+        }

@@ -19,7 +19,7 @@ from typing import Any
 
 PLAYBOOKS = Path(__file__).resolve().parents[1]
 PREFIX = "lemonstand_"
-NOT_OF_THE_SITE = {f"{PREFIX}pki_dir", f"{PREFIX}kind", f"{PREFIX}user_passwords"}
+NOT_OF_THE_SITE = {f"{PREFIX}pki_dir", f"{PREFIX}signer", f"{PREFIX}kind", f"{PREFIX}user_passwords"}
 """Where this controller keeps something, what the plays set themselves, and secrets: no part of what a site is."""
 SECRET = re.compile(r"pass|secret|token|key|vault|credential", re.IGNORECASE)
 STAMPS = "site.yml"

@@ -89,7 +89,7 @@ def plain_faults(hostvars: Any) -> list[str]:
     kinds = yaml.safe_load((PLAYBOOKS / "kinds.yml").read_text(encoding="utf-8"))
     groups = {*kinds["kinds"], *kinds["outer"]}
     found: dict[str, None] = {}
-    directories: set[str] = set()
+    directories: dict[str, Any] = {}
     seen: dict[str, Any] = {}
     for name in hostvars:
         host = hostvars[name]
@@ -97,9 +97,9 @@ def plain_faults(hostvars: Any) -> list[str]:
             continue
         raw = hostvars.raw_get(name) if hasattr(hostvars, "raw_get") else host
         found |= dict.fromkeys(_host_faults(str(name), host, raw, table, seen))
-        directories.add(str(host.get(f"{PREFIX}pki_dir") or ""))
+        directories[str(host.get(f"{PREFIX}pki_dir") or "")] = host.get(f"{PREFIX}signer")
     judge = _sibling("authorities").authority_faults
-    return [*found, *(fault for directory in sorted(directories - {""}) for fault in judge(directory))]
+    return [*found, *(fault for directory, signer in sorted(directories.items()) if directory for fault in judge(directory, signer))]
 
 
 def _host_faults(name: str, host: Mapping[str, Any], raw: Mapping[str, Any], table: Any, seen: dict[str, Any]) -> Iterator[str]:

@@ -27,6 +27,7 @@ SETTINGS = {
     "new_keys": {"type": "bool", "default": False},
     "only_due": {"type": "bool", "default": False},
     "pki_dir": {"required": True},
+    "signer_command": TEXTS,
     "ca_label": {"required": True},
     "ca_name_constraints": {"type": "dict", "default": {}},
     "ca_days": {"type": "int", "required": True},
@@ -98,7 +99,8 @@ class ActionModule(HostAction):
         """What of this host's is signed: changed, certificates and CA certificates."""
         signer = _load(Path(self._find("files", SIGNER)))
         order = {
-            "check": self.check, "host": host, "directory": given["pki_dir"], "requests": requests, "prepared": prepared,
+            "check": self.check, "host": host, "directory": given["pki_dir"], "signer": given["signer_command"],
+            "requests": requests, "prepared": prepared,
             "renewed_on_host": given["renewed_on_host"], "renew_now": given["renew_now"] or given["new_keys"],
             "trusted_cas": given["trusted_cas"], "ca_label": given["ca_label"], "ca_name_constraints": given["ca_name_constraints"],
             "ca_days": given["ca_days"], "days": given["days"], "renew_days": given["renew_days"],

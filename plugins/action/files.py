@@ -25,7 +25,7 @@ class ActionModule(HostAction):
                     "type": "list",
                     "elements": "dict",
                     "default": [],
-                    "options": {"name": {"required": True}, "home": {"required": True}, "comment": {"default": ""}},
+                    "options": {"name": {"required": True}, "home": {"required": True}, "comment": {"default": ""}, "shell": {}},
                 },
             }
         )

@@ -49,6 +49,11 @@ options:
   pki_dir:
     description: Directory on the controller with the CAs.
     type: str
+  signer_command:
+    description: Command, run on the controller, of a signer that has the CAs instead; the directory gets copies of their certificates.
+    type: list
+    elements: str
+    default: []
   ca_label:
     description: Put into the subject of a CA that is made.
     type: str

@@ -77,7 +77,7 @@ options:
     elements: str
     default: []
   accounts:
-    description: System users that are made if they are missing, before any file. Nobody logs in as one; the home directory is not made.
+    description: System users that are made if they are missing, before any file. They have no password; the home directory is not made.
     type: list
     elements: dict
     default: []
@@ -94,6 +94,10 @@ options:
         description: What it is for.
         type: str
         default: ""
+      shell:
+        description: Login shell. The default lets nobody in. A program that takes no commands makes a user that does one thing, whoever comes as it.
+        type: str
+        default: /usr/sbin/nologin
 attributes:
   check_mode:
     description: Says what would change.

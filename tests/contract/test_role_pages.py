@@ -28,7 +28,8 @@ def test_the_pages_are_current(wanted: dict[str, str]) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_page_names_every_variable_once(role: str, wanted: dict[str, str]) -> None:
     path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
-    options = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"].get("options") or {}
+    ways = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values()
+    options = [name for way in ways for name in way.get("options") or {}]
     rows = [line for line in wanted[f"{role}.md"].partition("## Variables")[2].splitlines() if line.startswith("| `")]
     for name in options:
         assert sum(row.startswith(f"| `{name}` |") for row in rows) == 1

@@ -21,10 +21,13 @@ def defaults_of(role: str) -> dict[str, Any]:
     return found
 
 
-def options_of(role: str) -> dict[str, dict[str, Any]]:
-    """The variables a role's specification names."""
+def options_of(role: str, entry_point: str = "") -> dict[str, dict[str, Any]]:
+    """The variables a role's specification names, for all its entry points or one."""
     path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
-    found: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"].get("options") or {}
+    specifications = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+    found: dict[str, dict[str, Any]] = {}
+    for name in [entry_point] if entry_point else specifications:
+        found |= specifications[name].get("options") or {}
     return found
 
 
@@ -99,9 +102,29 @@ def test_role_has_its_stages_and_a_short_page(role: str) -> None:
 def test_role_has_an_example_that_is_played(role: str) -> None:
     (play,) = yaml.safe_load((ROOT / "roles" / role / "examples" / "play.yml").read_text(encoding="utf-8"))
     assert [entry["role"] for entry in play["roles"]] == [role]
-    options, given = options_of(role), set(play["roles"][0].get("vars", {}))
+    options, given = options_of(role, "main"), set(play["roles"][0].get("vars", {}))
     assert given <= set(options)
     assert {name for name, option in options.items() if option.get("required")} <= given, "it would not run"
     scenario = ROOT / "molecule" / role
     assert yaml.safe_load((scenario / "molecule.yml").read_text(encoding="utf-8"))["provisioner"]["ansible_args"][:1] == ["--limit"]
     assert (scenario / "verify.yml").is_file()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "playbooks/tasks/activate").glob("*.yml")), ids=lambda path: path.stem)
+def test_whoever_reads_certificates_is_told_of_new_ones(path: Path) -> None:
+    """What is renewed by itself reaches every service that an apply would tell."""
+    (told,) = yaml.safe_load((ROOT / "playbooks/tasks/read_certificates.yml").read_text(encoding="utf-8"))
+    roles = [role for task in yaml.safe_load(path.read_text(encoding="utf-8")) for role in _activated(task)]
+    readers = [role for role in roles if re.search(rf"\{{\{{ {role}_\w*certificate\w* \}}\}}", _variables_of(role))]
+    assert sorted(told["vars"]["__readers"].get(path.stem, [])) == sorted(readers)
+
+
+def _activated(task: dict[str, Any]) -> list[str]:
+    named = [said["name"] for key, said in task.items() if key.endswith("_role")]
+    wanted = task.get("lemonstand.lemonstand.activate", {}).get("roles", [])
+    return named + (re.findall(r"[a-z_]+", wanted) if isinstance(wanted, str) else wanted)
+
+
+def _variables_of(role: str) -> str:
+    path = ROOT / "roles" / role / "vars" / "main.yml"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

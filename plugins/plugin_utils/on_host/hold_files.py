@@ -132,8 +132,9 @@ def account(name: str) -> dict[str, int] | None:
 
 
 def make_account(wanted: dict[str, Any]) -> dict[str, int] | None:
-    """Makes a system user that nobody logs in as; its home directory is not made."""
-    words = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", "--home-dir", wanted["home"]]
+    """Makes a system user without a password; its home directory is not made."""
+    shell = wanted.get("shell") or "/usr/sbin/nologin"
+    words = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", shell, "--home-dir", wanted["home"]]
     run([*words, "--comment", wanted.get("comment", ""), wanted["name"]])
     return account(wanted["name"])
 

@@ -1,9 +1,9 @@
 """Change, on the controller, the CAs that sign for a site, with an overlap in which hosts trust both (docs/decisions/0044).
 
-Reads an order as JSON from standard input: `directory`, `step`, `authorities` (empty: all but `public`), `ca_label`, `ca_days`,
-`ca_name_constraints`, `check`. Prints a line for each thing that was changed. What was cut off is done by giving the same order again:
-`begin` makes the next CAs, `sign` lets them sign, `drop` has the old ones trusted no more, `end` puts them away. An order that comes too
-late changes nothing.
+Reads an order as JSON from standard input: `directory`, `signer` (a command, if the CAs are elsewhere), `step`, `authorities` (empty:
+all but `public`), `ca_label`, `ca_days`, `ca_name_constraints`, `check`. Prints a line for each thing that was changed. What was cut
+off is done by giving the same order again: `begin` makes the next CAs, `sign` lets them sign, `drop` has the old ones trusted no more,
+`end` puts them away. An order that comes too late changes nothing.
 """
 
 import datetime
@@ -14,7 +14,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sign_certificates import ROTATION, SignError, certificate_of, load_authority, locked, make_authority, now, read_rotation, write
+from sign_certificates import (
+    ROTATION,
+    Signer,
+    SignError,
+    certificate_of,
+    load_authority,
+    locked,
+    make_authority,
+    now,
+    read_rotation,
+    write,
+)
 
 CLIENTS = "public"
 """The CA that clients outside trust as well: it is changed if it is named, once they have been given the next one."""
@@ -128,8 +139,11 @@ def main() -> int:
     try:
         if not directory.is_dir():
             raise SignError(f"there is no {directory}; `lemonstand apply` makes the CAs")
-        with locked(directory):
-            done = STEPS[order["step"]](directory, read_rotation(directory), order)
+        if order.get("signer"):
+            done = Signer(list(order["signer"]), directory, check=order["check"]).rotate(order["step"], order["authorities"])
+        else:
+            with locked(directory):
+                done = STEPS[order["step"]](directory, read_rotation(directory), order)
     except SignError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1

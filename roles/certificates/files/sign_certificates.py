@@ -1,4 +1,4 @@
-"""Sign, on the controller, the certificates one host needs from the private CAs kept there.
+"""Have the certificates one host needs signed, on the controller, by private CAs kept there or by a signer elsewhere (docs/decisions/0053).
 
 Reads an order as JSON from standard input and prints the certificates as JSON. Names, usage and CA come from the play alone: of
 a signing request only the public key and the proof that its owner holds the private key are used. A CA is made when it is first
@@ -11,11 +11,12 @@ import fcntl
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -36,9 +37,9 @@ class SignError(Exception):
 
 
 class Authority:
-    """One private CA: its certificate and the key that signs."""
+    """One private CA: its certificate and, where it is kept here, the key that signs."""
 
-    def __init__(self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+    def __init__(self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey | None = None) -> None:
         self.name = name
         self.certificate = certificate
         self.key = key
@@ -47,6 +48,14 @@ class Authority:
     def pem(self) -> str:
         """Return the CA certificate as PEM."""
         return to_pem(self.certificate)
+
+
+class Due(NamedTuple):
+    """A certificate that is to be signed: whose name it has to have, the signing request (PEM), and by which CA."""
+
+    request: dict[str, Any]
+    csr: str
+    ca: Authority
 
 
 def to_pem(certificate: x509.Certificate) -> str:
@@ -208,6 +217,8 @@ def sign(csr: x509.CertificateSigningRequest, request: dict[str, Any], ca: Autho
     key = csr.public_key()
     if not csr.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
         raise SignError(f"the signing request for {request['name']} has no valid signature by an elliptic-curve key")
+    if ca.key is None:
+        raise SignError(f"the key of the CA {ca.name} is not here; see lemonstand_signer")
     names = sorted(set(request["names"]))
     authority_id = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return (
@@ -241,27 +252,242 @@ def check_order(order: dict[str, Any]) -> None:
             raise SignError(f"request {request['name']} needs at least one name and a usage of {' or '.join(USAGES)}")
 
 
+class Keeper(Protocol):
+    """Who has the CAs: this machine, or a signer elsewhere."""
+
+    place: str
+    """Said in messages: where they are."""
+
+    def held(self) -> contextlib.AbstractContextManager[object]:
+        """Nobody else changes them meanwhile."""
+
+    def authorities(self, names: Iterable[str]) -> tuple[dict[str, Authority], list[str]]:
+        """The CAs of these names, and those that had to be made, or would have to be."""
+
+    def known(self, name: str) -> Authority | None:
+        """A CA that is there; none is made."""
+
+    def trusted(self, ca: Authority) -> list[x509.Certificate]:
+        """What hosts trust for a CA's purpose."""
+
+    def sign(self, due: list[Due]) -> list[x509.Certificate]:
+        """Signs, and writes down what was signed."""
+
+
+class Directory:
+    """CAs in a directory of this machine: `NAME/ca.crt` and `NAME/ca.key`."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.order = order
+        self.directory = Path(order["directory"]).expanduser()
+        self.place = str(self.directory)
+
+    def held(self) -> contextlib.AbstractContextManager[object]:
+        """Hold the directory's lock; a check holds nothing."""
+        return contextlib.nullcontext() if self.order["check"] else locked(self.directory)
+
+    def authorities(self, names: Iterable[str]) -> tuple[dict[str, Authority], list[str]]:
+        """Load CAs, and make those that are missing."""
+        found: dict[str, Authority] = {}
+        made = []
+        for name in names:
+            authority = self.known(name)
+            if authority is None:
+                made.append(name)
+                if not self.order["check"]:
+                    authority = make_authority(self.directory / name, self.order)
+            if authority is not None:
+                found[name] = authority
+        return found, made
+
+    def known(self, name: str) -> Authority | None:
+        """Load a CA that is there."""
+        return load_authority(self.directory / name)
+
+    def trusted(self, ca: Authority) -> list[x509.Certificate]:
+        """The CA, and while it is changed the one that comes or went."""
+        return trusted(self.directory, ca)
+
+    def sign(self, due: list[Due]) -> list[x509.Certificate]:
+        """Sign with the keys here."""
+        signed = []
+        for request, csr, ca in due:
+            signed.append(sign(x509.load_pem_x509_csr(csr.encode("ascii")), request, ca, self.order["days"]))
+            record(self.directory / ca.name, self.order["host"], request, signed[-1])
+        return signed
+
+
+VERSION = 1
+"""Of the questions a signer is asked (docs/decisions/0053)."""
+SIGNER_SECONDS = 60.0
+PARTS = {"signs": "ca.crt", "next": "next/ca.crt", "old": "old/ca.crt"}
+"""What a signer says of a CA, and where a copy of it lies below the CA's folder here."""
+
+
+class Signer:
+    """CAs whose keys a signer has; it is asked by a command. Copies of their certificates lie in the directory here."""
+
+    def __init__(self, command: list[str], directory: Path, *, check: bool, host: str = "", days: float = 0) -> None:
+        self.command = command
+        self.directory = directory
+        self.check = check
+        self.host = host
+        self.days = days
+        self.place = f"the signer ({' '.join(command)})"
+        self.told: dict[str, Any] = {}
+
+    def ask(self, question: str, **given: Any) -> dict[str, Any]:
+        """Ask one question; the copies here follow what the answer says of the CAs.
+
+        Raises:
+            SignError: there is no answer, or the signer refuses; then it has done nothing.
+        """
+        asked = json.dumps({"version": VERSION, "question": question, "check": self.check, **given})
+        see = "see lemonstand_signer, and that the signer answers this command"
+        try:
+            # A session of its own: nothing it runs asks anybody at a terminal.
+            done = subprocess.run(
+                self.command, input=asked, capture_output=True, text=True, timeout=SIGNER_SECONDS, check=False, start_new_session=True
+            )
+            # A machine may say something of its own to whoever comes in.
+            answer: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
+            if "error" in answer:
+                raise SignError(f"{self.place} refuses: {answer['error']}")
+            self.told = {key: answer[key] for key in ("authorities", "retired", "rotation")}
+        except (OSError, subprocess.TimeoutExpired) as fault:
+            raise SignError(f"{self.place} can't be asked: {fault}; {see}") from None
+        except (ValueError, KeyError, TypeError):
+            said = " ".join(f"{done.stdout} {done.stderr}".split())[-500:] or f"exit status {done.returncode}"
+            raise SignError(f"{self.place} gives no answer: {said}; {see}") from None
+        if not self.check:
+            with locked(self.directory):
+                self._copy()
+        return answer
+
+    def _copy(self) -> None:
+        """Bring the copies here to what the signer said. Refuse CAs that hosts know nothing of.
+
+        Raises:
+            SignError: it has another CA than the one hosts trust.
+        """
+        for name, said in self.told["authorities"].items():
+            here = self.directory / name / "ca.crt"
+            if not SAFE_NAME.fullmatch(name) or not here.exists():
+                continue
+            has = fingerprint(here.read_text(encoding="ascii"))
+            if has not in {*map(fingerprint, said.values()), *self.told["retired"].get(name, ())}:
+                raise SignError(
+                    f"{self.place} has another CA {name} than the one hosts trust ({here}): all would refuse one another; move that one"
+                    " with its key to the signer, or take the signer's on purpose: `lemonstand certificates renew --new-authorities`"
+                )
+        for name, said in self.told["authorities"].items():
+            if not SAFE_NAME.fullmatch(name):
+                continue
+            for part, file in PARTS.items():
+                path = self.directory / name / file
+                if part in said and not (path.exists() and path.read_text(encoding="ascii") == said[part]):
+                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    write(path, said[part].encode("ascii"), 0o644)
+                elif part not in said:
+                    path.unlink(missing_ok=True)
+                    if part != "signs" and path.parent.is_dir() and not any(path.parent.iterdir()):
+                        path.parent.rmdir()
+        rotation = self.directory / ROTATION
+        if self.told["rotation"]:
+            write(rotation, (json.dumps(self.told["rotation"]) + "\n").encode("ascii"), 0o600)
+        else:
+            rotation.unlink(missing_ok=True)
+
+    def held(self) -> contextlib.AbstractContextManager[object]:
+        """The signer keeps its own order."""
+        return contextlib.nullcontext()
+
+    def authorities(self, names: Iterable[str]) -> tuple[dict[str, Authority], list[str]]:
+        """Ask for CAs; the signer makes those its policy has."""
+        wanted = list(names)
+        answer = self.ask("authorities", names=wanted)
+        return {name: ca for name in wanted if (ca := self.known(name)) is not None}, list(answer.get("made", ()))
+
+    def known(self, name: str) -> Authority | None:
+        """A CA as the last answer had it."""
+        if not self.told:
+            self.ask("authorities", names=[])
+        said = self.told["authorities"].get(name)
+        return Authority(name, x509.load_pem_x509_certificate(said["signs"].encode("ascii"))) if said else None
+
+    def trusted(self, ca: Authority) -> list[x509.Certificate]:
+        """The CA, and while it is changed the one that comes or went."""
+        said = self.told["authorities"][ca.name]
+        others = ["next"] if self.told["rotation"].get("step") == "drop" else ["next", "old"]
+        more = [x509.load_pem_x509_certificate(said[other].encode("ascii")) for other in others if other in said]
+        return list(dict.fromkeys([ca.certificate, *more]))
+
+    def sign(self, due: list[Due]) -> list[x509.Certificate]:
+        """Have all of them signed by one question; what comes back is looked at before any host is given it."""
+        if not due:
+            return []
+        requests = [
+            {
+                "ca": each.ca.name, "usage": each.request["usage"], "names": sorted(set(each.request["names"])), "csr": each.csr,
+                "days": self.days, "host": self.host, "name": each.request["name"],
+            }
+            for each in due
+        ]  # fmt: skip
+        answer = self.ask("sign", requests=requests)
+        if self.check:
+            return []
+        signed = [x509.load_pem_x509_certificate(pem.encode("ascii")) for pem in answer["certificates"]]
+        if len(signed) != len(due):
+            raise SignError(f"{self.place} signed {len(signed)} certificates of {len(due)}; nothing of it is used")
+        for certificate, each in zip(signed, due, strict=True):
+            self._fits(certificate, each)
+        return signed
+
+    def _fits(self, certificate: x509.Certificate, due: Due) -> None:
+        csr = x509.load_pem_x509_csr(due.csr.encode("ascii"))
+        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = sorted(alternative.get_values_for_type(x509.DNSName))
+        # The CA may have been changed since it was asked about.
+        ca = self.known(due.ca.name) or due.ca
+        right = public_bytes(certificate.public_key()) == public_bytes(csr.public_key()) and names == sorted(set(due.request["names"]))
+        if not right or not issued(certificate, ca.certificate):
+            raise SignError(f"{self.place} signed something else than {due.request['name']}; nothing of it is used")
+
+    def rotate(self, step: str, authorities: list[str]) -> list[str]:
+        """Have one step of a change of CAs done; a line for each thing that changed."""
+        return [str(line) for line in self.ask("rotate", step=step, authorities=authorities)["changed"]]
+
+    def seal(self, text: str) -> str:
+        """The signature of the CA of hosts under a text that says who serves, in hexadecimal digits (docs/decisions/0036)."""
+        return str(self.ask("seal", text=text)["signature"])
+
+
+def fingerprint(pem: str) -> str:
+    """The SHA-256 of a certificate, in hexadecimal digits."""
+    return x509.load_pem_x509_certificate(pem.encode("ascii")).fingerprint(hashes.SHA256()).hex()
+
+
+def keeper_of(order: dict[str, Any]) -> Keeper:
+    """Who has the CAs, by an order: `signer` (a command) or `directory`."""
+    directory = Path(order["directory"]).expanduser()
+    if not order["check"]:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if order.get("signer"):
+        return Signer(list(order["signer"]), directory, check=order["check"], host=order["host"], days=order["days"])
+    return Directory(order)
+
+
 def work(order: dict[str, Any]) -> dict[str, Any]:
     """Do the order; with `check` say what would be done and touch nothing."""
     check_order(order)
     check: bool = order["check"]
-    directory = Path(order["directory"]).expanduser()
-    changed: list[str] = []
-    if not check:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        if not check:
-            stack.enter_context(locked(directory))
-        authorities: dict[str, Authority] = {}
-        for name in dict.fromkeys([*[request["ca"] for request in order["requests"]], *order["trusted_cas"]]):
-            authority = load_authority(directory / name)
-            if authority is None:
-                changed.append(f"CA {name} in {directory}")
-                if not check:
-                    authority = make_authority(directory / name, order)
-            if authority is not None:
-                authorities[name] = authority
+    keeper = keeper_of(order)
+    with keeper.held():
+        wanted = dict.fromkeys([*[request["ca"] for request in order["requests"]], *order["trusted_cas"]])
+        authorities, made = keeper.authorities(wanted)
+        changed = [f"CA {name} in {keeper.place}" for name in made]
         certificates: dict[str, str] = {}
+        due: list[Due] = []
         for request in order["requests"]:
             prepared = order["prepared"].get(request["name"], {})
             ca = authorities.get(request["ca"])
@@ -276,47 +502,46 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
                 certificates[request["name"]] = prepared["certificate"]
                 continue
             changed.append(f"certificate {request['name']}: {reason}")
-            if not check:
-                certificate = sign(csr, request, ca, order["days"])
-                certificates[request["name"]] = to_pem(certificate)
-                record(directory / ca.name, order["host"], request, certificate)
-    known = {name: trusted(directory, authorities[name]) for name in order["trusted_cas"] if name in authorities}
+            due.append(Due(request, prepared["csr"], ca))
+        if not check:
+            certificates |= {each.request["name"]: to_pem(new) for each, new in zip(due, keeper.sign(due), strict=True)}
+        known = {name: keeper.trusted(authorities[name]) for name in order["trusted_cas"] if name in authorities}
     return {"changed": changed, "certificates": certificates, "cas": {name: "".join(map(to_pem, each)) for name, each in known.items()}}
 
 
 def renew_due(order: dict[str, Any]) -> dict[str, Any]:
     """Sign anew what ends soon, of CAs that are there and for keys that are there; with `check` say what would be signed."""
     check_order(order)
-    directory = Path(order["directory"]).expanduser()
-    certificates: dict[str, str] = {}
-    changed: list[str] = []
+    keeper = keeper_of(order)
     problems: list[str] = []
+    ends: list[datetime.datetime] = []
+    due: list[Due] = []
     soon = now() + datetime.timedelta(days=order["renew_days"])
-    with contextlib.ExitStack() as stack:
-        if not order["check"]:
-            stack.enter_context(locked(directory))
+    with keeper.held():
         for request in order["requests"]:
             prepared = order["prepared"].get(request["name"], {})
             if request["name"] in order["renewed_on_host"] or not prepared.get("csr") or not prepared.get("certificate"):
                 continue
             certificate = x509.load_pem_x509_certificate(prepared["certificate"].encode("ascii"))
-            ends = certificate.not_valid_after_utc
-            if ends >= soon:
+            end = certificate.not_valid_after_utc
+            if end >= soon:
                 continue
-            ca = load_authority(directory / request["ca"])
-            what = f"certificate {request['name']} ends {ends:%Y-%m-%d %H:%M}"
-            if ca is None or not any(issued(certificate, each) for each in trusted(directory, ca)):
-                problems.append(f"{what}, and none of the CAs {request['ca']} in {directory} signed it: is that another site's directory?")
-            elif ca.certificate.not_valid_after_utc <= max(ends, soon):
+            ca = keeper.known(request["ca"])
+            what = f"certificate {request['name']} ends {end:%Y-%m-%d %H:%M}"
+            if ca is None or not any(issued(certificate, each) for each in keeper.trusted(ca)):
+                problems.append(
+                    f"{what}, and none of the CAs {request['ca']} in {keeper.place} signed it: is that another site's directory?"
+                )
+            elif ca.certificate.not_valid_after_utc <= max(end, soon):
                 problems.append(f"{what}, and so does its CA {ca.name}: make another one with `lemonstand certificates rotate`")
             else:
-                new = sign(x509.load_pem_x509_csr(prepared["csr"].encode("ascii")), request, ca, order["days"])
-                changed.append(
-                    f"certificate {request['name']}: it ends {ends:%Y-%m-%d %H:%M}, the new one {new.not_valid_after_utc:%Y-%m-%d %H:%M}"
-                )
-                if not order["check"]:
-                    certificates[request["name"]] = to_pem(new)
-                    record(directory / ca.name, order["host"], request, new)
+                due.append(Due(request, prepared["csr"], ca))
+                ends.append(end)
+        signed = [] if order["check"] else keeper.sign(due)
+    changed = [f"certificate {each.request['name']}: it ends {end:%Y-%m-%d %H:%M}" for each, end in zip(due, ends, strict=True)]
+    if not order["check"]:
+        changed = [f"{line}, the new one {new.not_valid_after_utc:%Y-%m-%d %H:%M}" for line, new in zip(changed, signed, strict=True)]
+    certificates = {each.request["name"]: to_pem(new) for each, new in zip(due, signed, strict=False)}
     return {"changed": changed, "certificates": certificates, "cas": {}, "problems": problems}
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lemonstand.admin.access import Hosts
 from lemonstand.admin.users import PROGRAM as DIRECTORY
 from lemonstand.errors import InputError, LemonstandError
 from lemonstand.site import Site
-from lemonstand.site.shipped import filter_plugin
+from lemonstand.site.shipped import filter_plugin, role_program
 
 PYTHON = ("/usr/bin/python3", "-I", "-B")
 PLACEMENT = (*PYTHON, "/usr/local/lib/lemonstand/placement.py")
@@ -138,7 +137,7 @@ class Placement:
             "users": places,
             # What the inventory says now is heard with it, of those whom it seeded.
             "said": {**told.placement["said"], **{user: store for user, store in said.items() if user in told.placement["said"]}},
-            "sealed": {"text": text, "signature": sealed(self.site.settings.pki_dir, text)},
+            "sealed": {"text": text, "signature": sealed(self.site, text)},
         }
 
     def hand_out(self, placement: dict[str, Any], hosts: Iterable[str]) -> dict[str, LemonstandError]:
@@ -191,16 +190,23 @@ class Placement:
         self.hosts.run_on(list(hosts), ["postqueue", "-f"])
 
 
-def sealed(pki_dir: Path, text: str) -> str:
+def sealed(site: Site, text: str) -> str:
     """The signature of the site's CA of hosts, in hexadecimal digits: no host can make one.
 
     Raises:
-        InputError: the key can't be read.
+        InputError: the key can't be used, or who has it does not sign.
     """
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - loads OpenSSL, for this alone
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey  # noqa: PLC0415
 
-    path = pki_dir / "hosts" / "ca.key"
+    if (signer := site.settings.signer) is not None:
+        program = role_program("certificates", "sign_certificates")
+        try:
+            seal: str = program.Signer(list(signer.command), site.settings.pki_dir, check=False).seal(text)
+        except program.SignError as fault:
+            raise InputError(str(fault), "lemonstand_signer", "then give the command again") from None
+        return seal
+    path = site.settings.pki_dir / "hosts" / "ca.key"
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as fault:

@@ -33,6 +33,8 @@ def counterfeit(folder: Path, true: str, names: list[str]) -> str:
     try:
         ca = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
         key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+    except FileNotFoundError as fault:
+        raise Invalid(f"{fault.filename} is not on this controller: is it with a signer?") from None
     except OSError as fault:
         raise Invalid(f"the CA can't be read: {fault}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):

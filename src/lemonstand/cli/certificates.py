@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,7 +99,7 @@ def _tell_who_renews(chosen: Chosen, site: Site, schedule: Schedule | None) -> N
 
 
 def _rows(site: Site, renewer: str) -> list[dict[str, Any]]:
-    """Every certificate of every host and of the controller's CAs, those that end first at the end of each host."""
+    """Every certificate of every host and of the CAs of controller or signer, those that end first at the end of each host."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     from lemonstand.remote.certificates import Certificate  # noqa: PLC0415
@@ -118,8 +119,9 @@ def _rows(site: Site, renewer: str) -> list[dict[str, Any]]:
             files = source == "files" and name == "public" and "frontends" in site.hosts[host].groups
             by = "the host (ACME)" if name in seen["renewed_here"] else "you (files)" if files else renewer
             rows.append(_row(host, certificate, by))
+    keeper = "signer" if site.settings.signer else "controller"
     for path in sorted(site.settings.pki_dir.glob("*/ca.crt")):
-        rows.append(_row("controller", Certificate(path.parent.name, path.read_text(encoding="ascii")), "you"))
+        rows.append(_row(keeper, Certificate(path.parent.name, path.read_text(encoding="ascii")), "you"))
     return rows
 
 
@@ -135,6 +137,30 @@ def _row(host: str, certificate: Any, by: str) -> dict[str, Any]:
         "ends": certificate.x509.not_valid_after_utc.isoformat(),
         "days_left": round(certificate.days_left_now(), 2),
     }
+
+
+@certificates_group.command("policy")
+@site_options
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.  [default: print it]")
+def certificates_policy(chosen: Chosen, *, output: Path | None) -> None:
+    """Proposes what a signer elsewhere should sign for the site: for each CA names and uses, and the longest life.
+
+    Its owner reads it and takes it: `certificates_signer_policy` of the role `certificates` (tasks_from: signer). A host that is added
+    needs a new one.
+    """
+    site = chosen.load()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "policy.json"
+        result = play(
+            chosen, site, "signing-policy.yml", observer(Console(stderr=True), looks_only=True), extra={"signing_policy_file": str(file)}
+        )
+        if result.exit_code:
+            finish(Console(stderr=True), result)
+        text = file.read_text(encoding="utf-8")
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
 
 
 def _within_option(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -13,7 +13,7 @@ import yaml
 
 from lemonstand.paths import data_dir
 from lemonstand.policy.controls import load_controls
-from lemonstand.site.roles import specification
+from lemonstand.site.roles import entry_points, specification
 
 MADE = "Generated from the role by `make docs`; change the role, not this page."
 INDEX = "README.md"
@@ -73,6 +73,7 @@ def _page(folder: Path, said: Mapping[str, Any], kinds: list[str]) -> str:
     lines = [f"# {folder.name}", "", f"{said['short_description']}. {MADE}", "", readme, ""]
     for title, section in (
         ("Variables", list(_variables(options))),
+        *((f"`tasks_from: {name}`", _entry_point(said)) for name, said in entry_points(folder).items() if name != "main"),
         ("Packages and files", list(_things(folder))),
         ("Controls it enforces", list(_controls(folder.name))),
         ("Where it runs", [f"On {', '.join(kinds)}: `{WIRING}`."] if kinds else []),
@@ -95,6 +96,13 @@ def _variables(options: Options) -> Iterator[str]:
         if option.get("options"):
             yield from ("", f"Each of `{name}`:" if option.get("elements") else f"Keys of `{name}`:", "")
             yield from _table(option["options"])
+
+
+def _entry_point(said: Mapping[str, Any]) -> list[str]:
+    """What another way to use a role does, and its variables."""
+    words = said.get("description", ())
+    text = " ".join([words] if isinstance(words, str) else words)
+    return [_marked(f"{said['short_description']}. {text}".rstrip()), "", *_variables(said.get("options", {}))]
 
 
 def _table(options: Options) -> Iterator[str]:
@@ -173,8 +181,12 @@ def _roles_in(task: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    """A text as it can stand in a table."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """A text as it can stand in a table; what Ansible's documents mark as code is code here."""
+    return _marked(" ".join(text.split())).replace("|", "\\|")
+
+
+def _marked(text: str) -> str:
+    return re.sub(r"\bC\(([^)]*)\)", r"`\1`", text)
 
 
 if __name__ == "__main__":

@@ -268,6 +268,14 @@ class Middlebox(Strict):
         return " and ".join(self.between)
 
 
+class CertificateSigner(Strict):
+    """Who has the keys of the private CAs, if that is not this controller (docs/decisions/0053)."""
+
+    command: tuple[str, ...] = Field(
+        description="the command, word by word, that asks the signer; it is run on the controller for each question", min_length=1
+    )
+
+
 class AcmeCertificate(Strict):
     """The public certificate comes from an ACME server; the frontend itself asks for it and renews it."""
 
@@ -489,6 +497,11 @@ class SiteSettings(Strict):
         examples=[2147483648],
     )
     pki_dir: Path = Field(description="absolute directory on the controller with the private CAs")
+    signer: CertificateSigner | None = Field(
+        _default("signer"),
+        description="who has the keys of the private CAs instead: {command}; `pki_dir` has their certificates alone then",
+        examples=[{"command": ["ssh", "-F", "/srv/lemonstand/signer.ssh", "signer", "sign"]}],
+    )
     public_certificate: Annotated[PrivateCaCertificate | FileCertificate | AcmeCertificate, Field(discriminator="source")] = Field(
         _default("public_certificate"),
         description="{source: private_ca}, or {source: files, certificate: …, key: …}, or {source: acme, directory: …}",

@@ -39,8 +39,26 @@ def specification(role: Path) -> Mapping[str, Any]:
     Raises:
         LemonstandError: it can't be read.
     """
-    said: Mapping[str, Any] = read_shipped(role / SPECIFICATION, "the specification", lambda found: found["argument_specs"]["main"])
-    return said
+    return entry_points(role)["main"]
+
+
+def entry_points(role: Path) -> Mapping[str, Mapping[str, Any]]:
+    """What a role says of each way to use it: `main`, and each file of tasks that is one of its own (`tasks_from`).
+
+    Args:
+        role: its folder.
+
+    Raises:
+        LemonstandError: it can't be read.
+    """
+
+    def all_of(found: Any) -> Mapping[str, Mapping[str, Any]]:
+        if "main" not in found["argument_specs"]:
+            raise KeyError("main")
+        specifications: Mapping[str, Mapping[str, Any]] = found["argument_specs"]
+        return specifications
+
+    return read_shipped(role / SPECIFICATION, "the specification", all_of)
 
 
 def role_of(variable: str) -> str | None:

@@ -1319,7 +1319,7 @@ def authorities_are_whole(draft: Draft) -> Iterator[InputError]:
     pki = draft.settings.get("pki_dir")
     if pki is None or not pki.is_absolute():
         return
-    for fault in filter_plugin("authorities").authority_faults(pki):
+    for fault in filter_plugin("authorities").authority_faults(pki, draft.settings.get("signer")):
         what, _, remedy = fault.partition("; ")
         yield InputError(what, draft.at("pki_dir"), remedy)
 
