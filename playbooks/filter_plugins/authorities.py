@@ -13,9 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+ROLE = Path(__file__).resolve().parents[2] / "roles" / "certificates"
+"""The role that signs, or has it done."""
 RETIRED = "retired"
 """The folder below it with CAs that are no longer used."""
 
@@ -57,8 +60,7 @@ def _heard(signer: list[str], directory: str) -> dict[str, list[bytes]]:
     """The certificates a signer names, by CA."""
     if not signer:
         return {}
-    path = Path(__file__).resolve().parents[2] / "roles" / "certificates" / "files" / "sign_certificates.py"
-    spec = importlib.util.spec_from_file_location("lemonstand_sign_certificates_heard", path)
+    spec = importlib.util.spec_from_file_location("lemonstand_sign_certificates_heard", ROLE / "files" / "sign_certificates.py")
     if spec is None or spec.loader is None:
         return {}
     program = importlib.util.module_from_spec(spec)
@@ -161,21 +163,22 @@ def signing_policy(hostvars: Any, names: list[str]) -> dict[str, Any]:
         names: of the hosts that have certificates.
     """
     authorities: dict[str, dict[str, set[str]]] = {}
-    settings: dict[str, Any] = {}
+    # The role's own defaults are none of a host's variables before it is played.
+    settings: dict[str, Any] = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text(encoding="utf-8"))
     for name in names:
         host = hostvars[name]
-        settings = settings or {key: host.get(f"certificates_{key}") for key in ("ca_label", "ca_days", "days", "ca_name_constraints")}
+        settings |= {key: host[key] for key in settings if key in host}
         for ca in host.get("certificates_trusted_cas") or ():
             authorities.setdefault(str(ca), {"usages": set(), "names": set()})
         for request in host.get("certificates_requests") or ():
             one = authorities.setdefault(str(request["ca"]), {"usages": set(), "names": set()})
             one["usages"].add(str(request["usage"]))
             one["names"].update(map(str, request["names"]))
-    suffixes = settings.get("ca_name_constraints") or {}
+    suffixes = settings["certificates_ca_name_constraints"]
     return {
-        "label": settings.get("ca_label") or "lemonstand",
-        "days": settings.get("days") or 90,
-        "ca_days": settings.get("ca_days") or 3650,
+        "label": settings["certificates_ca_label"],
+        "days": settings["certificates_days"],
+        "ca_days": settings["certificates_ca_days"],
         "rotate": True,
         "seal": True,
         "authorities": {

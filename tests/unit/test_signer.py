@@ -140,6 +140,31 @@ def test_what_the_policy_does_not_have_is_refused_with_nothing_done(site: Site, 
     assert sorted(path.name for path in site.theirs.iterdir()) == [".lock", "hosts", "store-clients"]
 
 
+def test_of_several_of_which_one_can_not_be_signed_none_is(site: Site) -> None:
+    policy = {**POLICY, "directory": str(site.theirs)}
+    asked = {"version": 1, "check": False, "question": "authorities", "names": ["hosts"]}
+    program.answer(policy, json.dumps(asked))
+    right = {"ca": "hosts", "usage": "server", "names": [NAME], "csr": _csr(), "days": 90, "host": "store", "name": "mail-store"}
+    for wrong in ({"csr": "x"}, {"csr": right["csr"].replace("A", "B", 5)}, {"host": "relay", "csr": None}):
+        with pytest.raises(program.SignError):
+            program.answer(policy, json.dumps({**asked, "question": "sign", "requests": [right, {**right, **wrong}]}))
+        assert not list(site.theirs.glob("*/issued.jsonl"))
+
+
+def test_a_directory_that_can_not_be_used_is_named(site: Site) -> None:
+    asked = {"version": 1, "check": False, "question": "authorities", "names": ["hosts"]}
+    (site.theirs / "file").write_text("", encoding="ascii")
+    with pytest.raises(program.SignError, match="CAs can't be read or written"):
+        program.answer({**POLICY, "directory": str(site.theirs / "file")}, json.dumps(asked))
+
+
+def test_a_controller_that_has_nothing_yet_can_have_a_text_sealed(site: Site) -> None:
+    asked = {"version": 1, "check": False, "question": "authorities", "names": ["hosts"]}
+    program.answer({**POLICY, "directory": str(site.theirs)}, json.dumps(asked))
+    signer = sign.Signer(site.command, site.pki, check=False)
+    assert signer.seal('{"generation": 1, "active": {}}') and (site.pki / "hosts/ca.crt").exists()
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -329,4 +354,5 @@ def test_the_policy_of_a_site_has_its_names_and_no_more() -> None:
         "public": {"usages": ["server"], "names": ["mx.example.org"], "suffixes": []},
         "store-clients": {"usages": [], "names": [], "suffixes": []},
     }
-    assert policy["days"] == 30 and program.policy_faults({**policy, "directory": "/x"}) == []
+    assert policy["days"] == 30 and policy["ca_days"] == 3650 and policy["label"] == "lemonstand"
+    assert program.policy_faults({**policy, "directory": "/x"}) == []

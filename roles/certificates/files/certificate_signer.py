@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from rotate_authorities import RETIRED, STEPS
 from sign_certificates import (
     PARTS,
     SAFE_NAME,
     USAGES,
     VERSION,
+    Authority,
     Directory,
-    Due,
     SignError,
     certificate_of,
     check_order,
@@ -32,6 +30,9 @@ from sign_certificates import (
     load_authority,
     locked,
     read_rotation,
+    record,
+    seal,
+    sign,
     to_pem,
 )
 
@@ -44,16 +45,15 @@ SEALED = {"generation": int, "active": dict}
 OWNER = "its owner takes a new policy: `lemonstand certificates policy`"
 
 
-class Keeper:
-    """The CAs of one policy."""
+class UnderPolicy:
+    """Answers about the CAs of one policy."""
 
     def __init__(self, policy: dict[str, Any], *, check: bool) -> None:
         self.policy = policy
         self.check = check
         self.directory = Path(policy["directory"])
         self.order: dict[str, Any] = {
-            "directory": policy["directory"], "check": check, "host": "", "days": float(policy["days"]),
-            "ca_days": float(policy["ca_days"]), "ca_label": policy["label"],
+            "directory": policy["directory"], "check": check, "ca_days": float(policy["ca_days"]), "ca_label": policy["label"],
             "ca_name_constraints": {name: each["suffixes"] for name, each in policy["authorities"].items()},
         }  # fmt: skip
 
@@ -72,16 +72,18 @@ class Keeper:
             check_order({"requests": [{**request, "name": "x"}], "trusted_cas": []})
             self._allowed(request)
         signed = []
-        for request in requests:
-            ca = load_authority(self.directory / request["ca"])
-            if ca is None:
-                raise SignError(f"there is no CA {request['ca']} here")
-            self.order |= {"host": str(request["host"]), "days": float(request["days"])}
-            named = {"name": str(request["name"]), "usage": request["usage"], "names": request["names"]}
-            if self.check:
-                continue
-            signed += Directory(self.order).sign([Due(named, str(request["csr"]), ca)])
+        for request in [] if self.check else requests:
+            csr = x509.load_pem_x509_csr(str(request["csr"]).encode("ascii"))
+            signed.append(sign(csr, request, self._authority(request["ca"]), float(request["days"])))
+        for request, certificate in zip(requests, signed, strict=False):
+            record(self.directory / request["ca"], str(request["host"]), {**request, "name": str(request["name"])}, certificate)
         return {"certificates": [to_pem(each) for each in signed]}
+
+    def _authority(self, name: str) -> Authority:
+        ca = load_authority(self.directory / name)
+        if ca is None:
+            raise SignError(f"there is no CA {name} here")
+        return ca
 
     def _in_policy(self, name: str) -> dict[str, Any]:
         allowed: dict[str, Any] | None = self.policy["authorities"].get(name)
@@ -119,10 +121,7 @@ class Keeper:
         right = isinstance(said, dict) and set(said) == set(SEALED) and all(type(said[key]) is kind for key, kind in SEALED.items())
         if not right or not text.startswith("{"):
             raise SignError("only a text that says which host serves is sealed")
-        ca = load_authority(self.directory / HOSTS)
-        if ca is None or ca.key is None:
-            raise SignError(f"there is no CA {HOSTS} here")
-        return {"signature": ca.key.sign(text.encode(), ec.ECDSA(hashes.SHA256())).hex()}
+        return {"signature": seal(self._authority(HOSTS).private, text)}
 
     def told(self) -> dict[str, Any]:
         """What every answer says of the CAs."""
@@ -153,15 +152,17 @@ def answer(policy: dict[str, Any], asked: str) -> dict[str, Any]:
         question = json.loads(asked)
         if question["version"] != VERSION:
             raise SignError(f"questions here are of version {VERSION}, not {question['version']}; put the same lemonstand on both")
-        keeper = Keeper(policy, check=bool(question["check"]))
+        desk = UnderPolicy(policy, check=bool(question["check"]))
         ways: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "authorities": keeper.authorities, "sign": keeper.sign, "rotate": keeper.rotate, "seal": keeper.seal,
+            "authorities": desk.authorities, "sign": desk.sign, "rotate": desk.rotate, "seal": desk.seal,
         }  # fmt: skip
-        with locked(keeper.directory):
+        with locked(desk.directory):
             done = ways[question["question"]](question)
-            return {**done, **keeper.told()}
+            return {**done, **desk.told()}
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise SignError(f"that is no question to a signer: {fault!r}") from None
+    except OSError as fault:
+        raise SignError(f"its CAs can't be read or written: {fault}; its owner looks after the directory of the policy") from None
 
 
 FORM = {"directory": str, "label": str, "ca_days": (int, float), "days": (int, float), "rotate": bool, "seal": bool, "authorities": dict}

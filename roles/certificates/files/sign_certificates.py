@@ -49,6 +49,17 @@ class Authority:
         """Return the CA certificate as PEM."""
         return to_pem(self.certificate)
 
+    @property
+    def private(self) -> ec.EllipticCurvePrivateKey:
+        """Return the key.
+
+        Raises:
+            SignError: a signer has it.
+        """
+        if self.key is None:
+            raise SignError(f"the key of the CA {self.name} is not here; see lemonstand_signer")
+        return self.key
+
 
 class Due(NamedTuple):
     """A certificate that is to be signed: whose name it has to have, the signing request (PEM), and by which CA."""
@@ -88,6 +99,7 @@ def write(path: Path, data: bytes, mode: int) -> None:
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Hold the directory's lock: hosts are served in parallel and two of them may name a new CA at the same moment."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (directory / ".lock").open("w", encoding="ascii") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
@@ -151,10 +163,23 @@ def load_authority(folder: Path) -> Authority | None:
 
 def trusted(directory: Path, ca: Authority) -> list[x509.Certificate]:
     """What hosts trust for a CA's purpose: the CA, and while it is changed the one that comes or went (rotate_authorities.py)."""
-    others = ["next"] if read_rotation(directory).get("step") == "drop" else ["next", "old"]
-    files = [directory / ca.name / other / "ca.crt" for other in others]
+    files = [directory / ca.name / PARTS[part] for part in beside(read_rotation(directory))]
     more = [x509.load_pem_x509_certificate(path.read_bytes()) for path in files if path.exists()]
     return list(dict.fromkeys([ca.certificate, *more]))
+
+
+PARTS = {"signs": "ca.crt", "next": "next/ca.crt", "old": "old/ca.crt"}
+"""The certificates of a CA, in a signer's words, and where each lies below the CA's folder."""
+
+
+def beside(rotation: dict[str, Any]) -> tuple[str, ...]:
+    """Which of a CA's certificates hosts trust beside the one that signs, while it is changed."""
+    return ("next",) if rotation.get("step") == "drop" else ("next", "old")
+
+
+def seal(key: ec.EllipticCurvePrivateKey, text: str) -> str:
+    """Return a signature under a text, in hexadecimal digits, as stores look at it (mail_standby.py)."""
+    return key.sign(text.encode(), ec.ECDSA(hashes.SHA256())).hex()
 
 
 def read_rotation(directory: Path) -> dict[str, Any]:
@@ -217,8 +242,6 @@ def sign(csr: x509.CertificateSigningRequest, request: dict[str, Any], ca: Autho
     key = csr.public_key()
     if not csr.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
         raise SignError(f"the signing request for {request['name']} has no valid signature by an elliptic-curve key")
-    if ca.key is None:
-        raise SignError(f"the key of the CA {ca.name} is not here; see lemonstand_signer")
     names = sorted(set(request["names"]))
     authority_id = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return (
@@ -235,7 +258,7 @@ def sign(csr: x509.CertificateSigningRequest, request: dict[str, Any], ca: Autho
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id), critical=False)
-        .sign(ca.key, hashes.SHA256())
+        .sign(ca.private, hashes.SHA256())
     )
 
 
@@ -309,19 +332,16 @@ class Directory:
         return trusted(self.directory, ca)
 
     def sign(self, due: list[Due]) -> list[x509.Certificate]:
-        """Sign with the keys here."""
-        signed = []
-        for request, csr, ca in due:
-            signed.append(sign(x509.load_pem_x509_csr(csr.encode("ascii")), request, ca, self.order["days"]))
-            record(self.directory / ca.name, self.order["host"], request, signed[-1])
+        """Sign with the keys here, all or none."""
+        signed = [sign(x509.load_pem_x509_csr(csr.encode("ascii")), request, ca, self.order["days"]) for request, csr, ca in due]
+        for (request, _, ca), certificate in zip(due, signed, strict=True):
+            record(self.directory / ca.name, self.order["host"], request, certificate)
         return signed
 
 
 VERSION = 1
 """Of the questions a signer is asked (docs/decisions/0053)."""
 SIGNER_SECONDS = 60.0
-PARTS = {"signs": "ca.crt", "next": "next/ca.crt", "old": "old/ca.crt"}
-"""What a signer says of a CA, and where a copy of it lies below the CA's folder here."""
 
 
 class Signer:
@@ -370,19 +390,16 @@ class Signer:
         Raises:
             SignError: it has another CA than the one hosts trust.
         """
-        for name, said in self.told["authorities"].items():
-            here = self.directory / name / "ca.crt"
-            if not SAFE_NAME.fullmatch(name) or not here.exists():
-                continue
-            has = fingerprint(here.read_text(encoding="ascii"))
-            if has not in {*map(fingerprint, said.values()), *self.told["retired"].get(name, ())}:
+        authorities = {name: said for name, said in self.told["authorities"].items() if SAFE_NAME.fullmatch(name)}
+        for name, said in authorities.items():
+            here = self.directory / name / PARTS["signs"]
+            has = fingerprint(here.read_text(encoding="ascii")) if here.exists() else None
+            if has is not None and has not in {*map(fingerprint, said.values()), *self.told["retired"].get(name, ())}:
                 raise SignError(
                     f"{self.place} has another CA {name} than the one hosts trust ({here}): all would refuse one another; move that one"
                     " with its key to the signer, or take the signer's on purpose: `lemonstand certificates renew --new-authorities`"
                 )
-        for name, said in self.told["authorities"].items():
-            if not SAFE_NAME.fullmatch(name):
-                continue
+        for name, said in authorities.items():
             for part, file in PARTS.items():
                 path = self.directory / name / file
                 if part in said and not (path.exists() and path.read_text(encoding="ascii") == said[part]):
@@ -418,8 +435,8 @@ class Signer:
     def trusted(self, ca: Authority) -> list[x509.Certificate]:
         """The CA, and while it is changed the one that comes or went."""
         said = self.told["authorities"][ca.name]
-        others = ["next"] if self.told["rotation"].get("step") == "drop" else ["next", "old"]
-        more = [x509.load_pem_x509_certificate(said[other].encode("ascii")) for other in others if other in said]
+        parts = beside(self.told["rotation"])
+        more = [x509.load_pem_x509_certificate(said[part].encode("ascii")) for part in parts if part in said]
         return list(dict.fromkeys([ca.certificate, *more]))
 
     def sign(self, due: list[Due]) -> list[x509.Certificate]:
@@ -469,10 +486,8 @@ def fingerprint(pem: str) -> str:
 
 def keeper_of(order: dict[str, Any]) -> Keeper:
     """Who has the CAs, by an order: `signer` (a command) or `directory`."""
-    directory = Path(order["directory"]).expanduser()
-    if not order["check"]:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if order.get("signer"):
+        directory = Path(order["directory"]).expanduser()
         return Signer(list(order["signer"]), directory, check=order["check"], host=order["host"], days=order["days"])
     return Directory(order)
 

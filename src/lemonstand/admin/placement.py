@@ -196,16 +196,15 @@ def sealed(site: Site, text: str) -> str:
     Raises:
         InputError: the key can't be used, or who has it does not sign.
     """
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - loads OpenSSL, for this alone
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - loads OpenSSL, for this alone
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey  # noqa: PLC0415
 
+    program = role_program("certificates", "sign_certificates")
     if (signer := site.settings.signer) is not None:
-        program = role_program("certificates", "sign_certificates")
         try:
-            seal: str = program.Signer(list(signer.command), site.settings.pki_dir, check=False).seal(text)
+            return str(program.Signer(list(signer.command), site.settings.pki_dir, check=False).seal(text))
         except program.SignError as fault:
             raise InputError(str(fault), "lemonstand_signer", "then give the command again") from None
-        return seal
     path = site.settings.pki_dir / "hosts" / "ca.key"
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
@@ -213,4 +212,4 @@ def sealed(site: Site, text: str) -> str:
         raise InputError(f"the key of the CA of hosts can't be used: {fault}", str(path), "run this where applies are run") from None
     if not isinstance(key, EllipticCurvePrivateKey):
         raise InputError("the key of the CA of hosts is of another kind", str(path), "CAs here have keys of P-256")
-    return key.sign(text.encode(), ECDSA(hashes.SHA256())).hex()
+    return str(program.seal(key, text))

@@ -150,14 +150,18 @@ def test_own_settings_are_those_the_site_declares(host: HostFactory, site: Site,
         seen[each] = host(node).run(f"{ASKED[program]} %s", name).stdout.strip()
         measure(f"the site's own: {each}", value)
     for program, text in site.drop_ins(node).items():
-        each, measured = f"text for {program}", f"{len(text.splitlines())} lines"
+        each, declared = f"text for {program}", f"{len(text.splitlines())} lines"
         place = DOVECOT_CONF if program == "dovecot" else f"/etc/systemd/system/{program}.d/lemonstand-site.conf"
-        told = (
-            host(node).run("systemctl show -P DropInPaths -P NeedDaemonReload %s", program).stdout.split() if place != DOVECOT_CONF else []
-        )
-        taken = place == DOVECOT_CONF or (place in told and "no" in told)
-        wanted[each] = measured
-        seen[each] = measured if taken and text.strip() in host(node).run(f"cat {place}").stdout else f"not in {place}, or not read since"
-        measure(f"the site's own: {each}", measured)
+        holds = text.strip() in host(node).run(f"cat {place}").stdout
+        read = place == DOVECOT_CONF or _reads(host, node, program, place)
+        wanted[each] = declared
+        seen[each] = declared if holds and read else f"not in {place}, or not read since"
+        measure(f"the site's own: {each}", declared)
     measure("the site's own settings", len(wanted))
     expect(seen == wanted, "the site's own settings are not in force", seen=seen, expected=wanted, remedy="lemonstand apply")
+
+
+def _reads(host: HostFactory, node: str, unit: str, drop_in: str) -> bool:
+    """Whether systemd has a drop-in of a unit as it lies on disk."""
+    told = host(node).run("systemctl show -P DropInPaths -P NeedDaemonReload %s", unit).stdout.split()
+    return drop_in in told and "no" in told

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lemonstand.cli.base import Chosen, Group, main, site_options
+from lemonstand.cli.base import Chosen, Group, main, print_or_write, site_options
 from lemonstand.cli.deploy import finish, play
 from lemonstand.cli.progress import observer
 from lemonstand.deploy.schedule import Schedule
@@ -157,10 +157,7 @@ def certificates_policy(chosen: Chosen, *, output: Path | None) -> None:
         if result.exit_code:
             finish(Console(stderr=True), result)
         text = file.read_text(encoding="utf-8")
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        output.write_text(text, encoding="utf-8")
+    print_or_write(text, output)
 
 
 def _within_option(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

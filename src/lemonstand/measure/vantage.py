@@ -134,8 +134,9 @@ class Vantage:
 
     @property
     def inner_services(self) -> InnerServices:
-        """What a frontend talks to inside, for the first account of live checks."""
-        return inner_services_of(self.site, store=self.home(self.accounts[0]))
+        """What a frontend talks to inside, for the first account of live checks if there is one."""
+        accounts = accounts_of(self.site)
+        return inner_services_of(self.site, store=self.home(accounts[0]) if accounts else "")
 
     def home(self, account: Account) -> str:
         """The host that serves an account now.

@@ -51,14 +51,12 @@ def entry_points(role: Path) -> Mapping[str, Mapping[str, Any]]:
     Raises:
         LemonstandError: it can't be read.
     """
-
-    def all_of(found: Any) -> Mapping[str, Mapping[str, Any]]:
-        if "main" not in found["argument_specs"]:
-            raise KeyError("main")
-        specifications: Mapping[str, Mapping[str, Any]] = found["argument_specs"]
-        return specifications
-
-    return read_shipped(role / SPECIFICATION, "the specification", all_of)
+    found: Mapping[str, Mapping[str, Any]] = read_shipped(
+        role / SPECIFICATION,
+        "the specification",
+        lambda text: {"main": text["argument_specs"]["main"], **text["argument_specs"]},
+    )
+    return found
 
 
 def role_of(variable: str) -> str | None:
